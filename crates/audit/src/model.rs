@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use am_core::{
     crypto::{self, Ed25519PublicKey},
-    ids::{AuditId, ExecutionId, PrincipalId, StepExecutionId, TrainingRunId, WorkflowId},
+    ids::{AuditId, ExecutionId, PrincipalId, StepId, TrainingRunId, WorkflowId},
 };
 use am_db::{
     codec::{JsonText, Timestamp},
@@ -146,7 +146,7 @@ pub struct AuditEntry {
     pub(super) level: SecurityLevel,
     pub(super) workflow_id: Option<WorkflowId>,
     pub(super) execution_id: Option<ExecutionId>,
-    pub(super) step_id: Option<StepExecutionId>,
+    pub(super) step_id: Option<StepId>,
     pub(super) user_id: Option<PrincipalId>,
     pub(super) origin: Option<Arc<ClientOrigin>>,
     /// A JSON object.
@@ -224,7 +224,7 @@ impl AuditEntry {
 
     /// Set the step concerned.
     #[must_use]
-    pub fn step(mut self, id: impl Into<StepExecutionId>) -> Self {
+    pub fn step(mut self, id: impl Into<StepId>) -> Self {
         self.step_id = Some(id.into());
         self
     }

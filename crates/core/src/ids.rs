@@ -53,16 +53,18 @@ id_kinds! {
     MessageKind MessageId "Identifier of a message: `msg_` and hex digits, or a text that its sender chose. A copy's ends with a dot and a number.";
     NetworkKind NetworkId "Identifier of a network of agents: `network_`, the time when it was made, and six hex digits.";
     PlanKind PlanId "Identifier of a plan: `plan_` and 12 hex digits.";
+    PolicyVersionKind PolicyVersionId "Identifier of a version of a learned policy: `policy_` and 12 hex digits.";
     PrincipalKind PrincipalId "Identifier of a caller, as owner or client of what it made. Never an API key.";
     ReceiptKind ReceiptId "Identifier of a receipt: `receipt_` and 16 hex digits.";
-    SandboxKind SandboxId "Identifier of a sandbox.";
-    SecurityPolicyKind SecurityPolicyId "Identifier of a security policy.";
+    SandboxKind SandboxId "Identifier of a sandbox: `sandbox_` and its execution's.";
+    SecurityPolicyKind SecurityPolicyId "Identifier of a security policy: `policy_` and 8 hex digits.";
     StepExecutionKind StepExecutionId "Identifier of a step of one execution: `step_exec_` and 10 hex digits.";
     StepKind StepId "Identifier of a step of a workflow: `step_` and 8 hex digits, or its key where it has no row.";
     TemplateKind TemplateId "Identifier of a message template: `template_` and hex digits, or the name of a built-in one.";
     TraceKind TraceId "Identifier of a trace (W3C Trace Context): 32 hex digits.";
-    TrainingRunKind TrainingRunId "Identifier of a training run.";
+    TrainingRunKind TrainingRunId "Identifier of a training run: `train_` and 12 hex digits.";
     WorkerKind WorkerId "Identifier of a worker of the engine: `worker_` and 12 hex digits.";
+    TrustScoreKind TrustScoreId "Identifier of a trust score: `trust_` and 8 hex digits.";
     WorkflowKind WorkflowId "Identifier of a workflow: `agent_` and 8 hex digits; where one is run, also a network's or a plan's.";
 }
 

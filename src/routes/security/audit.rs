@@ -20,7 +20,7 @@ use crate::{
     },
 };
 use am_audit::{AuditEntry, AuditEntryView, AuditFilter, AuditPageRequest, EntrySource, EventType, SecurityLevel};
-use am_core::ids::{AuditId, ExecutionId, PrincipalId, StepExecutionId, WorkflowId};
+use am_core::ids::{AuditId, ExecutionId, PrincipalId, StepId, WorkflowId};
 use am_db::codec::Timestamp;
 
 /// The largest `event_data`, in bytes of its JSON.
@@ -42,7 +42,7 @@ pub struct AuditShape {
     /// Execution that it is about; null: none.
     execution_id: Option<ExecutionId>,
     /// Step that it is about; null: none.
-    step_id: Option<StepExecutionId>,
+    step_id: Option<StepId>,
     /// Principal that caused it; null: unknown.
     user_id: Option<PrincipalId>,
     /// How sensitive the entry is.
@@ -92,7 +92,7 @@ pub struct AuditQuery {
     /// Only entries about this execution.
     execution_id: Option<ExecutionId>,
     /// Only entries about this step.
-    step_id: Option<StepExecutionId>,
+    step_id: Option<StepId>,
     /// Only entries caused by this principal.
     user_id: Option<PrincipalId>,
     /// Only entries of this level.
@@ -186,7 +186,7 @@ pub struct RecordAuditRequest {
     /// Execution that it is about; null: none.
     execution_id: Option<ExecutionId>,
     /// Step that it is about; null: none.
-    step_id: Option<StepExecutionId>,
+    step_id: Option<StepId>,
     /// How sensitive the entry is. Default `internal`.
     #[serde(default = "default_security_level")]
     security_level: SecurityLevel,

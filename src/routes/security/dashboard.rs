@@ -18,7 +18,7 @@ use am_audit::{
     AuditCounts, AuditEntryView, AuditFilter, AuditPageRequest, EventType, INVESTIGATION_THRESHOLD, SecurityLevel,
     risk_band,
 };
-use am_core::ids::{AuditId, ExecutionId, StepExecutionId, WorkflowId};
+use am_core::ids::{AuditId, ExecutionId, StepId, WorkflowId};
 use am_db::codec::Timestamp;
 use am_security::{sandbox::SandboxRecord, trust::TrustStatistics};
 
@@ -184,7 +184,7 @@ pub struct RecordedViolation {
     /// Whether somebody should look at it.
     requires_investigation: bool,
     /// Step that it is about; null: none.
-    step_id: Option<StepExecutionId>,
+    step_id: Option<StepId>,
     /// When it happened.
     timestamp: Timestamp,
 }

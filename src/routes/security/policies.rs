@@ -15,7 +15,10 @@ use crate::{
     },
 };
 use am_audit::SecurityLevel;
-use am_core::validation::{PathSegment, Violation};
+use am_core::{
+    ids::SecurityPolicyId,
+    validation::{PathSegment, Violation},
+};
 use am_security::policies::{PolicyChange, SecurityPolicy, SecurityPolicyFilter};
 
 /// Name, description and level of a policy to create.
@@ -169,7 +172,7 @@ pub async fn list_security_policies(
 #[utoipa::path(
     get, path = "/api/v1/agents/security/policies/{policy_id}", operation_id = "security_policies_get",
     tag = "security_policies", security(("ApiKey" = ["admin"])),
-    params(("policy_id" = String, Path, description = "Id of the security policy: `policy_` and 8 hexadecimal digits")),
+    params(("policy_id" = SecurityPolicyId, Path, description = "Id of the security policy: `policy_` and 8 hexadecimal digits")),
     responses(
         (status = 200, body = SecurityPolicy, description = "The policy"),
         (status = 404, description = "No security policy has this id"),
@@ -178,7 +181,7 @@ pub async fn list_security_policies(
 pub async fn get_security_policy(
     State(app): State<App>,
     _: AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<SecurityPolicyId>,
 ) -> Result<JsonBody<SecurityPolicy>, ApiError> {
     Ok(JsonBody(app.security_policies.get(&id).await?))
 }
@@ -190,7 +193,7 @@ pub async fn get_security_policy(
 #[utoipa::path(
     put, path = "/api/v1/agents/security/policies/{policy_id}", operation_id = "security_policies_update",
     tag = "security_policies", security(("ApiKey" = ["admin"])),
-    params(("policy_id" = String, Path, description = "Id of the security policy: `policy_` and 8 hexadecimal digits")),
+    params(("policy_id" = SecurityPolicyId, Path, description = "Id of the security policy: `policy_` and 8 hexadecimal digits")),
     request_body = PolicyUpdate,
     responses(
         (status = 200, body = SecurityPolicy, description = "The changed policy"),
@@ -202,7 +205,7 @@ pub async fn get_security_policy(
 pub async fn update_security_policy(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<SecurityPolicyId>,
     JsonBody(sent): JsonBody<Map<String, Value>>,
 ) -> Result<JsonBody<SecurityPolicy>, ApiError> {
     let change = PolicyChange::parse(&sent).map_err(|faults| validation_error(faults, &[]))?;
@@ -215,14 +218,14 @@ pub struct PolicyDeleted {
     /// What was done, in words.
     message: &'static str,
     /// Id of the policy.
-    policy_id: String,
+    policy_id: SecurityPolicyId,
 }
 
 /// Delete a security policy
 #[utoipa::path(
     delete, path = "/api/v1/agents/security/policies/{policy_id}", operation_id = "security_policies_delete",
     tag = "security_policies", security(("ApiKey" = ["admin"])),
-    params(("policy_id" = String, Path, description = "Id of the security policy: `policy_` and 8 hexadecimal digits")),
+    params(("policy_id" = SecurityPolicyId, Path, description = "Id of the security policy: `policy_` and 8 hexadecimal digits")),
     responses(
         (status = 200, body = PolicyDeleted, description = "The policy is deleted"),
         (status = 404, description = "No security policy has this id"),
@@ -231,7 +234,7 @@ pub struct PolicyDeleted {
 pub async fn delete_security_policy(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<SecurityPolicyId>,
 ) -> Result<JsonBody<PolicyDeleted>, ApiError> {
     let policy = app.security_policies.delete(&caller, &id).await?;
     Ok(JsonBody(PolicyDeleted { message: "Policy deleted successfully", policy_id: policy.id }))

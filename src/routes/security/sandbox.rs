@@ -13,6 +13,7 @@ use crate::{
     },
 };
 use am_audit::SecurityLevel;
+use am_core::ids::ExecutionId;
 use am_security::sandbox::{
     AttemptKind, CleanupReport, HostCapabilities, SandboxRequirements, SandboxState, SandboxUsage, SandboxView,
     ViolationAttempt,
@@ -36,7 +37,7 @@ pub struct LevelQuery {
     post, path = "/api/v1/agents/security/sandbox/{execution_id}/create", operation_id = "sandboxes_create",
     tag = "sandboxes", security(("ApiKey" = ["admin"])),
     params(
-        ("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits"),
+        ("execution_id" = ExecutionId, Path, description = "Id of the execution: `exec_` and hexadecimal digits"),
         LevelQuery,
         IdempotencyHeader,
     ),
@@ -50,7 +51,7 @@ pub struct LevelQuery {
 pub async fn create_sandbox(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(execution_id): PathParams<String>,
+    PathParams(execution_id): PathParams<ExecutionId>,
     QueryParams(query): QueryParams<LevelQuery>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<SandboxState>, ApiError> {
@@ -127,7 +128,7 @@ impl From<SandboxView> for SandboxReport {
 #[utoipa::path(
     get, path = "/api/v1/agents/security/sandbox/{execution_id}/monitor", operation_id = "sandboxes_monitor",
     tag = "sandboxes", security(("ApiKey" = ["admin"])),
-    params(("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits")),
+    params(("execution_id" = ExecutionId, Path, description = "Id of the execution: `exec_` and hexadecimal digits")),
     responses(
         (status = 200, body = SandboxReport, description = "The sandbox, its use of resources and the attempts against its rules"),
         (status = 404, description = "The execution has no sandbox"),
@@ -136,7 +137,7 @@ impl From<SandboxView> for SandboxReport {
 pub async fn get_sandbox(
     State(app): State<App>,
     _: AdminKey,
-    PathParams(execution_id): PathParams<String>,
+    PathParams(execution_id): PathParams<ExecutionId>,
 ) -> Result<JsonBody<SandboxReport>, ApiError> {
     Ok(JsonBody(app.sandboxes.monitor(&execution_id).await?.into()))
 }
@@ -148,7 +149,7 @@ pub async fn get_sandbox(
     post, path = "/api/v1/agents/security/sandbox/{execution_id}/cleanup", operation_id = "sandboxes_clean_up",
     tag = "sandboxes", security(("ApiKey" = ["admin"])),
     params(
-        ("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits"),
+        ("execution_id" = ExecutionId, Path, description = "Id of the execution: `exec_` and hexadecimal digits"),
         IdempotencyHeader,
     ),
     responses(
@@ -159,7 +160,7 @@ pub async fn get_sandbox(
 pub async fn clean_up_sandbox(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(execution_id): PathParams<String>,
+    PathParams(execution_id): PathParams<ExecutionId>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<CleanupReport>, ApiError> {
     Ok(IdempotentOk(app.sandboxes.cleanup(&caller, &execution_id, request.once).await?))

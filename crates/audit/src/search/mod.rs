@@ -10,7 +10,7 @@ use super::{
     AuditError, AuditLog, Result,
     model::{EntrySource, EventType, SecurityLevel, verify_embedded_signature},
 };
-use am_core::ids::{AuditId, ExecutionId, StepExecutionId, WorkflowId};
+use am_core::ids::{AuditId, ExecutionId, StepId, WorkflowId};
 use am_db::{
     codec::{JsonText, Timestamp},
     owner::PrincipalName,
@@ -26,7 +26,7 @@ pub struct AuditFilter {
     /// Id of the execution concerned; null if none.
     pub execution_id: Option<ExecutionId>,
     /// Id of the step concerned.
-    pub step_id: Option<StepExecutionId>,
+    pub step_id: Option<StepId>,
     /// Acting user, under every form that a row may hold.
     pub user: Option<Vec<String>>,
     /// Security level of the entry.
@@ -83,7 +83,7 @@ pub struct AuditEntryView {
     /// Id of the execution concerned.
     pub execution_id: Option<ExecutionId>,
     /// Id of the step concerned; null if none.
-    pub step_id: Option<StepExecutionId>,
+    pub step_id: Option<StepId>,
     /// Principal of the acting user; null when unknown.
     pub user_id: Option<PrincipalName>,
     /// Security level of the entry.

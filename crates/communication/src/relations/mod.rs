@@ -71,15 +71,14 @@ impl AgentRelations {
         pairs: &[(&AgentId, &AgentId)],
     ) -> am_db::Result<Vec<std::result::Result<(), PermissionRefusal>>> {
         let known = store::read_relations(conn, pairs).await?;
-        let strangers =
-            pairs.iter().zip(&known).filter(|(_, known)| !known.contacts).map(|((sender, _), _)| sender.as_str());
-        let mut strangers: Vec<&str> = strangers.collect();
+        let strangers = pairs.iter().zip(&known).filter(|(_, known)| !known.contacts).map(|((sender, _), _)| *sender);
+        let mut strangers: Vec<&AgentId> = strangers.collect();
         strangers.sort_unstable();
         strangers.dedup();
         let reputations = get_reputations(conn, &strangers).await?;
         let judged = pairs.iter().zip(&known).map(|((sender, recipient), known)| {
             self.judge(known, sender, recipient)?;
-            match reputations.get(sender.as_str()).map(|found| found.reputation) {
+            match reputations.get(*sender).map(|found| found.reputation) {
                 Some(reputation) if !known.contacts && reputation < MIN_SENDER_REPUTATION => {
                     Err(PermissionRefusal::Reputation {
                         agent: (*sender).clone(),

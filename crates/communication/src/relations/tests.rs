@@ -137,6 +137,6 @@ async fn a_database_without_the_coordinators_table_is_one_where_it_says_nothing(
     };
     db.write(work).await.unwrap();
     assert!(relations.verdict(&"a".into(), &"b".into()).await.unwrap().allowed);
-    let found = get_reputation(&mut db.read().await.unwrap(), "a").await.unwrap();
+    let found = get_reputation(&mut db.read().await.unwrap(), &"a".into()).await.unwrap();
     assert_eq!(found.reputation, 5000.0);
 }

@@ -122,10 +122,10 @@ impl ActionExecutor {
                     return Ok((ActionInvocation::Train { id: id.as_str().into() }, None));
                 }
                 let TrainSpec { policy, work } = (**spec).clone();
-                let id = TrainingRunId::from(run_id(&draw_digits()[..12]));
+                let id = run_id(&draw_digits()[..12]);
                 let task = TrainingTask::Train(work);
-                let owner_id = run.client_id.as_str().into();
-                let new = NewTrainingRun { id: id.as_str().into(), owner_id, policy, task, feedback: None };
+                let owner_id = run.client_id.clone();
+                let new = NewTrainingRun { id: id.clone(), owner_id, policy, task, feedback: None };
                 return Ok((ActionInvocation::Train { id }, Some(ExternalTask::Training(new))));
             }
             StepAction::Agent(spec) => return agent_action::prepare_assignment(run, at, spec, draw_digits, now),

@@ -22,10 +22,10 @@ pub fn prepare_command(
     let scope = run.scope_inputs(step)?;
     let command = spec.fill(&run.context(at, scope.as_ref(), None), input)?;
     let whose = sandbox::CommandContext {
-        execution: run.id.as_str().into(),
-        workflow: run.workflow_id.as_str().into(),
-        step: run.steps[at].step_id.as_str().into(),
-        owner: run.client_id.as_str().into(),
+        execution: run.id.clone(),
+        workflow: run.workflow_id.clone(),
+        step: run.steps[at].step_id.clone(),
+        owner: run.client_id.clone(),
         wall: step.timeout,
     };
     Ok(ActionInvocation::Command(Box::new(PreparedCommand { run: whose, command, allow_failure: spec.allow_failure })))

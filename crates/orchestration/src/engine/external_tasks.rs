@@ -64,7 +64,7 @@ impl ExternalTask {
 /// Cancel a task that no step waits for. Returns whether it had not begun, or ends at once.
 pub async fn cancel(tx: &mut Tx, id: &ExternalTaskId, now: Timestamp) -> Result<bool> {
     if is_run_id(id) {
-        return runs::cancel_run(tx, id, now).await.map_err(training_error);
+        return runs::cancel_run(tx, &id.as_str().into(), now).await.map_err(training_error);
     }
     if is_assignment_id(id) {
         return assignments::cancel_assignment(tx, &id.as_str().into(), now).await;

@@ -292,7 +292,7 @@ impl PolicyReview {
         let of_level: Vec<PolicyBinding> = active
             .iter()
             .filter(|policy| policy.security_level == level)
-            .map(|policy| PolicyBinding { policy_id: policy.id.as_str().into(), policy: policy.name.clone() })
+            .map(|policy| PolicyBinding { policy_id: policy.id.clone(), policy: policy.name.clone() })
             .collect();
         of_level.into_iter()
     }
@@ -321,7 +321,7 @@ impl From<PolicyRefusal> for PolicyViolation {
         Self {
             message: refusal.to_string(),
             enforced: true,
-            policy_id: Some(refusal.policy_id.as_str().into()),
+            policy_id: Some(refusal.policy_id),
             policy: Some(refusal.policy_name),
             rule: refusal.rule.to_owned(),
             limit: refusal.limit,

@@ -19,6 +19,7 @@ use super::{
 };
 use am_core::{
     ambient::{Clock, IdGenerator},
+    ids::AgentId,
     validation::{PathSegment, Violation, Violations},
 };
 use am_db::{
@@ -57,7 +58,7 @@ impl LearningService {
     pub async fn enable(
         &self,
         caller: &Principal,
-        agent_id: &str,
+        agent_id: &AgentId,
         enabling: LearnerSettings,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<Learner>> {
@@ -72,8 +73,8 @@ impl LearningService {
         let copied = self.library.version(&from).await?;
         let now = Timestamp(self.clock.now());
         let learner = Learner {
-            agent_id: agent_id.to_owned(),
-            owner_id: caller.name.to_string(),
+            agent_id: agent_id.clone(),
+            owner_id: caller.id(),
             policy: policy_name_for(agent_id),
             mode: enabling.mode,
             learning_rate: enabling.learning_rate,
@@ -113,7 +114,7 @@ impl LearningService {
     ///
     /// # Errors
     /// [`RlError::InvalidState`] when learning is not enabled for it; [`RlError::Forbidden`].
-    pub async fn get(&self, caller: &Principal, agent_id: &str) -> Result<Learner> {
+    pub async fn get(&self, caller: &Principal, agent_id: &AgentId) -> Result<Learner> {
         let found = store::get(&mut *self.db.read().await?, agent_id).await?;
         let learner = found.ok_or_else(|| {
             RlError::InvalidState(format!(
@@ -132,7 +133,7 @@ impl LearningService {
     pub async fn train(
         &self,
         caller: &Principal,
-        agent_id: &str,
+        agent_id: &AgentId,
         feedback: Vec<FeedbackInput>,
         settings: impl FnOnce(&Learner) -> OfflineSettings,
         once: Option<IdempotencyKey>,
@@ -163,7 +164,7 @@ impl LearningService {
     ///
     /// # Errors
     /// As [`LearningService::get`].
-    pub async fn standing(&self, caller: &Principal, agent_id: &str) -> Result<LearnerStatus> {
+    pub async fn standing(&self, caller: &Principal, agent_id: &AgentId) -> Result<LearnerStatus> {
         let learner = self.get(caller, agent_id).await?;
         let version = self.version(&learner).await?;
         let filter = RunFilter { policy: Some(learner.policy.clone()), status: None };

@@ -7,7 +7,10 @@ use crate::{
     runs::TrainingRun,
     training::{FeedbackAction, LearningMode},
 };
-use am_core::crypto::sha256_hex;
+use am_core::{
+    crypto::sha256_hex,
+    ids::{AgentId, PrincipalId},
+};
 use am_db::{codec::Timestamp, owner};
 
 /// Maximum length of the name of an agent's policy, in characters.
@@ -18,10 +21,10 @@ const MAX_POLICY_NAME_LEN: usize = 64;
 #[schema(as = LearningAgent)]
 pub struct Learner {
     /// Id of the agent.
-    pub agent_id: String,
+    pub agent_id: AgentId,
     /// Principal that owns the agent.
     #[serde(serialize_with = "owner::serialize_as_principal")]
-    pub owner_id: String,
+    pub owner_id: PrincipalId,
     /// Name of the agent's own policy.
     pub policy: String,
     /// Mode of learning: `reinforcement`, `transfer` or `meta`.
@@ -99,11 +102,11 @@ pub struct LearnerStatus {
 
 /// Build the name of an agent's policy: `agent-` and the agent's id, as far as a name allows. If something is lost,
 /// digits of the id's hash are appended.
-pub fn policy_name_for(agent_id: &str) -> String {
+pub fn policy_name_for(agent_id: &AgentId) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' };
     let plain: String = agent_id.to_lowercase().chars().map(letter).collect();
     let name = format!("agent-{plain}");
-    if plain == agent_id && name.len() <= MAX_POLICY_NAME_LEN {
+    if plain == agent_id.as_str() && name.len() <= MAX_POLICY_NAME_LEN {
         return name;
     }
     let kept: String = name.chars().take(MAX_POLICY_NAME_LEN - 9).collect();
@@ -117,9 +120,9 @@ mod tests {
 
     #[test]
     fn each_agent_has_a_policy_of_its_own() {
-        assert_eq!(policy_name_for("pricer_7"), "agent-pricer_7");
-        let names =
-            ["Pricer_7", "pricer 7", "pricer/7", "é", "", &"a".repeat(200), &"a".repeat(201)].map(policy_name_for);
+        assert_eq!(policy_name_for(&"pricer_7".into()), "agent-pricer_7");
+        let names = ["Pricer_7", "pricer 7", "pricer/7", "é", "", &"a".repeat(200), &"a".repeat(201)]
+            .map(|id| policy_name_for(&id.into()));
         for (at, name) in names.iter().enumerate() {
             assert!(PolicyReference::named(name).is_ok(), "{name}");
             assert!(!names[..at].contains(name), "{name} twice");

@@ -5,13 +5,14 @@ use crate::{
     error::{Result, corrupt_json_error},
     training::LearningMode,
 };
+use am_core::ids::{AgentId, PrincipalId};
 use am_db::{Connection, FromRow as _, Tx, codec::Timestamp, insert, row, sql};
 
 row! {
     /// A row of `am_learning`.
     struct LearnerRow {
-        agent_id: String,
-        owner_id: String,
+        agent_id: AgentId,
+        owner_id: PrincipalId,
         policy: String,
         mode: String,
         learning_rate: f64,
@@ -30,7 +31,7 @@ fn mode_name(mode: LearningMode) -> &'static str {
 }
 
 /// Read one agent.
-pub async fn get(conn: &mut Connection, agent_id: &str) -> Result<Option<Learner>> {
+pub async fn get(conn: &mut Connection, agent_id: &AgentId) -> Result<Option<Learner>> {
     let row = sql!("SELECT ", LearnerRow::COLUMNS, " FROM am_learning WHERE agent_id = $1").bind(agent_id);
     let Some(row) = row.fetch_optional::<LearnerRow>(conn).await? else { return Ok(None) };
     let mode = [LearningMode::Reinforcement, LearningMode::Transfer, LearningMode::Meta]

@@ -39,6 +39,7 @@ use super::{
 use am_audit::{AuditLog, EventType};
 use am_core::{
     ambient::{Clock, IdGenerator, sleep_or_cancelled},
+    ids::{AgentId, PrincipalId},
     validation::{Violation, Violations},
 };
 use am_db::{
@@ -109,7 +110,7 @@ impl PolicyLibrary {
                 Some(_) => Ok(()),
                 None => {
                     let told = (&audit, audit_entry(now).on_behalf_of(owner::SYSTEM_PRINCIPAL));
-                    publish_version(tx, &ids, told, owner::SYSTEM_PRINCIPAL, builtin, now).await.map(drop)
+                    publish_version(tx, &ids, told, &owner::SYSTEM_PRINCIPAL.into(), builtin, now).await.map(drop)
                 }
             })
             .await
@@ -313,18 +314,18 @@ pub(super) async fn publish_version(
     tx: &mut Tx,
     ids: &IdGenerator,
     (audit, told): (&AuditLog, am_audit::AuditEntry),
-    owner: &str,
+    owner: &PrincipalId,
     new: NewVersion,
     now: Timestamp,
 ) -> Result<VersionRecord> {
     // The name may have been taken by another owner since it was checked.
     if let Some(policy) = store::get(tx.conn().await?, &new.name).await?
-        && policy.owner_id != owner
+        && policy.owner_id != *owner
     {
         return Err(not_owner_error(&policy.name));
     }
     let version = store::next_version(tx, &new.name, owner, now).await?;
-    let id = ids.random_id("policy_", 12);
+    let id = ids.random_id("policy_", 12).into();
     store::insert_version(tx, &id, version, &new, owner, now).await?;
     mirror::store::upsert_configuration(tx, &ids.random_id("rl_", 8), version, &new, now).await?;
     for alias in &new.aliases {
@@ -340,14 +341,14 @@ pub(super) async fn publish_version(
 }
 
 /// Store the agent that owns a policy in the coordinator's table.
-pub(super) async fn set_agent(tx: &mut Tx, name: &str, agent_id: &str) -> Result<()> {
+pub(super) async fn set_agent(tx: &mut Tx, name: &str, agent_id: &AgentId) -> Result<()> {
     mirror::store::set_agent(tx, name, agent_id).await
 }
 
 /// Return the owner under which `caller` may change a policy, or create it.
-fn owner_for_change(caller: &Principal, policy: Option<&PolicyRecord>) -> Result<String> {
+fn owner_for_change(caller: &Principal, policy: Option<&PolicyRecord>) -> Result<PrincipalId> {
     match policy {
-        None => Ok(caller.name.to_string()),
+        None => Ok(caller.id()),
         Some(policy) if caller.owns(&policy.owner_id) => Ok(policy.owner_id.clone()),
         Some(policy) => Err(not_owner_error(&policy.name)),
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{network::PolicySpec, serving::TrafficSplit};
+use am_core::ids::{PolicyVersionId, PrincipalId};
 use am_db::{codec::Timestamp, owner};
 
 /// A policy: a name with versions and aliases.
@@ -16,7 +17,7 @@ pub struct PolicyRecord {
     pub name: String,
     /// Principal that owns the policy; every key may use it.
     #[serde(serialize_with = "owner::serialize_as_principal")]
-    pub owner_id: String,
+    pub owner_id: PrincipalId,
     /// Number of the newest version.
     pub latest: u32,
     /// Number of the version that answers references without a version: that of the alias `production`, or else the
@@ -37,7 +38,7 @@ pub struct PolicyRecord {
 #[schema(as = PolicyVersion)]
 pub struct VersionRecord {
     /// Id: `policy_` and 12 hex digits.
-    pub id: String,
+    pub id: PolicyVersionId,
     /// Reference to the version, `name@version`.
     pub reference: String,
     /// Name of the policy.
@@ -46,7 +47,7 @@ pub struct VersionRecord {
     pub version: u32,
     /// Principal that made the version.
     #[serde(serialize_with = "owner::serialize_as_principal")]
-    pub owner_id: String,
+    pub owner_id: PrincipalId,
     /// Network's algorithm, dimensions and actions.
     #[serde(flatten)]
     pub form: PolicySpec,

@@ -8,6 +8,7 @@ use crate::{
     model::PRODUCTION_ALIAS,
     serving::TrafficSplit,
 };
+use am_core::ids::{PolicyVersionId, PrincipalId};
 use am_db::{
     Connection, FromRow as _, Tx,
     codec::{Json, JsonOr, Timestamp},
@@ -20,7 +21,7 @@ row! {
     /// A row of `am_policies`.
     struct PolicyRow {
         name: String,
-        owner_id: String,
+        owner_id: PrincipalId,
         latest: u32 = "last_version" => to_u32,
         split: TrafficSplit => JsonOr::into_inner,
         created_at: Timestamp,
@@ -140,7 +141,7 @@ pub async fn get_version(conn: &mut Connection, name: &str, number: u32) -> Resu
 }
 
 /// Reserve the next version number of a policy that belongs to `owner`, or create the policy.
-pub async fn next_version(tx: &mut Tx, name: &str, owner: &str, now: Timestamp) -> Result<u32> {
+pub async fn next_version(tx: &mut Tx, name: &str, owner: &PrincipalId, now: Timestamp) -> Result<u32> {
     let counted = sql!(
         "INSERT INTO am_policies (name, owner_id, last_version, revision, created_at, updated_at)
          VALUES ($1, $2, 1, (SELECT coalesce(max(revision), 0) + 1 FROM am_policies), $3, $3)
@@ -176,10 +177,10 @@ fn json_text(value: &impl serde::Serialize) -> Result<String> {
 /// Store a version.
 pub async fn insert_version(
     tx: &mut Tx,
-    id: &str,
+    id: &PolicyVersionId,
     number: u32,
     new: &NewVersion,
-    owner: &str,
+    owner: &PrincipalId,
     now: Timestamp,
 ) -> Result<()> {
     insert!("am_policy_versions" {

@@ -4,8 +4,10 @@ use super::{
     TrainingRuns,
     model::{ControlRequest, RunStatus, TrainingRun},
     store,
+    training_event::TrainingEventKind,
 };
 use crate::error::{Result, RlError};
+use am_core::ids::TrainingRunId;
 use am_db::{
     Tx,
     idempotency::{IdempotencyKey, IdempotentResult},
@@ -28,14 +30,14 @@ impl TrainingRuns {
     pub async fn pause(
         &self,
         caller: &Principal,
-        id: &str,
+        id: &TrainingRunId,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<TrainingRun>> {
         self.change(caller, id, "pause", once, async |tx: &mut Tx, run: &TrainingRun, now| match run.status {
             RunStatus::Running => store::set_control_request(tx, &run.id, Some(ControlRequest::Pause)).await,
             RunStatus::Queued => {
                 store::save_release(tx, &run.id, RunStatus::Paused, &store::RunEnding::default(), now).await?;
-                store::append_event(tx, &run.id, "paused", serde_json::json!({}), now).await
+                store::append_event(tx, &run.id, TrainingEventKind::Paused, serde_json::json!({}), now).await
             }
             status => Err(wrong_state_error("paused", status)),
         })
@@ -49,7 +51,7 @@ impl TrainingRuns {
     pub async fn resume(
         &self,
         caller: &Principal,
-        id: &str,
+        id: &TrainingRunId,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<TrainingRun>> {
         self.change(caller, id, "resume", once, async |tx: &mut Tx, run: &TrainingRun, now| {
@@ -59,7 +61,8 @@ impl TrainingRuns {
                 }
                 (RunStatus::Paused, _) => {
                     store::save_release(tx, &run.id, RunStatus::Queued, &store::RunEnding::default(), now).await?;
-                    store::append_event(tx, &run.id, "queued", serde_json::json!({"steps": run.steps_done}), now).await
+                    let data = serde_json::json!({"steps": run.steps_done});
+                    store::append_event(tx, &run.id, TrainingEventKind::Queued, data, now).await
                 }
                 (status, _) => Err(wrong_state_error("resumed", status)),
             }
@@ -74,7 +77,7 @@ impl TrainingRuns {
     pub async fn cancel(
         &self,
         caller: &Principal,
-        id: &str,
+        id: &TrainingRunId,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<TrainingRun>> {
         self.change(caller, id, "cancel", once, async |tx: &mut Tx, run: &TrainingRun, now| match run.status {

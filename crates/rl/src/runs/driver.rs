@@ -21,6 +21,7 @@ use super::{
         CheckpointRef, ControlRequest, FeedbackTask, RunStatus, TrainingRecord, TrainingRun, TrainingSpec, TrainingTask,
     },
     store::{self, RunEnding, RunProgress},
+    training_event::TrainingEventKind,
 };
 use crate::{
     PolicyReference,
@@ -32,7 +33,7 @@ use crate::{
 };
 use am_audit::EventType;
 use am_core::crypto::sha256_hex;
-use am_db::{Tx, codec::Timestamp};
+use am_db::Tx;
 
 /// Interval between two progress reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -99,7 +100,7 @@ impl TrainingDriver {
             Ok(Ok(())) => return,
             Ok(Err(RlError::Db(error))) => Err(RlError::Db(error)),
             Ok(Err(error)) => {
-                tracing::warn!(run = id, %error, "a training run failed");
+                tracing::warn!(run = id.as_str(), %error, "a training run failed");
                 self.end(RunStatus::Failed, RunEnding { error: Some(error.to_string()), ..RunEnding::default() }, None)
             }
             Err(_) => {
@@ -108,7 +109,7 @@ impl TrainingDriver {
             }
         };
         if let Err(error) = ended {
-            tracing::error!(run = id, %error, "a training run cannot be saved; it will be resumed later");
+            tracing::error!(run = id.as_str(), %error, "a training run cannot be saved; it will be resumed later");
         }
     }
 
@@ -117,7 +118,7 @@ impl TrainingDriver {
         self.check_owner()?;
         let mut trainer = self.make_trainer()?;
         if let Some(error) = self.restore(trainer.as_mut()) {
-            tracing::warn!(run = self.run.id, %error, "the checkpoint cannot be used; the run restarts");
+            tracing::warn!(run = self.run.id.as_str(), %error, "the checkpoint cannot be used; the run restarts");
             trainer = self.make_trainer()?;
             (self.record, self.before) = (TrainingRecord::default(), 0.0);
         }
@@ -189,10 +190,10 @@ impl TrainingDriver {
         let begun = self.write(async move |tx: &mut Tx| {
             let begun = store::mark_running(tx, &id, steps, seconds, now).await?;
             if begun {
-                let kind = if first { "started" } else { "resumed" };
+                let kind = if first { TrainingEventKind::Started } else { TrainingEventKind::Resumed };
                 store::append_event(tx, &id, kind, json!({"steps": steps, "seconds": seconds}), now).await?;
-                let entry = am_audit::AuditEntry::new(EventType::ExecutionStarted, now).of("training_run", kind);
-                let entry = entry.on_behalf_of(&owner).execution(id.as_str()).data("steps", json!(steps));
+                let entry = am_audit::AuditEntry::new(EventType::ExecutionStarted, now).of("training_run", kind.word());
+                let entry = entry.on_behalf_of(&owner).training_run(&id).data("steps", json!(steps));
                 audit.append(tx, vec![entry]).await?;
             }
             Ok(begun)
@@ -277,7 +278,7 @@ impl TrainingDriver {
         let (id, now, report) = (self.run.id.clone(), self.inner.now(), RunProgress { steps, seconds, record, kept });
         let wish = self.write(async move |tx: &mut Tx| {
             let wish = store::save_progress(tx, &id, &report).await?;
-            store::append_event(tx, &id, "progress", data, now).await?;
+            store::append_event(tx, &id, TrainingEventKind::Progress, data, now).await?;
             Ok(wish)
         })?;
         // The request came through another process.
@@ -399,8 +400,9 @@ impl TrainingDriver {
 
     /// Save the run's new status and return it; a request made meanwhile takes precedence.
     fn finish(&mut self, status: RunStatus, ending: RunEnding, new: Option<NewVersion>) -> Result<RunStatus> {
-        let (id, owner, now): (_, _, Timestamp) = (self.run.id.clone(), self.run.owner_id.clone(), self.inner.now());
-        let (ids, policy, seconds) = (self.inner.ids.clone(), self.run.policy.clone(), self.seconds());
+        let (id, owner) = (self.run.id.clone(), self.run.owner_id.clone());
+        let (now, seconds) = (self.inner.now(), self.seconds());
+        let (ids, policy) = (self.inner.ids.clone(), self.run.policy.clone());
         let audit = self.inner.audit().clone();
         self.write(async move |tx: &mut Tx| {
             let wish = store::get_control_request(tx, &id).await?;
@@ -412,7 +414,7 @@ impl TrainingDriver {
                 (status, _) => (status, ending, new),
             };
             if let Some(new) = new {
-                let told = (&audit, library::audit_entry(now).on_behalf_of(&owner).execution(id.as_str()));
+                let told = (&audit, library::audit_entry(now).on_behalf_of(&owner).training_run(&id));
                 let version = library::publish_version(tx, &ids, told, &owner, new, now).await?;
                 ending.version = Some(version.version);
             }
@@ -425,17 +427,18 @@ impl TrainingDriver {
                 "error": ending.error,
                 "seconds": seconds,
             });
-            let kind = if status == RunStatus::Queued { "released" } else { status.value() };
-            let event = match status {
-                RunStatus::Completed => EventType::ExecutionCompleted,
-                RunStatus::Failed => EventType::ExecutionFailed,
-                RunStatus::Cancelled => EventType::ExecutionCancelled,
-                RunStatus::Queued | RunStatus::Running | RunStatus::Paused => EventType::WorkflowUpdated,
+            let (kind, event) = match status {
+                RunStatus::Completed => (TrainingEventKind::Completed, EventType::ExecutionCompleted),
+                RunStatus::Failed => (TrainingEventKind::Failed, EventType::ExecutionFailed),
+                RunStatus::Cancelled => (TrainingEventKind::Cancelled, EventType::ExecutionCancelled),
+                RunStatus::Paused => (TrainingEventKind::Paused, EventType::WorkflowUpdated),
+                // Nobody ends with a run that is being trained.
+                RunStatus::Queued | RunStatus::Running => (TrainingEventKind::Released, EventType::WorkflowUpdated),
             };
             let entry = am_audit::AuditEntry::new(event, now)
-                .of("training_run", kind)
+                .of("training_run", kind.word())
                 .on_behalf_of(&owner)
-                .execution(id.as_str())
+                .training_run(&id)
                 .data("policy", json!(policy))
                 .data("version", json!(ending.version))
                 .data("execution_time", json!(seconds))

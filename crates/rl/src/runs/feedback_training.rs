@@ -13,7 +13,10 @@ use crate::{
     library::run_blocking,
     training::{FeedbackSample, OfflineSettings, OfflineTrainer},
 };
-use am_core::crypto::sha256_hex;
+use am_core::{
+    crypto::sha256_hex,
+    ids::{AgentId, TrainingRunId},
+};
 use am_db::{
     idempotency::{IdempotencyKey, IdempotentResult},
     principal::Principal,
@@ -23,7 +26,7 @@ use am_db::{
 #[derive(Clone, Debug)]
 pub struct FeedbackTraining {
     /// Id of the agent.
-    pub agent_id: String,
+    pub agent_id: AgentId,
     /// Name of its policy, whose newest version is the starting point.
     pub policy: String,
     /// Settings of the training.
@@ -67,7 +70,12 @@ fn invalid_policy_error(error: impl std::fmt::Display) -> RlError {
 
 impl TrainingRunsInner {
     /// Create the trainer of run `id`.
-    pub(super) async fn learner(&self, id: &str, lesson: &FeedbackTask, device: Device) -> Result<OfflineTrainer> {
+    pub(super) async fn learner(
+        &self,
+        id: &TrainingRunId,
+        lesson: &FeedbackTask,
+        device: Device,
+    ) -> Result<OfflineTrainer> {
         let from = lesson.from.parse().map_err(invalid_policy_error)?;
         let (_, weights) = self.library.weights(&from).await?;
         let text = store::get_feedback(&mut *self.db.read().await?, id).await?;

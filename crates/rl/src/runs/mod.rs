@@ -16,6 +16,7 @@ mod spec;
 mod store;
 #[cfg(test)]
 mod tests;
+mod training_event;
 
 use std::{collections::HashMap, fs, path::PathBuf, sync::Arc, thread, time::Duration};
 
@@ -25,7 +26,10 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use self::{control_handle::ControlHandle, driver::TrainingDriver, metrics::TrainingMetrics, run_lock::RunLock};
+use self::{
+    control_handle::ControlHandle, driver::TrainingDriver, metrics::TrainingMetrics, run_lock::RunLock,
+    training_event::TrainingEventKind,
+};
 pub use self::{
     evaluation::{EvaluationScores, score_policy, score_weights},
     feedback_training::FeedbackTraining,
@@ -43,6 +47,7 @@ use super::{
 use am_audit::{AuditLog, EventType};
 use am_core::{
     ambient::{Clock, IdGenerator},
+    ids::TrainingRunId,
     supervisor::BackgroundTask,
 };
 use am_db::{
@@ -96,7 +101,7 @@ struct TrainingRunsInner {
     settings: TrainingRunSettings,
     metrics: TrainingMetrics,
     /// Runs driven by this process.
-    driven: Mutex<HashMap<String, Arc<ControlHandle>>>,
+    driven: Mutex<HashMap<TrainingRunId, Arc<ControlHandle>>>,
     wake: Notify,
     /// Notified when a driver has let go of its run.
     left: Notify,
@@ -110,11 +115,11 @@ impl TrainingRunsInner {
     }
 
     /// Remove the checkpoints of a run that has ended, including those that no row names.
-    fn remove_checkpoints(&self, id: &str) {
+    fn remove_checkpoints(&self, id: &TrainingRunId) {
         let Ok(entries) = fs::read_dir(&self.settings.directory) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            if name.to_str().is_some_and(|name| name.starts_with(id) && name.contains(".checkpoint")) {
+            if name.to_str().is_some_and(|name| name.starts_with(id.as_str()) && name.contains(".checkpoint")) {
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -124,7 +129,7 @@ impl TrainingRunsInner {
         self.library.audit()
     }
 
-    fn driven(&self) -> parking_lot::MutexGuard<'_, HashMap<String, Arc<ControlHandle>>> {
+    fn driven(&self) -> parking_lot::MutexGuard<'_, HashMap<TrainingRunId, Arc<ControlHandle>>> {
         self.driven.lock()
     }
 }
@@ -167,7 +172,7 @@ impl TrainingRuns {
     }
 
     /// Draw an unused run id.
-    pub fn new_id(&self) -> String {
+    pub fn new_id(&self) -> TrainingRunId {
         run_id(&self.0.ids.hex(12))
     }
 
@@ -196,10 +201,13 @@ impl TrainingRuns {
         feedback: Option<String>,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<TrainingRun>> {
-        let owner_id = caller.name.to_string();
+        let owner_id = caller.id();
         let (new, now) = (NewTrainingRun { id: self.new_id(), owner_id, policy, task, feedback }, self.0.now());
         let audit = self.0.audit().clone();
-        let entry = audit_entry(now, "queued").by(caller).execution(new.id.as_str()).data("policy", json!(new.policy));
+        let entry = audit_entry(now, TrainingEventKind::Queued.word())
+            .by(caller)
+            .training_run(&new.id)
+            .data("policy", json!(new.policy));
         let entry = entry.change(None, Some(json!({"status": RunStatus::Queued})));
         let done = self
             .0
@@ -223,7 +231,7 @@ impl TrainingRuns {
     ///
     /// # Errors
     /// [`RlError::NotFound`], [`RlError::Forbidden`].
-    pub async fn get(&self, caller: &Principal, id: &str) -> Result<TrainingRun> {
+    pub async fn get(&self, caller: &Principal, id: &TrainingRunId) -> Result<TrainingRun> {
         let run = store::get(&mut *self.0.db.read().await?, id).await?.ok_or_else(|| not_found_error(id))?;
         check_owner(caller, run)
     }
@@ -245,7 +253,7 @@ impl TrainingRuns {
     async fn change<F>(
         &self,
         caller: &Principal,
-        id: &str,
+        id: &TrainingRunId,
         action: &'static str,
         once: Option<IdempotencyKey>,
         change: F,
@@ -269,7 +277,7 @@ impl TrainingRuns {
                     _ => EventType::WorkflowUpdated,
                 };
                 let entry =
-                    am_audit::AuditEntry::new(event, now).of("training_run", action).by(&caller).execution(id.as_str());
+                    am_audit::AuditEntry::new(event, now).of("training_run", action).by(&caller).training_run(&id);
                 audit.append(tx, vec![entry.change(state(&found), state(&changed))]).await?;
                 tx.after_commit(move || hub.wake(&id));
                 Ok(changed)
@@ -284,7 +292,7 @@ impl TrainingRuns {
     }
 
     /// Pass a control request that is in the database to the run's driver, if it is in this process.
-    pub fn told(&self, id: &str, wish: Option<ControlRequest>) {
+    pub fn told(&self, id: &TrainingRunId, wish: Option<ControlRequest>) {
         if let Some(handle) = self.0.driven().get(id) {
             handle.ask(wish);
         }
@@ -295,21 +303,21 @@ impl TrainingRuns {
     ///
     /// # Errors
     /// As [`TrainingRuns::get`].
-    pub async fn wait(&self, caller: &Principal, id: &str, wait: Duration) -> Result<TrainingRun> {
+    pub async fn wait(&self, caller: &Principal, id: &TrainingRunId, wait: Duration) -> Result<TrainingRun> {
         // A run that does not end in time is returned in its present state.
         let _ = tokio::time::timeout(wait, self.ended(id)).await;
         self.get(caller, id).await
     }
 
     /// Wait until the run has ended and return it. Temporary failures of reading the database are retried.
-    pub async fn ended(&self, id: &str) -> Result<TrainingRun> {
+    pub async fn ended(&self, id: &TrainingRunId) -> Result<TrainingRun> {
         let mut subscription = self.0.hub.subscribe(id);
         loop {
             match self.look(id).await {
                 Ok(Some(run)) => return Ok(run),
                 Err(error @ RlError::NotFound(_)) => return Err(error),
                 Ok(None) => {}
-                Err(error) => tracing::warn!(run = id, %error, "could not read a training run; retrying"),
+                Err(error) => tracing::warn!(run = id.as_str(), %error, "could not read a training run; retrying"),
             }
             // A driver in another process cannot notify this one, so the row is polled.
             tokio::select! {
@@ -319,7 +327,7 @@ impl TrainingRuns {
         }
     }
 
-    async fn look(&self, id: &str) -> Result<Option<TrainingRun>> {
+    async fn look(&self, id: &TrainingRunId) -> Result<Option<TrainingRun>> {
         let run = {
             let mut conn = self.0.db.read().await?;
             match store::get_status(&mut conn, id).await?.ok_or_else(|| not_found_error(id))? {
@@ -390,8 +398,9 @@ impl TrainingRuns {
             let Some(id) = name.to_str().and_then(|name| name.split_once(".checkpoint")?.0.split('.').next()) else {
                 continue;
             };
-            if store::get_status(&mut conn, id).await?.is_none_or(RunStatus::is_final) {
-                self.0.remove_checkpoints(id);
+            let id = id.into();
+            if store::get_status(&mut conn, &id).await?.is_none_or(RunStatus::is_final) {
+                self.0.remove_checkpoints(&id);
             }
         }
         Ok(())
@@ -459,7 +468,7 @@ pub async fn enqueue_run(tx: &mut Tx, new: &NewTrainingRun, now: Timestamp) -> R
 ///
 /// # Errors
 /// Returns a database error when a query or the transaction fails.
-pub async fn cancel_run(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
+pub async fn cancel_run(tx: &mut Tx, id: &TrainingRunId, now: Timestamp) -> Result<bool> {
     match store::get(tx.conn().await?, id).await? {
         Some(run) if !run.status.is_final() => cancel_open_run(tx, &run, now).await.map(|()| true),
         _ => Ok(false),
@@ -476,7 +485,7 @@ async fn cancel_open_run(tx: &mut Tx, run: &TrainingRun, now: Timestamp) -> Resu
         return store::set_control_request(tx, &run.id, Some(ControlRequest::Cancel)).await;
     }
     store::save_release(tx, &run.id, RunStatus::Cancelled, &store::RunEnding::default(), now).await?;
-    store::append_event(tx, &run.id, "cancelled", serde_json::json!({}), now).await
+    store::append_event(tx, &run.id, TrainingEventKind::Cancelled, serde_json::json!({}), now).await
 }
 
 fn check_owner(caller: &Principal, run: TrainingRun) -> Result<TrainingRun> {
@@ -486,6 +495,6 @@ fn check_owner(caller: &Principal, run: TrainingRun) -> Result<TrainingRun> {
     }
 }
 
-fn not_found_error(id: &str) -> RlError {
+fn not_found_error(id: &TrainingRunId) -> RlError {
     RlError::NotFound(format!("there is no training run '{id}'"))
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::training::{Algorithm, OfflineSettings, TrainingPlan};
+use am_core::ids::{AgentId, PrincipalId, TrainingRunId};
 use am_db::{codec::Timestamp, owner, stored_enum};
 
 /// Prefix of a run's id.
@@ -84,7 +85,7 @@ struct TaskDocument {
     /// Kind `train`: aliases that are to point at the new version.
     aliases: Option<Vec<String>>,
     /// Kind `learn`: the agent whose feedback it is.
-    agent_id: Option<String>,
+    agent_id: Option<AgentId>,
     /// Kind `learn`: the version that is changed, `name@version`.
     from: Option<String>,
     /// Kind `learn`: rows of feedback.
@@ -134,7 +135,7 @@ impl TrainingTask {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FeedbackTask {
     /// Id of the agent.
-    pub agent_id: String,
+    pub agent_id: AgentId,
     /// Version to start from, `name@version`.
     pub from: String,
     /// Settings of the training.
@@ -255,9 +256,9 @@ impl TrainingSpec {
 #[derive(Clone, Debug)]
 pub struct NewTrainingRun {
     /// Id: `train_` and 12 hex digits.
-    pub id: String,
+    pub id: TrainingRunId,
     /// Principal that owns the run.
-    pub owner_id: String,
+    pub owner_id: PrincipalId,
     /// Policy that gets a new version.
     pub policy: String,
     /// Work of the run.
@@ -267,8 +268,8 @@ pub struct NewTrainingRun {
 }
 
 /// Build a run's id from random hex digits.
-pub fn run_id(digits: &str) -> String {
-    format!("{RUN_ID_PREFIX}{digits}")
+pub fn run_id(digits: &str) -> TrainingRunId {
+    format!("{RUN_ID_PREFIX}{digits}").into()
 }
 
 /// Check that a text has the form of a run's id.
@@ -366,12 +367,12 @@ pub struct CheckpointRef {
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TrainingRun {
     /// Id: `train_` and 12 hex digits.
-    pub id: String,
+    pub id: TrainingRunId,
     /// Same as `id`.
-    pub run_id: String,
+    pub run_id: TrainingRunId,
     /// Principal that owns the run.
     #[serde(serialize_with = "owner::serialize_as_principal")]
-    pub owner_id: String,
+    pub owner_id: PrincipalId,
     /// Policy that gets a new version.
     pub policy: String,
     /// Work of the run.

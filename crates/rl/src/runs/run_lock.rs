@@ -8,13 +8,14 @@ use std::{
 };
 
 use super::TrainingRuns;
+use am_core::ids::TrainingRunId;
 
 /// Lock on a run's file, held while this value lives.
 pub(super) struct RunLock {
     _file: File,
     path: PathBuf,
     runs: TrainingRuns,
-    id: String,
+    id: TrainingRunId,
 }
 
 impl Drop for RunLock {
@@ -29,7 +30,7 @@ impl Drop for RunLock {
 
 impl TrainingRuns {
     /// Try to lock run `id`.
-    pub(super) fn lock(&self, id: &str) -> Option<RunLock> {
+    pub(super) fn lock(&self, id: &TrainingRunId) -> Option<RunLock> {
         // Beside the database, like a worker's lock file: processes that share the database share the locks.
         let mut name = self.0.db.path().file_name().unwrap_or_default().to_owned();
         name.push(format!(".{id}.lock"));
@@ -44,6 +45,6 @@ impl TrainingRuns {
         if inode(file.metadata()) != inode(fs::metadata(&path)) {
             return None;
         }
-        Some(RunLock { _file: file, path, runs: self.clone(), id: id.to_owned() })
+        Some(RunLock { _file: file, path, runs: self.clone(), id: id.clone() })
     }
 }

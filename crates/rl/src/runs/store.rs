@@ -2,10 +2,14 @@
 
 use serde_json::Value;
 
-use super::model::{
-    CheckpointRef, ControlRequest, NewTrainingRun, RunFilter, RunStatus, TrainingRecord, TrainingRun, TrainingTask,
+use super::{
+    model::{
+        CheckpointRef, ControlRequest, NewTrainingRun, RunFilter, RunStatus, TrainingRecord, TrainingRun, TrainingTask,
+    },
+    training_event::TrainingEventKind,
 };
 use crate::error::{Result, corrupt_json_error};
+use am_core::ids::{PrincipalId, TrainingRunId};
 use am_db::{
     Connection, FromRow as _, Tx,
     codec::{Json, JsonOr, Timestamp},
@@ -21,8 +25,8 @@ use am_events::StreamEvent;
 row! {
     /// A row of `am_training_runs`.
     struct TrainingRunRow {
-        id: String,
-        owner_id: String,
+        id: TrainingRunId,
+        owner_id: PrincipalId,
         policy: String,
         task: TrainingTask = "work" => Json::into_inner,
         status: RunStatus,
@@ -96,26 +100,33 @@ pub async fn insert(tx: &mut Tx, new: &NewTrainingRun, now: Timestamp) -> Result
     if let Some(feedback) = &new.feedback {
         insert!("am_training_feedback" { run_id: &new.id, feedback: feedback }).execute(tx.conn().await?).await?;
     }
-    append_event(tx, &new.id, "queued", serde_json::json!({"policy": new.policy, "steps": new.task.steps()}), now).await
+    let data = serde_json::json!({"policy": new.policy, "steps": new.task.steps()});
+    append_event(tx, &new.id, TrainingEventKind::Queued, data, now).await
 }
 
 /// Append an event to a run's stream.
-pub async fn append_event(tx: &mut Tx, id: &str, kind: &str, data: Value, now: Timestamp) -> Result<()> {
+pub async fn append_event(
+    tx: &mut Tx,
+    id: &TrainingRunId,
+    kind: TrainingEventKind,
+    data: Value,
+    now: Timestamp,
+) -> Result<()> {
     let seq = sql!(
         "UPDATE am_training_runs SET last_event = last_event + 1, updated_at = $2 WHERE id = $1 RETURNING last_event",
     );
     let seq = seq.bind(id).bind(now).fetch_value(tx.conn().await?).await?;
-    Ok(am_events::append_events(tx, id, &[StreamEvent { seq, kind: kind.to_owned(), at: now, data }]).await?)
+    Ok(am_events::append_events(tx, id, &[StreamEvent { seq, kind: kind.word().to_owned(), at: now, data }]).await?)
 }
 
 /// Read one run.
-pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<TrainingRun>> {
+pub async fn get(conn: &mut Connection, id: &TrainingRunId) -> Result<Option<TrainingRun>> {
     let found = sql!("SELECT ", TrainingRunRow::COLUMNS, " FROM am_training_runs WHERE id = $1").bind(id);
     Ok(found.fetch_optional(conn).await?.map(|row| run_from_row(row, true)))
 }
 
 /// Read the status of a run.
-pub async fn get_status(conn: &mut Connection, id: &str) -> am_db::Result<Option<RunStatus>> {
+pub async fn get_status(conn: &mut Connection, id: &TrainingRunId) -> am_db::Result<Option<RunStatus>> {
     sql!("SELECT status FROM am_training_runs WHERE id = $1").bind(id).fetch_optional_value(conn).await
 }
 
@@ -140,7 +151,7 @@ pub async fn list(
 
 /// Read the ids of runs that a process may have to drive, oldest first: queued ones, and running ones whose process may
 /// have died.
-pub async fn list_open(conn: &mut Connection) -> Result<Vec<String>> {
+pub async fn list_open(conn: &mut Connection) -> Result<Vec<TrainingRunId>> {
     let ids = sql!(
         "SELECT id FROM am_training_runs WHERE status IN ('queued', 'running') ORDER BY created_at, id LIMIT 1000",
     );
@@ -148,7 +159,7 @@ pub async fn list_open(conn: &mut Connection) -> Result<Vec<String>> {
 }
 
 /// Mark a run as driven by this process. Returns false if it is no longer open.
-pub async fn mark_running(tx: &mut Tx, id: &str, steps: u64, seconds: f64, now: Timestamp) -> Result<bool> {
+pub async fn mark_running(tx: &mut Tx, id: &TrainingRunId, steps: u64, seconds: f64, now: Timestamp) -> Result<bool> {
     let begun = sql!(
         "UPDATE am_training_runs SET status = $2, steps_done = $3, seconds = $4, started_at = coalesce(started_at, $5)
          WHERE id = $1 AND status IN ('queued', 'running')",
@@ -168,7 +179,7 @@ pub struct RunProgress {
 }
 
 /// Save the progress of a run and return the pending control request.
-pub async fn save_progress(tx: &mut Tx, id: &str, report: &RunProgress) -> Result<Option<ControlRequest>> {
+pub async fn save_progress(tx: &mut Tx, id: &TrainingRunId, report: &RunProgress) -> Result<Option<ControlRequest>> {
     let kept = report.kept.as_ref().map(json_text).transpose()?;
     let reported = sql!(
         "UPDATE am_training_runs SET steps_done = $2, seconds = $3, record = coalesce($4, record),
@@ -193,7 +204,13 @@ pub struct RunEnding {
 }
 
 /// Mark a run as no longer driven. A run that has ended no longer needs its checkpoint.
-pub async fn save_release(tx: &mut Tx, id: &str, status: RunStatus, ending: &RunEnding, now: Timestamp) -> Result<()> {
+pub async fn save_release(
+    tx: &mut Tx,
+    id: &TrainingRunId,
+    status: RunStatus,
+    ending: &RunEnding,
+    now: Timestamp,
+) -> Result<()> {
     sql!(
         "UPDATE am_training_runs SET status = $2, wish = NULL, version = $3, scores = $4, ended_by = $5, error = $6,
              ended_at = $7, checkpoint = CASE WHEN $8 THEN 'null' ELSE checkpoint END WHERE id = $1",
@@ -212,20 +229,20 @@ pub async fn save_release(tx: &mut Tx, id: &str, status: RunStatus, ending: &Run
 }
 
 /// Set or clear the control request of a running run.
-pub async fn set_control_request(tx: &mut Tx, id: &str, wish: Option<ControlRequest>) -> Result<()> {
+pub async fn set_control_request(tx: &mut Tx, id: &TrainingRunId, wish: Option<ControlRequest>) -> Result<()> {
     update!("am_training_runs" { wish: wish } where "id = $1" (id)).execute(tx.conn().await?).await?;
     Ok(())
 }
 
 /// Read the control request of a run.
-pub async fn get_control_request(tx: &mut Tx, id: &str) -> Result<Option<ControlRequest>> {
+pub async fn get_control_request(tx: &mut Tx, id: &TrainingRunId) -> Result<Option<ControlRequest>> {
     let wish = sql!("SELECT wish FROM am_training_runs WHERE id = $1").bind(id);
     let wish: Option<Option<ControlRequest>> = wish.fetch_optional_value(tx.conn().await?).await?;
     Ok(wish.flatten())
 }
 
 /// Read the feedback of a run, as JSON.
-pub async fn get_feedback(conn: &mut Connection, id: &str) -> Result<Option<String>> {
+pub async fn get_feedback(conn: &mut Connection, id: &TrainingRunId) -> Result<Option<String>> {
     let found = sql!("SELECT feedback FROM am_training_feedback WHERE run_id = $1").bind(id);
     Ok(found.fetch_optional_value(conn).await?)
 }

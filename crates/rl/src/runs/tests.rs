@@ -63,7 +63,7 @@ fn work(steps: u64) -> TrainingSpec {
     serde_json::from_value::<TrainingRequest>(request).unwrap().work()
 }
 
-async fn kinds(runs: &TrainingRuns, owner: &Principal, id: &str) -> Vec<String> {
+async fn kinds(runs: &TrainingRuns, owner: &Principal, id: &am_core::ids::TrainingRunId) -> Vec<String> {
     let events = runs.events(owner, id, 0, 10_000).await.unwrap();
     let mut kinds: Vec<String> = events.into_iter().map(|event| event.kind).collect();
     kinds.dedup();

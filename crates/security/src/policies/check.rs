@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::model::SecurityPolicy;
 use am_audit::SecurityLevel;
+use am_core::ids::SecurityPolicyId;
 
 /// Names of the rules, equal to the fields of a policy.
 #[expect(missing_docs, reason = "each is the field of its name")]
@@ -91,7 +92,7 @@ impl StepDestination {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PolicyRefusal {
     /// Id of the policy.
-    pub policy_id: String,
+    pub policy_id: SecurityPolicyId,
     /// Name of the policy.
     #[serde(rename = "policy")]
     pub policy_name: String,

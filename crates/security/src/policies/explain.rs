@@ -11,6 +11,7 @@ use super::{
     model::SecurityPolicy,
 };
 use am_audit::SecurityLevel;
+use am_core::ids::SecurityPolicyId;
 
 /// Maximum number of policies that are explained.
 pub(super) const MAX_EXPLAINED: u32 = 500;
@@ -20,7 +21,7 @@ pub(super) const MAX_EXPLAINED: u32 = 500;
 #[schema(as = ExplainedPolicy)]
 pub struct PolicyExplanation {
     /// Id of the policy.
-    pub policy_id: String,
+    pub policy_id: SecurityPolicyId,
     /// Name of the policy.
     pub policy: String,
     /// Security level of the workflows that the policy applies to.

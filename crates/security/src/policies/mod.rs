@@ -21,7 +21,10 @@ pub use model::{SecurityPolicy, SecurityPolicyFilter};
 pub use policy_change::PolicyChange;
 
 use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};
-use am_core::ambient::{Clock, IdGenerator, sleep_or_cancelled};
+use am_core::{
+    ambient::{Clock, IdGenerator, sleep_or_cancelled},
+    ids::SecurityPolicyId,
+};
 use am_db::{
     Database, Tx,
     codec::Timestamp,
@@ -38,7 +41,7 @@ const POLICY_POLL_INTERVAL: Duration = Duration::from_secs(1);
 pub enum SecurityPolicyError {
     /// There is no policy with this id.
     #[error("there is no security policy {0}")]
-    NotFound(String),
+    NotFound(SecurityPolicyId),
     /// Another policy has this name.
     #[error("another security policy is named {0:?}")]
     NameTaken(String),
@@ -220,7 +223,7 @@ impl SecurityPolicies {
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<SecurityPolicy>> {
         let now = self.now();
-        let mut policy = SecurityPolicy::new(self.0.ids.next("policy_", 8), now);
+        let mut policy = SecurityPolicy::new(self.0.ids.next("policy_", 8).into(), now);
         rules.apply(&mut policy);
         let entry = audit_entry("created", caller, &policy, now).change(None, Some(json!(policy)));
         let audit = self.0.audit.clone();
@@ -242,9 +245,9 @@ impl SecurityPolicies {
     ///
     /// # Errors
     /// Returns [`SecurityPolicyError::NotFound`] when it does not exist.
-    pub async fn get(&self, id: &str) -> Result<SecurityPolicy> {
+    pub async fn get(&self, id: &SecurityPolicyId) -> Result<SecurityPolicy> {
         let found = store::get_policy(&mut *self.0.db.read().await?, id).await?;
-        found.ok_or_else(|| SecurityPolicyError::NotFound(id.to_owned()))
+        found.ok_or_else(|| SecurityPolicyError::NotFound(id.clone()))
     }
 
     /// A page of policies, newest first, and the total number of matches.
@@ -259,8 +262,13 @@ impl SecurityPolicies {
     ///
     /// # Errors
     /// Returns [`SecurityPolicyError::NotFound`] or [`SecurityPolicyError::NameTaken`].
-    pub async fn update(&self, caller: &Principal, id: &str, change: PolicyChange) -> Result<SecurityPolicy> {
-        let (caller, id, now, audit) = (caller.clone(), id.to_owned(), self.now(), self.0.audit.clone());
+    pub async fn update(
+        &self,
+        caller: &Principal,
+        id: &SecurityPolicyId,
+        change: PolicyChange,
+    ) -> Result<SecurityPolicy> {
+        let (caller, id, now, audit) = (caller.clone(), id.clone(), self.now(), self.0.audit.clone());
         let work = async move |tx: &mut Tx| {
             let mut policy =
                 store::get_policy(tx.conn().await?, &id).await?.ok_or(SecurityPolicyError::NotFound(id))?;
@@ -282,8 +290,8 @@ impl SecurityPolicies {
     ///
     /// # Errors
     /// Returns [`SecurityPolicyError::NotFound`] when it does not exist.
-    pub async fn delete(&self, caller: &Principal, id: &str) -> Result<SecurityPolicy> {
-        let (caller, id, now, audit) = (caller.clone(), id.to_owned(), self.now(), self.0.audit.clone());
+    pub async fn delete(&self, caller: &Principal, id: &SecurityPolicyId) -> Result<SecurityPolicy> {
+        let (caller, id, now, audit) = (caller.clone(), id.clone(), self.now(), self.0.audit.clone());
         let work = async move |tx: &mut Tx| {
             let policy = store::get_policy(tx.conn().await?, &id).await?.ok_or(SecurityPolicyError::NotFound(id))?;
             store::delete_policy(tx, &policy.id).await?;

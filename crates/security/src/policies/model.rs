@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use am_audit::SecurityLevel;
+use am_core::ids::SecurityPolicyId;
 use am_db::{codec::Timestamp, page::PageRequest};
 
 /// Step types that a policy can name.
@@ -17,7 +18,7 @@ pub const VERIFICATION_LEVELS: &[&str] = &["basic", "full", "zero-knowledge"];
 #[schema(as = SecurityPolicy)]
 pub struct SecurityPolicy {
     /// Id: `policy_` and 8 hex digits.
-    pub id: String,
+    pub id: SecurityPolicyId,
     /// Name of 1 to 100 characters, unique among policies.
     pub name: String,
     /// Description for people, at most 2000 characters.
@@ -58,7 +59,7 @@ pub struct SecurityPolicy {
 
 impl SecurityPolicy {
     /// A policy with the coordinator's defaults.
-    pub(super) fn new(id: String, now: Timestamp) -> Self {
+    pub(super) fn new(id: SecurityPolicyId, now: Timestamp) -> Self {
         Self {
             id,
             name: String::new(),

@@ -6,6 +6,7 @@ use super::{
     Result, SecurityPolicyError,
     model::{SecurityPolicy, SecurityPolicyFilter},
 };
+use am_core::ids::SecurityPolicyId;
 use am_db::{
     Connection, FromRow as _, Tx,
     codec::{JsonOr, JsonText},
@@ -57,13 +58,13 @@ pub async fn active_policies(conn: &mut Connection) -> Result<Vec<SecurityPolicy
 }
 
 /// A policy by its id.
-pub async fn get_policy(conn: &mut Connection, id: &str) -> Result<Option<SecurityPolicy>> {
+pub async fn get_policy(conn: &mut Connection, id: &SecurityPolicyId) -> Result<Option<SecurityPolicy>> {
     let policy = sql!("SELECT ", SecurityPolicy::COLUMNS, " FROM agent_security_policies WHERE id = $1");
     Ok(policy.bind(id).fetch_optional(conn).await?)
 }
 
 /// Id of the policy with this name.
-pub async fn find_id_by_name(conn: &mut Connection, name: &str) -> Result<Option<String>> {
+pub async fn find_id_by_name(conn: &mut Connection, name: &str) -> Result<Option<SecurityPolicyId>> {
     let found = sql!("SELECT id FROM agent_security_policies WHERE name = $1");
     Ok(found.bind(name).fetch_optional_value(conn).await?)
 }
@@ -137,7 +138,7 @@ pub async fn update_policy(tx: &mut Tx, policy: &SecurityPolicy) -> Result<()> {
 }
 
 /// Delete a policy.
-pub async fn delete_policy(tx: &mut Tx, id: &str) -> Result<()> {
+pub async fn delete_policy(tx: &mut Tx, id: &SecurityPolicyId) -> Result<()> {
     sql!("DELETE FROM agent_security_policies WHERE id = $1").bind(id).execute(tx.conn().await?).await?;
     Ok(())
 }

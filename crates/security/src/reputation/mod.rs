@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use am_core::ids::AgentId;
 use am_db::{Connection, Result, codec::Timestamp};
 
 /// Highest possible reputation.
@@ -57,7 +58,7 @@ type RecordedScore = Option<(f64, Timestamp)>;
 ///
 /// # Errors
 /// Returns a database error when a query fails.
-pub async fn get_reputation(conn: &mut Connection, agent: &str) -> Result<AgentReputationScore> {
+pub async fn get_reputation(conn: &mut Connection, agent: &AgentId) -> Result<AgentReputationScore> {
     Ok(get_reputations(conn, &[agent]).await?.remove(agent).unwrap_or_else(|| combine_records(None, None)))
 }
 
@@ -65,14 +66,17 @@ pub async fn get_reputation(conn: &mut Connection, agent: &str) -> Result<AgentR
 ///
 /// # Errors
 /// Returns a database error when a query fails.
-pub async fn get_reputations(conn: &mut Connection, agents: &[&str]) -> Result<HashMap<String, AgentReputationScore>> {
+pub async fn get_reputations(
+    conn: &mut Connection,
+    agents: &[&AgentId],
+) -> Result<HashMap<AgentId, AgentReputationScore>> {
     if agents.is_empty() {
         return Ok(HashMap::new());
     }
     let mut records = store::read_records(conn, agents).await?;
-    let of = |agent: &&str| {
+    let of = |agent: &&AgentId| {
         let (coordinator, trust) = records.remove(*agent).unwrap_or_default();
-        ((*agent).to_owned(), combine_records(coordinator, trust))
+        ((*agent).clone(), combine_records(coordinator, trust))
     };
     Ok(agents.iter().map(of).collect())
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::RecordedScore;
+use am_core::ids::AgentId;
 use am_db::{Connection, Result, codec::Timestamp, has_table, sql};
 
 const COORDINATOR_QUERY: &str = "SELECT 1, a.value, r.trust_score, r.updated_at FROM {texts $1} AS a
@@ -13,13 +14,13 @@ const TRUST_QUERY: &str = "SELECT 2, a.value, t.reputation_score, t.updated_at F
          WHERE entity_id = a.value AND entity_type IN ('agent', 'workflow') ORDER BY entity_type, created_at, id LIMIT 1)";
 
 /// A table, an agent, what it says of it, and since when.
-type ReputationRow = (i64, String, f64, Timestamp);
+type ReputationRow = (i64, AgentId, f64, Timestamp);
 
 /// Records of both tables for agents, in one query.
 pub(super) async fn read_records(
     conn: &mut Connection,
-    agents: &[&str],
-) -> Result<HashMap<String, (RecordedScore, RecordedScore)>> {
+    agents: &[&AgentId],
+) -> Result<HashMap<AgentId, (RecordedScore, RecordedScore)>> {
     let json = serde_json::json!(agents).to_string();
     let rows = sql!("", COORDINATOR_QUERY, " UNION ALL ", TRUST_QUERY)
         .bind(&json)
@@ -33,7 +34,7 @@ pub(super) async fn read_records(
         }
         Err(error) => return Err(error),
     };
-    let mut records: HashMap<String, (RecordedScore, RecordedScore)> = HashMap::new();
+    let mut records: HashMap<AgentId, (RecordedScore, RecordedScore)> = HashMap::new();
     for (table, agent, score, at) in rows {
         let (coordinator, trust) = records.entry(agent).or_default();
         *(if table == 1 { coordinator } else { trust }) = Some((score, at));

@@ -12,6 +12,7 @@ use super::{
     presets, store,
 };
 use am_audit::{AuditEntry, EventType, SecurityLevel};
+use am_core::ids::{ExecutionId, SandboxId};
 use am_db::{
     Tx,
     codec::Timestamp,
@@ -23,9 +24,9 @@ use am_db::{
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct CleanupReport {
     /// Id of the sandbox.
-    pub sandbox_id: String,
+    pub sandbox_id: SandboxId,
     /// Id of the execution it belonged to.
-    pub execution_id: String,
+    pub execution_id: ExecutionId,
     /// Always true: a failure is answered with an error.
     pub success: bool,
     /// Status of the sandbox, always `cleaned`.
@@ -45,7 +46,7 @@ pub struct SandboxView {
 }
 
 /// Check that an execution's id is usable as the name of a directory.
-pub(super) fn check_execution_id(execution: &str) -> Result<()> {
+pub(super) fn check_execution_id(execution: &ExecutionId) -> Result<()> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if (1..=100).contains(&execution.len()) && execution.bytes().all(good) {
         return Ok(());
@@ -53,11 +54,11 @@ pub(super) fn check_execution_id(execution: &str) -> Result<()> {
     Err(execution_not_found(execution))
 }
 
-fn execution_not_found(execution: &str) -> SandboxError {
+fn execution_not_found(execution: &ExecutionId) -> SandboxError {
     SandboxError::NotFound(format!("execution '{execution}' does not exist"))
 }
 
-fn sandbox_not_found(execution: &str) -> SandboxError {
+fn sandbox_not_found(execution: &ExecutionId) -> SandboxError {
     SandboxError::NotFound(format!("execution '{execution}' has no sandbox"))
 }
 
@@ -70,7 +71,7 @@ impl SandboxService {
     pub async fn create(
         &self,
         caller: &Principal,
-        execution: &str,
+        execution: &ExecutionId,
         level: SecurityLevel,
         requirements: &SandboxRequirements,
         once: Option<IdempotencyKey>,
@@ -85,7 +86,7 @@ impl SandboxService {
         let unenforced = self.capabilities().await.check_enforced()?;
         let rules = presets::rules_for_level(level).with(requirements);
         let (audit, now) = (self.0.audit.clone(), self.now());
-        let (execution, caller) = (execution.to_owned(), caller.clone());
+        let (execution, caller) = (execution.clone(), caller.clone());
         self.0
             .db
             .write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
@@ -110,7 +111,7 @@ impl SandboxService {
     ///
     /// # Errors
     /// Returns [`SandboxError::NotFound`] when it has none.
-    pub async fn monitor(&self, execution: &str) -> Result<SandboxView> {
+    pub async fn monitor(&self, execution: &ExecutionId) -> Result<SandboxView> {
         let running: Vec<_> = self.lock().get(execution).cloned().unwrap_or_default();
         let kept = store::get_sandbox(&mut *self.0.db.read().await?, execution).await?;
         // Nothing is stored before the first command has ended.
@@ -127,7 +128,7 @@ impl SandboxService {
     pub async fn cleanup(
         &self,
         caller: &Principal,
-        execution: &str,
+        execution: &ExecutionId,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<CleanupReport>> {
         check_execution_id(execution)?;
@@ -137,7 +138,7 @@ impl SandboxService {
         self.monitor(execution).await?;
         let removed = self.remove(execution).await?;
         let (audit, now) = (self.0.audit.clone(), self.now());
-        let (execution, caller) = (execution.to_owned(), caller.clone());
+        let (execution, caller) = (execution.clone(), caller.clone());
         self.0
             .db
             .write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
@@ -161,7 +162,7 @@ impl SandboxService {
     }
 
     /// Kill processes and remove files. Returns what was removed.
-    async fn remove(&self, execution: &str) -> Result<RemovedItems> {
+    async fn remove(&self, execution: &ExecutionId) -> Result<RemovedItems> {
         let running: Vec<_> = self.lock().get(execution).cloned().unwrap_or_default();
         let processes = running.iter().map(|(live, _)| live.seen().0.processes.max(1)).sum();
         running.iter().for_each(|(live, _)| live.stop());
@@ -187,6 +188,7 @@ impl SandboxService {
             self.cleanup(&system, &execution, None).await?;
         }
         for (name, changed) in self.0.host.existing_workspaces() {
+            let name = ExecutionId::from(name);
             let old = changed < limit && !self.lock().contains_key(&name);
             if old && store::get_sandbox(&mut *self.0.db.read().await?, &name).await?.is_none() {
                 self.remove(&name).await?;
@@ -200,7 +202,7 @@ fn audit_entry(caller: &Principal, sandbox: &SandboxState, action: &str, now: Ti
     AuditEntry::new(EventType::WorkflowUpdated, now)
         .by(caller)
         .of("sandbox", action)
-        .execution(sandbox.execution_id.as_str())
+        .execution(&sandbox.execution_id)
         .level(sandbox.rules.security_level)
         .data("sandbox_id", json!(sandbox.id))
         .data("sandbox_type", json!(sandbox.rules.sandbox_type))

@@ -26,28 +26,29 @@ use super::{
     supervised_job::{CommandHandle, CommandLimits, ProxyStarter, SupervisedJob},
 };
 use am_audit::{AuditEntry, EventType, SecurityLevel};
+use am_core::ids::{ExecutionId, PrincipalId, StepId, WorkflowId};
 use am_db::{Tx, codec::Timestamp};
 
 /// Context of a command.
 #[derive(Clone, Debug)]
 pub struct CommandContext {
     /// Id of the execution, whose steps share a workspace.
-    pub execution: String,
+    pub execution: ExecutionId,
     /// Id of the workflow.
-    pub workflow: String,
+    pub workflow: WorkflowId,
     /// Id of the step's row.
-    pub step: String,
+    pub step: StepId,
     /// Owner on whose behalf the command runs, as stored in a row.
-    pub owner: String,
+    pub owner: PrincipalId,
     /// Time limit of the command.
     pub wall: Duration,
 }
 
 /// Running commands by execution, with the rules of each.
-pub type RunningCommands = HashMap<String, Vec<(Arc<CommandHandle>, SandboxRules)>>;
+pub type RunningCommands = HashMap<ExecutionId, Vec<(Arc<CommandHandle>, SandboxRules)>>;
 
 /// Guard of a command's entry among the running ones.
-struct SlotGuard<'a>(&'a SandboxService, &'a str, Arc<CommandHandle>);
+struct SlotGuard<'a>(&'a SandboxService, &'a ExecutionId, Arc<CommandHandle>);
 
 impl Drop for SlotGuard<'_> {
     fn drop(&mut self) {
@@ -110,7 +111,7 @@ impl SandboxService {
         let rules = rules_for_command(known.as_ref(), &command);
         let unenforced = capabilities.check_enforced()?;
         if rules.log_all_commands {
-            tracing::info!(execution_id = run.execution, command = ?command.argv, "a command starts in its sandbox");
+            tracing::info!(execution_id = run.execution.as_str(), command = ?command.argv, "a command starts in its sandbox");
         }
         let ended = CancellationToken::new();
         let job = self.job(&run, &rules, &command, live.clone(), ended.clone()).await?;
@@ -132,7 +133,7 @@ impl SandboxService {
     }
 
     /// Known state of an execution's sandbox: the own record, or rules that the coordinator wrote.
-    async fn known(&self, execution: &str) -> Result<Option<SandboxState>> {
+    async fn known(&self, execution: &ExecutionId) -> Result<Option<SandboxState>> {
         let mut conn = self.0.db.read().await?;
         if let Some(found) = store::get_sandbox(&mut conn, execution).await? {
             return Ok(Some(found));
@@ -288,8 +289,8 @@ fn add_outcome(sandbox: &mut SandboxState, ran: &CommandOutcome, now: Timestamp)
 fn audit_entry(event: EventType, run: &CommandContext, sandbox: &SandboxState, now: Timestamp) -> AuditEntry {
     AuditEntry::new(event, now)
         .on_behalf_of(&run.owner)
-        .workflow(run.workflow.as_str())
-        .execution(run.execution.as_str())
+        .workflow(&run.workflow)
+        .execution(&run.execution)
         .level(sandbox.rules.security_level)
         .data("sandbox_id", json!(sandbox.id))
         .data("sandbox_type", json!(sandbox.rules.sandbox_type))
@@ -308,7 +309,7 @@ fn breach_entry(
     let count: u64 = tried.iter().map(|attempt| attempt.count).sum();
     (count > 0).then(|| {
         audit_entry(EventType::SandboxBreach, run, sandbox, now)
-            .step(run.step.as_str())
+            .step(&run.step)
             .of("sandbox", "breach")
             .data("attempts", json!(&tried[..tried.len().min(MAX_SHOWN_ATTEMPTS)]))
             .data("count", json!(count))
@@ -333,7 +334,8 @@ mod tests {
         assert_eq!((own.security_level, own.memory_limit), (SecurityLevel::Restricted, 64));
         assert_eq!(own.max_execution_time, 28_800, "limits only lower");
         let now = Timestamp(DateTime::UNIX_EPOCH);
-        let mut known = store::unused_sandbox("exec_1", presets::rules_for_level(SecurityLevel::Public), false, now);
+        let mut known =
+            store::unused_sandbox(&"exec_1".into(), presets::rules_for_level(SecurityLevel::Public), false, now);
         assert_eq!(rules_for_command(Some(&known), &command).security_level, SecurityLevel::Restricted);
         assert_eq!(rules_for_command(Some(&known), &SandboxCommand::default()).security_level, SecurityLevel::Public);
         known.fixed = true;
@@ -347,7 +349,8 @@ mod tests {
     #[test]
     fn what_commands_took_and_tried_is_added_up() {
         let now = Timestamp(DateTime::UNIX_EPOCH);
-        let mut sandbox = store::unused_sandbox("exec_1", presets::rules_for_level(SecurityLevel::Public), false, now);
+        let mut sandbox =
+            store::unused_sandbox(&"exec_1".into(), presets::rules_for_level(SecurityLevel::Public), false, now);
         let attempt =
             |what: &str, count, breach| ViolationAttempt { kind: AttemptKind::Read, what: what.into(), count, breach };
         let usage = SandboxUsage { cpu_seconds: 1.5, memory_peak_bytes: 100, disk_bytes: 7, ..SandboxUsage::default() };

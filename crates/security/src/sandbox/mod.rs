@@ -51,7 +51,7 @@ use launch::SandboxHost;
 use metrics::SandboxMetrics;
 
 use am_audit::AuditLog;
-use am_core::{ambient::Clock, config::SandboxConfig};
+use am_core::{ambient::Clock, config::SandboxConfig, ids::ExecutionId};
 use am_db::{Database, codec::Timestamp};
 
 /// Interval at which files of executions that ended long ago are removed.
@@ -148,7 +148,7 @@ impl SandboxService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn recorded_limits(&self, execution: &str) -> Result<Option<SandboxRecord>> {
+    pub async fn recorded_limits(&self, execution: &ExecutionId) -> Result<Option<SandboxRecord>> {
         store::read_record(&mut *self.0.db.read().await?, execution).await
     }
 

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::error::{Result, SandboxError};
 use am_audit::SecurityLevel;
+use am_core::ids::{ExecutionId, SandboxId};
 use am_core::validation::{Violation, Violations};
 use am_db::codec::Timestamp;
 
@@ -108,7 +109,7 @@ pub struct StepLimits {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SandboxRecord {
     /// Id: `sandbox_` and the execution's id.
-    pub id: String,
+    pub id: SandboxId,
     /// Type: process, docker or vm.
     pub sandbox_type: String,
     /// Security level that the limits belong to.
@@ -375,11 +376,11 @@ impl CommandOutcome {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct SandboxState {
     /// Id: `sandbox_` and the execution's id.
-    pub id: String,
+    pub id: SandboxId,
     /// Same as `id`, under the name used by the former monolith.
-    pub sandbox_id: String,
+    pub sandbox_id: SandboxId,
     /// Id of the execution.
-    pub execution_id: String,
+    pub execution_id: ExecutionId,
     /// Status: created, used or cleaned.
     pub status: String,
     /// Rules of the sandbox.

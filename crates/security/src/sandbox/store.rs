@@ -7,6 +7,7 @@ use super::{
     model::{SandboxRecord, SandboxRules, SandboxState, SandboxUsage, TerminationReason, ViolationAttempt},
     presets,
 };
+use am_core::ids::{ExecutionId, SandboxId};
 use am_db::{
     Connection, FromRow, Tx,
     codec::{JsonOr, Timestamp},
@@ -42,7 +43,7 @@ row! {
 row! {
     /// A row of `am_sandboxes`.
     struct Own from "s." {
-        execution_id: String,
+        execution_id: ExecutionId,
         status: String,
         isolation: String,
         unenforced: BTreeSet<String> => JsonOr::into_inner,
@@ -90,12 +91,12 @@ impl FromRow for SandboxDocumentRow {
 }
 
 /// Id of an execution's sandbox, in the coordinator's form.
-pub fn sandbox_id(execution: &str) -> String {
-    format!("sandbox_{execution}")
+pub fn sandbox_id(execution: &ExecutionId) -> SandboxId {
+    format!("sandbox_{execution}").into()
 }
 
 /// The sandbox of an execution.
-pub async fn get_sandbox(conn: &mut Connection, execution: &str) -> Result<Option<SandboxState>> {
+pub async fn get_sandbox(conn: &mut Connection, execution: &ExecutionId) -> Result<Option<SandboxState>> {
     let sandbox = sql!(
         "SELECT ",
         Own::COLUMNS,
@@ -107,13 +108,13 @@ pub async fn get_sandbox(conn: &mut Connection, execution: &str) -> Result<Optio
 }
 
 /// Rules that the coordinator wrote for an execution, if this service wrote none.
-pub async fn coordinator_rules(conn: &mut Connection, execution: &str) -> Result<Option<SandboxRules>> {
+pub async fn coordinator_rules(conn: &mut Connection, execution: &ExecutionId) -> Result<Option<SandboxRules>> {
     let rules = sql!("SELECT ", SandboxRules::COLUMNS, " FROM agent_sandbox_configs c WHERE c.id = $1 AND c.is_active");
     Ok(rules.bind(sandbox_id(execution)).fetch_optional(conn).await?)
 }
 
 /// Whether the execution exists.
-pub async fn has_execution(conn: &mut Connection, execution: &str) -> Result<bool> {
+pub async fn has_execution(conn: &mut Connection, execution: &ExecutionId) -> Result<bool> {
     Ok(sql!("SELECT 1 FROM agent_executions WHERE id = $1").bind(execution).exists(conn).await?)
 }
 
@@ -180,7 +181,7 @@ async fn upsert_own_row(tx: &mut Tx, sandbox: &SandboxState) -> Result<()> {
 }
 
 /// Executions that ended before `limit` and whose files still exist.
-pub async fn ended_before(conn: &mut Connection, limit: Timestamp) -> Result<Vec<String>> {
+pub async fn ended_before(conn: &mut Connection, limit: Timestamp) -> Result<Vec<ExecutionId>> {
     let ended = sql!(
         "SELECT s.execution_id FROM am_sandboxes s JOIN agent_executions e ON e.id = s.execution_id
          WHERE s.status <> 'cleaned' AND e.status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND s.updated_at < $1 LIMIT 1000",
@@ -189,11 +190,11 @@ pub async fn ended_before(conn: &mut Connection, limit: Timestamp) -> Result<Vec
 }
 
 /// A sandbox that was not used yet.
-pub fn unused_sandbox(execution: &str, rules: SandboxRules, fixed: bool, now: Timestamp) -> SandboxState {
+pub fn unused_sandbox(execution: &ExecutionId, rules: SandboxRules, fixed: bool, now: Timestamp) -> SandboxState {
     SandboxState {
         id: sandbox_id(execution),
         sandbox_id: sandbox_id(execution),
-        execution_id: execution.to_owned(),
+        execution_id: execution.clone(),
         status: "created".to_owned(),
         rules,
         isolation: presets::ISOLATION_MECHANISMS.to_owned(),
@@ -231,7 +232,7 @@ row! {
 }
 
 /// Recorded limits of an execution's sandbox, whoever wrote them.
-pub async fn read_record(conn: &mut Connection, execution: &str) -> Result<Option<SandboxRecord>> {
+pub async fn read_record(conn: &mut Connection, execution: &ExecutionId) -> Result<Option<SandboxRecord>> {
     let record = sql!("SELECT ", SandboxRecord::COLUMNS, " FROM agent_sandbox_configs WHERE id = $1");
     Ok(record.bind(sandbox_id(execution)).fetch_optional(conn).await?)
 }

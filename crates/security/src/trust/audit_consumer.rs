@@ -13,7 +13,7 @@ use super::{
     store,
 };
 use am_audit::{AuditRecord, EventType};
-use am_core::ambient::sleep_or_cancelled;
+use am_core::{ambient::sleep_or_cancelled, ids::AgentId};
 use am_db::{Tx, codec::Timestamp};
 
 /// Consumer name of the position in the audit log.
@@ -43,11 +43,11 @@ struct EvidenceData {
     policy_id: Option<serde_json::Value>,
     resource: Option<serde_json::Value>,
     /// Agent of the assignment that the entry is about.
-    agent_id: Option<String>,
+    agent_id: Option<AgentId>,
 }
 
 /// Evidence in an audit entry and its agent, if the entry counts.
-fn evidence_from_record(fact: &AuditRecord) -> Option<(TrustEvidence, Option<String>)> {
+fn evidence_from_record(fact: &AuditRecord) -> Option<(TrustEvidence, Option<AgentId>)> {
     let known: EvidenceData = fact.data.parse().ok().flatten().unwrap_or_default();
     let seconds = known.execution_time.as_ref().and_then(serde_json::Value::as_f64).filter(|seconds| *seconds >= 0.0);
     let evidence = match fact.event {
@@ -69,7 +69,7 @@ fn evidence_from_record(fact: &AuditRecord) -> Option<(TrustEvidence, Option<Str
 /// that agent's user and workflow.
 fn affected_entities<'a>(
     fact: &'a AuditRecord,
-    agent: &'a Option<String>,
+    agent: &'a Option<AgentId>,
 ) -> impl Iterator<Item = (&'static str, &'a str)> {
     let agent = agent.as_deref().map(|id| ("agent", id));
     let (user, workflow) = match agent {
@@ -119,7 +119,7 @@ impl TrustService {
     async fn step(&self, tx: &mut Tx) -> am_db::Result<()> {
         let now = Timestamp(self.clock.now());
         let facts = self.audit.follow(tx, CONSUMER_NAME, &COUNTED_EVENTS, READ_BATCH).await?;
-        let told: Vec<(&AuditRecord, (TrustEvidence, Option<String>))> =
+        let told: Vec<(&AuditRecord, (TrustEvidence, Option<AgentId>))> =
             facts.iter().filter_map(|fact| Some((fact, evidence_from_record(fact)?))).collect();
         let mut ids: Vec<&str> =
             told.iter().flat_map(|(fact, (_, agent))| affected_entities(fact, agent)).map(|(_, id)| id).collect();

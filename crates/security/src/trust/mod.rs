@@ -17,7 +17,10 @@ pub use self::{
     scoring::{TrustEvidence, TrustExplanation},
 };
 use am_audit::{AuditEntry, AuditLog, EventType};
-use am_core::ambient::{Clock, IdGenerator};
+use am_core::{
+    ambient::{Clock, IdGenerator},
+    ids::AuditId,
+};
 use am_db::{
     Database, Tx,
     codec::Timestamp,
@@ -63,7 +66,7 @@ impl TrustService {
     }
 
     fn unknown(&self, (kind, id): (&str, &str), now: Timestamp) -> TrustScore {
-        TrustScore::unknown(self.ids.random_id("trust_", 8), kind, id, now)
+        TrustScore::unknown(self.ids.random_id("trust_", 8).into(), kind, id, now)
     }
 
     /// Scores of an entity, up to date with the audit log.
@@ -139,7 +142,12 @@ impl TrustService {
     }
 }
 
-fn with_evidence(mut score: TrustScore, seen: &[TrustEvidence], audit_id: Option<&str>, now: Timestamp) -> TrustScore {
+fn with_evidence(
+    mut score: TrustScore,
+    seen: &[TrustEvidence],
+    audit_id: Option<&AuditId>,
+    now: Timestamp,
+) -> TrustScore {
     for evidence in seen {
         score.take(*evidence, now, audit_id, now);
     }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use am_core::ids::TrustScoreId;
 use am_db::codec::Timestamp;
 
 /// Maximum length of an entity's type, in characters.
@@ -16,7 +17,7 @@ pub const MAX_ENTITY_ID_LEN: usize = 200;
 #[schema(as = AgentTrustScore)]
 pub struct TrustScore {
     /// Id: `trust_` and 8 hex digits.
-    pub id: String,
+    pub id: TrustScoreId,
     /// Type of the entity: `user`, `workflow` or `agent` (of the registry) are maintained by this service; clients may
     /// name others.
     pub entity_type: String,

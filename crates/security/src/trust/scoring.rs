@@ -8,6 +8,7 @@ use super::{
     formula::{self, ScoreSum},
     model::TrustScore,
 };
+use am_core::ids::{AuditId, TrustScoreId};
 use am_db::codec::Timestamp;
 
 /// Number of the newest entries that each history keeps.
@@ -49,7 +50,7 @@ impl TrustEvidence {
 
 impl TrustScore {
     /// Record of an entity without evidence.
-    pub fn unknown(id: String, entity_type: &str, entity_id: &str, now: Timestamp) -> Self {
+    pub fn unknown(id: TrustScoreId, entity_type: &str, entity_id: &str, now: Timestamp) -> Self {
         let mut score = Self {
             id,
             entity_type: entity_type.to_owned(),
@@ -76,7 +77,7 @@ impl TrustScore {
     }
 
     /// Add evidence of time `at`, recorded by the audit entry `audit_id`, and recompute the scores for `now`.
-    pub fn take(&mut self, evidence: TrustEvidence, at: Timestamp, audit_id: Option<&str>, now: Timestamp) {
+    pub fn take(&mut self, evidence: TrustEvidence, at: Timestamp, audit_id: Option<&AuditId>, now: Timestamp) {
         let mut note = json!({"timestamp": coordinator_time(at)});
         if let Some(id) = audit_id {
             note["audit_id"] = json!(id);
@@ -192,7 +193,7 @@ pub mod tests {
             score.take(
                 TrustEvidence::Execution { success: n % 2 == 0, seconds },
                 at(n.into()),
-                Some("audit_1"),
+                Some(&"audit_1".into()),
                 at(1000),
             );
         }

@@ -18,6 +18,7 @@ use crate::{
         stream::{EventPage, EventsQuery, EventsRequest},
     },
 };
+use am_core::ids::TrainingRunId;
 use am_db::{
     idempotency::{IdempotencyKey, IdempotentResult},
     principal::Principal,
@@ -107,7 +108,7 @@ pub async fn list_training_runs(
     get, path = "/api/v1/agents/performance/rl/runs/{run_id}", operation_id = "rl_runs_get", tag = "rl_runs",
     security(("ApiKey" = ["admin", "client", "miner"])),
     params(
-        ("run_id" = String, Path, description = "Id of the training run: `train_` and 12 hexadecimal digits"),
+        ("run_id" = TrainingRunId, Path, description = "Id of the training run: `train_` and 12 hexadecimal digits"),
         WaitQuery,
     ),
     responses(
@@ -119,7 +120,7 @@ pub async fn list_training_runs(
 pub async fn get_training_run(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<TrainingRunId>,
     QueryParams(wait): QueryParams<WaitQuery>,
 ) -> Result<JsonBody<TrainingRun>, ApiError> {
     let run = app.training.get(&caller, &id).await?;
@@ -133,7 +134,7 @@ pub async fn get_training_run(
 #[derive(Serialize, ToSchema)]
 pub struct RunEvents {
     /// Id of the training run.
-    run_id: String,
+    run_id: TrainingRunId,
     #[serde(flatten)]
     page: EventPage,
 }
@@ -147,7 +148,7 @@ pub struct RunEvents {
     get, path = "/api/v1/agents/performance/rl/runs/{run_id}/events", operation_id = "rl_runs_list_events",
     tag = "rl_runs", security(("ApiKey" = ["admin", "client", "miner"])),
     params(
-        ("run_id" = String, Path, description = "Id of the training run: `train_` and 12 hexadecimal digits"),
+        ("run_id" = TrainingRunId, Path, description = "Id of the training run: `train_` and 12 hexadecimal digits"),
         EventsQuery,
         LastEventIdHeader,
     ),
@@ -160,7 +161,7 @@ pub struct RunEvents {
 pub async fn stream_training_events(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<TrainingRunId>,
     asked: EventsRequest,
 ) -> Result<Response, ApiError> {
     let first = app.training.events(&caller, &id, asked.after(), asked.limit()).await?;
@@ -175,7 +176,7 @@ pub async fn stream_training_events(
     post, path = "/api/v1/agents/performance/rl/runs/{run_id}/pause", operation_id = "rl_runs_pause", tag = "rl_runs",
     security(("ApiKey" = ["admin", "client", "miner"])),
     params(
-        ("run_id" = String, Path, description = "Id of the training run: `train_` and 12 hexadecimal digits"),
+        ("run_id" = TrainingRunId, Path, description = "Id of the training run: `train_` and 12 hexadecimal digits"),
         IdempotencyHeader,
     ),
     responses(
@@ -188,7 +189,7 @@ pub async fn stream_training_events(
 pub async fn pause_training_run(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<TrainingRunId>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<TrainingRun>, ApiError> {
     Ok(IdempotentOk(app.training.pause(&caller, &id, request.once).await?))
@@ -201,7 +202,7 @@ pub async fn pause_training_run(
     post, path = "/api/v1/agents/performance/rl/runs/{run_id}/resume", operation_id = "rl_runs_resume",
     tag = "rl_runs", security(("ApiKey" = ["admin", "client", "miner"])),
     params(
-        ("run_id" = String, Path, description = "Id of the training run: `train_` and 12 hexadecimal digits"),
+        ("run_id" = TrainingRunId, Path, description = "Id of the training run: `train_` and 12 hexadecimal digits"),
         IdempotencyHeader,
     ),
     responses(
@@ -214,7 +215,7 @@ pub async fn pause_training_run(
 pub async fn resume_training_run(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<TrainingRunId>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<TrainingRun>, ApiError> {
     Ok(IdempotentOk(app.training.resume(&caller, &id, request.once).await?))
@@ -227,7 +228,7 @@ pub async fn resume_training_run(
     post, path = "/api/v1/agents/performance/rl/runs/{run_id}/cancel", operation_id = "rl_runs_cancel",
     tag = "rl_runs", security(("ApiKey" = ["admin", "client", "miner"])),
     params(
-        ("run_id" = String, Path, description = "Id of the training run: `train_` and 12 hexadecimal digits"),
+        ("run_id" = TrainingRunId, Path, description = "Id of the training run: `train_` and 12 hexadecimal digits"),
         IdempotencyHeader,
     ),
     responses(
@@ -240,7 +241,7 @@ pub async fn resume_training_run(
 pub async fn cancel_training_run(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<TrainingRunId>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<TrainingRun>, ApiError> {
     Ok(IdempotentOk(app.training.cancel(&caller, &id, request.once).await?))

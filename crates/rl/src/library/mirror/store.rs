@@ -7,6 +7,7 @@ use crate::{
     library::model::NewVersion,
     network::PolicyActions,
 };
+use am_core::ids::AgentId;
 use am_db::{
     Tx,
     codec::{JsonText, Timestamp},
@@ -98,7 +99,7 @@ pub async fn set_deployed(tx: &mut Tx, name: &str, deployed: bool, now: Timestam
 }
 
 /// Store the agent that owns a policy.
-pub async fn set_agent(tx: &mut Tx, name: &str, agent_id: &str) -> Result<()> {
+pub async fn set_agent(tx: &mut Tx, name: &str, agent_id: &AgentId) -> Result<()> {
     sql!(
         "UPDATE rl_configurations SET agent_id = $2
          WHERE config_id = $1 AND CAST(rl_profile_meta_data AS VARCHAR) LIKE ('{\"policy\":\"' || $1 || '\",%')",
