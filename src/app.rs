@@ -253,7 +253,9 @@ fn load_signing_key(config: &Config, set: Option<&SecretString>, name: &str, fil
 /// When its signing key cannot be read or made.
 pub fn open_audit(
     config: &Config,
-    (db, clock, ids): (&Database, &Clock, &IdGenerator),
+    db: &Database,
+    clock: &Clock,
+    ids: &IdGenerator,
 ) -> Result<(AuditLog, WebhookService), StartError> {
     let webhooks = WebhookService::new(db.clone(), clock.clone(), ids.clone(), &config.webhooks)?;
     let set = config.audit.signing_key.as_ref();
@@ -281,7 +283,7 @@ impl App {
         let config = Arc::new(config);
         let db = open_database(&config, &clock, config.migrate_on_start).await?;
         let signer = Arc::new(receipt_signer(&config)?);
-        let (audit, webhooks) = open_audit(&config, (&db, &clock, &ids))?;
+        let (audit, webhooks) = open_audit(&config, &db, &clock, &ids)?;
         let keys = ApiKeyService::open(db.clone(), clock.clone(), ids.clone(), audit.clone()).await?;
         let trust = TrustService::new(db.clone(), clock.clone(), ids.clone(), audit.clone());
         // Registered before the first event that it would have to count.
@@ -292,9 +294,9 @@ impl App {
             am_jobs::JobSettings { poll: config.engine.job_poll, private_addresses: config.services.private_addresses };
         let jobs = JobQueue::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), webhooks.clone(), settings);
         let hub = StreamHub::default();
-        let library = open_library(&config, &audit, (&db, &clock, &ids)).await?;
+        let library = open_library(&config, &audit, &db, &clock, &ids).await?;
         let policies = library.policies().clone();
-        let training = open_training(&config, &hub, &library, (&db, &clock, &ids))?;
+        let training = open_training(&config, &hub, &library, &db, &clock, &ids)?;
         let endpoints = Arc::new(config.http_endpoints.clone());
         let names = ActionCatalog { endpoints: endpoints.clone(), policies: policies.clone() };
         let http = reqwest::Client::builder()
@@ -303,10 +305,10 @@ impl App {
             .connect_timeout(Duration::from_secs(10))
             .user_agent(concat!("agent-management/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        let sandboxes = open_sandboxes(&config, &executables, &audit, (&db, &clock))?;
+        let sandboxes = open_sandboxes(&config, &executables, &audit, &db, &clock)?;
         let Messaging { sealing, relations, templates, payments, transfer, channels, messages, delivery } =
             Messaging::start(&config, &audit, &db, &clock, &ids, &supervisor)?;
-        let agents = AgentServices::start(&config, &audit, &hub, &messages, (&db, &clock), supervisor.stopping())?;
+        let agents = AgentServices::start(&config, &audit, &hub, &messages, &db, &clock, supervisor.stopping())?;
         let performer = ActionExecutor {
             jq: jq.clone(),
             sandboxes: sandboxes.clone(),
@@ -348,7 +350,7 @@ impl App {
             workflows.clone(),
             executions.clone(),
         );
-        let plans = agents.plans((&executions, names), (&db, &clock, &ids), &audit);
+        let plans = agents.plans(&executions, names, &db, &clock, &ids, &audit);
         let reviews = PolicyReview::new(db.clone(), guard, workflows.clone(), executions.clone());
         let learning = LearningService::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
         let mut registry = Registry::default();
@@ -450,7 +452,9 @@ impl App {
 async fn open_library(
     config: &Config,
     audit: &AuditLog,
-    (db, clock, ids): (&Database, &Clock, &IdGenerator),
+    db: &Database,
+    clock: &Clock,
+    ids: &IdGenerator,
 ) -> Result<PolicyLibrary, StartError> {
     let settings = serving::ServingSettings {
         directory: config.data_dir.join("policies"),
@@ -468,7 +472,9 @@ fn open_training(
     config: &Config,
     hub: &StreamHub,
     library: &PolicyLibrary,
-    (db, clock, ids): (&Database, &Clock, &IdGenerator),
+    db: &Database,
+    clock: &Clock,
+    ids: &IdGenerator,
 ) -> Result<TrainingRuns, StartError> {
     let settings = runs::TrainingRunSettings {
         directory: config.data_dir.join("training"),

@@ -35,22 +35,27 @@ impl AgentServices {
         audit: &AuditLog,
         hub: &StreamHub,
         messages: &MessageService,
-        (db, clock): (&Database, &Clock),
+        db: &Database,
+        clock: &Clock,
         stop: &CancellationToken,
     ) -> Result<Self, StartError> {
-        let (base, settings) = (|| (db.clone(), clock.clone()), config.agents.clone());
-        let registry = AgentRegistry::new(base(), audit.clone(), hub.clone(), settings.clone(), stop.clone());
+        let settings = config.agents.clone();
+        let registry =
+            AgentRegistry::new(db.clone(), clock.clone(), audit.clone(), hub.clone(), settings.clone(), stop.clone());
         let courier = Arc::new(messages.clone());
         let (audit, hub) = (audit.clone(), hub.clone());
-        let assignments = AssignmentService::new(base(), audit, hub, settings.clone(), courier)?;
+        let assignments = AssignmentService::new(db.clone(), clock.clone(), audit, hub, settings.clone(), courier)?;
         Ok(Self { registry, assignments, settings })
     }
 
     /// Build the service for plans.
     pub fn plans(
         &self,
-        (executions, names): (&ExecutionService, ActionCatalog),
-        (db, clock, ids): (&Database, &Clock, &IdGenerator),
+        executions: &ExecutionService,
+        names: ActionCatalog,
+        db: &Database,
+        clock: &Clock,
+        ids: &IdGenerator,
         audit: &AuditLog,
     ) -> PlanService {
         PlanService::new(PlanServiceParts {

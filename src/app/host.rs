@@ -42,7 +42,8 @@ pub(super) fn open_sandboxes(
     config: &Config,
     executables: &Path,
     audit: &AuditLog,
-    (db, clock): (&Database, &Clock),
+    db: &Database,
+    clock: &Clock,
 ) -> Result<SandboxService, StartError> {
     let database = config.database.parent().map(Path::to_owned);
     let places = sandbox::SandboxPaths {

@@ -21,7 +21,7 @@ use super::{CommandError, print_output, read_text};
 pub async fn export_log(config: Config) -> Result<(), CommandError> {
     let (clock, ids) = (Clock::system(), IdGenerator::system()?);
     let db = app::open_database(&config, &clock, config.migrate_on_start).await?;
-    let (audit, _) = app::open_audit(&config, (&db, &clock, &ids))?;
+    let (audit, _) = app::open_audit(&config, &db, &clock, &ids)?;
     audit.seal().await?;
     let mut export = audit.export(1).await?;
     let mut out = std::io::stdout().lock();

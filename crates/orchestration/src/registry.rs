@@ -89,7 +89,8 @@ struct OnlineCapacity {
 impl AgentRegistry {
     /// Create the registry on `db`.
     pub fn new(
-        (db, clock): (Database, Clock),
+        db: Database,
+        clock: Clock,
         audit: AuditLog,
         hub: StreamHub,
         settings: AgentsConfig,

@@ -129,7 +129,8 @@ impl AssignmentService {
     /// # Errors
     /// When the HTTP client cannot be built.
     pub fn new(
-        (db, clock): (Database, Clock),
+        db: Database,
+        clock: Clock,
         audit: AuditLog,
         hub: StreamHub,
         settings: AgentsConfig,
