@@ -23,7 +23,8 @@ pub const IDEMPOTENCY_KEY_HEADER: HeaderName = HeaderName::from_static("idempote
 /// Header of a replayed response.
 pub const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-const MAX_KEY_LEN: usize = 255;
+/// Largest length of an idempotency key, in bytes.
+pub const MAX_KEY_LEN: usize = 255;
 
 /// The key under which a request takes effect once, as an extractor and as the parameter that operations describe.
 #[derive(Clone, Debug, PartialEq, Eq, IntoParams)]

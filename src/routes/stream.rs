@@ -1,5 +1,7 @@
 //! What routes that answer events share: a page of them, or a stream that begins again where a client lost it.
 
+use std::ops::RangeInclusive;
+
 use axum::{
     extract::FromRequestParts,
     http::{header, request::Parts},
@@ -14,6 +16,9 @@ use crate::http::{
     sse::{self, LastEventId, SseEvent},
 };
 use am_events::{StreamEvent, StreamFollower, StreamSource};
+
+/// Number of events of a page.
+pub const EVENT_ROWS: RangeInclusive<usize> = 1..=1000;
 
 /// Which events, and how they are answered.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -68,9 +73,9 @@ impl<S: Send + Sync> FromRequestParts<S> for EventsRequest {
         let QueryParams(query) = QueryParams::<EventsQuery>::from_request_parts(parts, state).await?;
         let LastEventId(after) = LastEventId::from_request_parts(parts, state).await?;
         let limit = query.limit.unwrap_or(200);
-        if !(1..=1000).contains(&limit) {
-            let loc = vec!["query".into(), "limit".into()];
-            return Err(ApiError::invalid_field(loc, "Input should be from 1 to 1000", "value_error"));
+        if !EVENT_ROWS.contains(&limit) {
+            let (loc, message) = (vec!["query".into(), "limit".into()], "Input should be from 1 to 1000");
+            return Err(ApiError::invalid_field(loc, message, "value_error"));
         }
         let accept = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
         let streams = accept.contains("text/event-stream");

@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 pub use checkpoint::verifier_key;
 pub use export::{AuditExport, AuditFault, AuditVerificationReport, verify_export};
 pub use model::{
-    AuditAlert, AuditEntry, AuditRecord, EntrySource, EventType, INVESTIGATION_THRESHOLD, SecurityLevel,
+    AuditAlert, AuditEntry, AuditRecord, EntrySource, EventType, INVESTIGATION_THRESHOLD, RISK_SCORES, SecurityLevel,
     SignedTreeHead, risk_score,
 };
 pub use proofs::{ConsistencyProof, InclusionProof, ProofError};

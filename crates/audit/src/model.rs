@@ -1,6 +1,6 @@
 //! Content and risk of an audit entry, and what is read of stored entries and heads.
 
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
@@ -99,6 +99,8 @@ impl SecurityLevel {
     }
 }
 
+/// Range of risk scores.
+pub const RISK_SCORES: RangeInclusive<i64> = 0..=100;
 /// Risk score from which an entry requires investigation.
 pub const INVESTIGATION_THRESHOLD: i64 = 70;
 
@@ -116,7 +118,7 @@ pub fn risk_score(event: EventType, level: SecurityLevel, data: &Map<String, Val
     if over("memory_usage", 8192.0) {
         risk += 5;
     }
-    risk.min(100)
+    risk.min(*RISK_SCORES.end())
 }
 
 /// Whether the signature within an event's data is valid; `None` when there is no signature. It is Ed25519 over the

@@ -19,7 +19,9 @@ use crate::{
         pagination::{PageQuery, Paginator},
     },
 };
-use am_audit::{AuditEntry, AuditEntryView, AuditFilter, AuditPageRequest, EntrySource, EventType, SecurityLevel};
+use am_audit::{
+    AuditEntry, AuditEntryView, AuditFilter, AuditPageRequest, EntrySource, EventType, RISK_SCORES, SecurityLevel,
+};
 use am_core::ids::{AuditId, ExecutionId, PrincipalId, StepId, WorkflowId};
 use am_db::codec::Timestamp;
 
@@ -109,7 +111,7 @@ pub struct AuditQuery {
 
 fn check_risk_score(name: &'static str, risk: Option<i64>) -> Result<Option<i64>, ApiError> {
     match risk {
-        Some(risk) if !(0..=100).contains(&risk) => Err(ApiError::invalid_field(
+        Some(risk) if !RISK_SCORES.contains(&risk) => Err(ApiError::invalid_field(
             vec!["query".into(), name.into()],
             "Input should be from 0 to 100",
             "value_error",

@@ -239,28 +239,3 @@ pub async fn delete_security_policy(
     let policy = app.security_policies.delete(&caller, &id).await?;
     Ok(JsonBody(PolicyDeleted { message: "Policy deleted successfully", policy_id: policy.id }))
 }
-
-#[cfg(test)]
-mod tests {
-    use utoipa::PartialSchema as _;
-
-    use super::*;
-    use am_security::policies::policy_change;
-
-    /// The macro takes literals only.
-    #[test]
-    fn policy_rules_document_the_bounds_that_are_checked() {
-        let schema = serde_json::to_value(PolicyRules::schema()).unwrap();
-        for (member, bounds) in [
-            ("max_execution_time", policy_change::EXECUTION_SECONDS),
-            ("max_memory_usage", policy_change::MEMORY_MB),
-            ("max_concurrent_executions", policy_change::CONCURRENT_EXECUTIONS),
-            ("max_workflow_steps", policy_change::WORKFLOW_STEPS),
-            ("max_data_size", policy_change::DATA_BYTES),
-        ] {
-            let shown = &schema["properties"][member];
-            let shown = (shown["minimum"].as_f64(), shown["maximum"].as_f64());
-            assert_eq!(shown, (Some(*bounds.start() as f64), Some(*bounds.end() as f64)), "{member}");
-        }
-    }
-}

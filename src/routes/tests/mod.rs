@@ -1,5 +1,6 @@
 //! Tests of the routes as a whole: the HTTP layer that all share, and the document of all.
 
+mod bounds;
 mod http_layer;
 mod openapi;
 mod toy_service;

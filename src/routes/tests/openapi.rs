@@ -12,12 +12,12 @@ use crate::{
     routes::{openapi_document, route_groups, with_system},
 };
 
-fn whole() -> Value {
+pub fn whole() -> Value {
     openapi_document(route_groups()).unwrap()
 }
 
 /// Each operation: method, path, itself.
-fn operations(document: &Value) -> Vec<(&str, &str, &Map<String, Value>)> {
+pub fn operations(document: &Value) -> Vec<(&str, &str, &Map<String, Value>)> {
     let paths = document["paths"].as_object().unwrap().iter();
     paths
         .flat_map(|(path, item)| {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use lru::LruCache;
 use parking_lot::Mutex;
 
-pub use model::{Workflow, WorkflowChange, WorkflowDraft, WorkflowFilter, check_limits, etag_of};
+pub use model::{NAME_LENGTH, Workflow, WorkflowChange, WorkflowDraft, WorkflowFilter, check_limits, etag_of};
 
 use super::{
     action::ActionCatalog,

@@ -152,7 +152,7 @@ pub struct WorkflowDraft {
 }
 
 /// Characters of a workflow's name.
-const NAME_LENGTH: RangeInclusive<usize> = 1..=100;
+pub const NAME_LENGTH: RangeInclusive<usize> = 1..=100;
 /// Seconds that a run may take; 0: no limit. The longest is a year.
 const EXECUTION_SECONDS: RangeInclusive<i64> = 0..=31_536_000;
 

@@ -9,7 +9,7 @@ use am_audit::SecurityLevel;
 use am_core::validation::{FieldPath, Violation, Violations, has_length};
 
 /// Characters of a policy's name.
-const NAME_LENGTH: RangeInclusive<usize> = 1..=100;
+pub const NAME_LENGTH: RangeInclusive<usize> = 1..=100;
 /// Characters of a policy's description.
 const DESCRIPTION_LENGTH: RangeInclusive<usize> = 0..=2000;
 /// Words in a list of a policy.
