@@ -6,8 +6,9 @@ use crate::sources::{Source, crates, paths_behind, root, sources};
 
 /// The crates' layers, lowest first. A crate depends on crates of lower layers only. The root package (executable,
 /// routes, what all routes share) stands above all of them.
-const LAYERS: [&[&str]; 8] = [
-    &["core", "jq-worker", "sandbox-init"],
+const LAYERS: [&[&str]; 9] = [
+    &["core", "json-schema", "sandbox-init"],
+    &["jq-worker"],
     &["db"],
     &["events", "webhooks"],
     &["audit"],

@@ -13,6 +13,7 @@ use std::{
     time::Instant,
 };
 
+use am_json_schema::CompiledSchema;
 use jaq_core::{Ctx, Exn, Vars, data::JustLut};
 use jaq_json::{Val, read};
 use lru::LruCache;
@@ -21,13 +22,11 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_de
 mod encode;
 pub mod program;
 pub mod protocol;
-pub mod schema;
 
 use self::{
     encode::{EncodeError, encode_json},
     program::JqProgram,
     protocol::{AnswerKind, MAX_MESSAGE_BYTES, RequestFrame, TaskKind},
-    schema::CompiledSchema,
 };
 
 /// Maximum number of cached compiled texts, and the maximum sum of their lengths in bytes: a compiled text takes up to

@@ -21,7 +21,7 @@ use am_core::{
     validation::{FieldPath, Violation, Violations, join, within},
 };
 use am_jobs::{JobService, llm_vram_gb};
-use am_jq_worker::schema::CompiledSchema;
+use am_json_schema::CompiledSchema;
 use am_rl::{
     PolicyReference, PolicyServer, RlError,
     runs::{TrainingRequest, TrainingSpec, default_policy_name, validate_spec},

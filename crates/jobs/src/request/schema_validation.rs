@@ -6,7 +6,8 @@ use std::{
     sync::OnceLock,
 };
 
-use jsonschema::{PatternOptions, Validator, error::ValidationErrorKind, paths::LocationSegment};
+use am_json_schema::CompiledSchema;
+use jsonschema::{error::ValidationErrorKind, paths::LocationSegment};
 use parking_lot::Mutex;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Serialize, de::DeserializeOwned};
@@ -22,7 +23,7 @@ const MAX_REPORTED_FAULTS: usize = 20;
 struct CompiledRequestSchema {
     schema: Value,
     /// Compiled schema; `None` when the schema is invalid, so that every request is refused.
-    validator: Option<Validator>,
+    validator: Option<CompiledSchema>,
 }
 
 /// Schema of `T`, generated once and cached.
@@ -32,8 +33,7 @@ fn compiled_schema<T: JsonSchema + 'static>() -> &'static CompiledRequestSchema 
     all.entry(TypeId::of::<T>()).or_insert_with(|| {
         let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
         let schema = settings.into_generator().into_root_schema_for::<T>().to_value();
-        let options = jsonschema::options().offline().with_pattern_options(PatternOptions::regex());
-        let validator = options.build(&schema);
+        let validator = CompiledSchema::compile(&schema);
         if let Err(error) = &validator {
             tracing::error!(request = type_name::<T>(), %error, "a request's schema can't be used");
         }
@@ -90,8 +90,7 @@ where
     let known = compiled_schema::<T>();
     let whole = |message: String| vec![Violation::new(FieldPath::default(), message)];
     let Some(validator) = &known.validator else { return Err(whole("This service has no usable schema".to_owned())) };
-    let faults: Vec<Violation> =
-        validator.iter_errors(&body).take(MAX_REPORTED_FAULTS).map(|error| fault_from_error(&error)).collect();
+    let faults: Vec<Violation> = validator.errors(&body, MAX_REPORTED_FAULTS).iter().map(fault_from_error).collect();
     if !faults.is_empty() {
         return Err(faults);
     }

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::value::RawValue;
 
-use am_jq_worker::schema::SchemaViolation;
+use am_json_schema::SchemaViolation;
 
 /// Limits of an evaluation, and the number of workers.
 #[derive(Clone, Debug)]

@@ -80,7 +80,7 @@ impl JqPool {
         self.ask(TaskKind::Jq, program, input).await
     }
 
-    /// Validate `instance` by `schema`, a JSON Schema's text (see [`am_jq_worker::schema::CompiledSchema`]), within the
+    /// Validate `instance` by `schema`, a JSON Schema's text (see [`am_json_schema::CompiledSchema`]), within the
     /// same limits as a program.
     pub async fn validate(&self, schema: Arc<str>, instance: Arc<RawValue>) -> Result<SchemaResult, JqError> {
         let JqOutput { output, seconds } = self.ask(TaskKind::Schema, schema, instance).await?;

@@ -1,8 +1,11 @@
 //! JSON Schema, draft 2020-12 unless a schema names another. References stay within the schema: nothing is fetched.
+//!
+//! A crate of its own, because `jsonschema` is generic over the kind of JSON: each crate that compiles or applies a schema
+//! generates code for all keywords, which takes a minute in a release build.
 
 use std::sync::Arc;
 
-use jsonschema::{PatternOptions, Validator};
+use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -60,13 +63,18 @@ impl CompiledSchema {
         Self::compile(&serde_json::from_str(schema).map_err(not_json)?)
     }
 
+    /// Return the first `limit` violations as jsonschema describes them, none if `instance` fits.
+    pub fn errors<'a>(&'a self, instance: &'a Value, limit: usize) -> Vec<ValidationError<'a>> {
+        self.0.iter_errors(instance).take(limit).collect()
+    }
+
     /// Return the first ten violations, if there are any. A schema can take time exponential in its length, so it is only
     /// used in a worker process with a time limit.
     pub fn validate(&self, instance: &Value) -> Result<(), Vec<SchemaViolation>> {
         if self.0.is_valid(instance) {
             return Ok(());
         }
-        let violations = self.0.iter_errors(instance).take(MAX_VIOLATIONS).map(|error| SchemaViolation {
+        let violations = self.errors(instance, MAX_VIOLATIONS).into_iter().map(|error| SchemaViolation {
             path: error.instance_path().to_string(),
             message: truncate_message(error.to_string()),
         });
