@@ -5,6 +5,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Connection, Database, DatabaseError, Result, Tx, codec::Timestamp};
 use crate::{insert, sql};
 use am_core::ambient::Clock;
+use futures_util::{FutureExt as _, future::BoxFuture};
 
 /// Retention of idempotency keys and their answers.
 pub const IDEMPOTENCY_RETENTION: chrono::Duration = chrono::Duration::hours(24);
@@ -60,11 +61,13 @@ impl Database {
         let now = Timestamp(clock.now());
         self.write(async move |tx: &mut Tx| {
             let Some(once) = once else { return Ok(IdempotentResult::fresh(work(tx).await?)) };
-            if let Some(value) = find_result(tx.conn().await?, &once, now).await? {
-                return Ok(IdempotentResult { value, replayed: true });
+            if let Some(answer) = find_answer(tx.conn().await?, &once, now).await? {
+                return Ok(IdempotentResult { value: parse_answer(&answer)?, replayed: true });
             }
             let value = work(tx).await?;
-            record_result(tx, &once, now, &value).await?;
+            let answer =
+                serde_json::to_string(&value).map_err(|error| DatabaseError::InvalidValue(error.to_string()))?;
+            record_answer(tx, once, now, answer).await?;
             Ok(IdempotentResult::fresh(value))
         })
         .await
@@ -81,44 +84,51 @@ impl Database {
         once: Option<&IdempotencyKey>,
     ) -> Result<Option<IdempotentResult<T>>> {
         let Some(once) = once else { return Ok(None) };
-        let found = find_result(&mut *self.read().await?, once, Timestamp(clock.now())).await?;
-        Ok(found.map(|value| IdempotentResult { value, replayed: true }))
+        let found = find_answer(&mut *self.read().await?, once, Timestamp(clock.now())).await?;
+        let Some(answer) = found else { return Ok(None) };
+        Ok(Some(IdempotentResult { value: parse_answer(&answer)?, replayed: true }))
     }
 }
 
-async fn find_result<T: DeserializeOwned>(
-    conn: &mut Connection,
-    once: &IdempotencyKey,
+fn find_answer<'a>(
+    conn: &'a mut Connection,
+    once: &'a IdempotencyKey,
     now: Timestamp,
-) -> Result<Option<T>> {
-    let found =
-        sql!("SELECT fingerprint, answer FROM am_idempotency WHERE scope = $1 AND key = $2 AND created_at > $3")
-            .bind(&once.scope)
-            .bind(&once.key)
-            .bind(Timestamp(now.0 - IDEMPOTENCY_RETENTION));
-    let found: Option<(String, String)> = found.fetch_optional(conn).await?;
-    let Some((fingerprint, answer)) = found else { return Ok(None) };
-    if fingerprint != once.fingerprint {
-        return Err(DatabaseError::IdempotencyKeyReused);
-    }
-    let value = serde_json::from_str(&answer)
-        .map_err(|error| DatabaseError::InvalidValue(format!("am_idempotency: {error}")))?;
-    Ok(Some(value))
+) -> BoxFuture<'a, Result<Option<String>>> {
+    let found = async move {
+        let found =
+            sql!("SELECT fingerprint, answer FROM am_idempotency WHERE scope = $1 AND key = $2 AND created_at > $3")
+                .bind(&once.scope)
+                .bind(&once.key)
+                .bind(Timestamp(now.0 - IDEMPOTENCY_RETENTION));
+        let found: Option<(String, String)> = found.fetch_optional(conn).await?;
+        match found {
+            Some((fingerprint, _)) if fingerprint != once.fingerprint => Err(DatabaseError::IdempotencyKeyReused),
+            found => Ok(found.map(|(_, answer)| answer)),
+        }
+    };
+    found.boxed()
 }
 
-async fn record_result<T: Serialize>(tx: &mut Tx, once: &IdempotencyKey, now: Timestamp, value: &T) -> Result<()> {
-    let answer = serde_json::to_string(value).map_err(|error| DatabaseError::InvalidValue(error.to_string()))?;
-    // An expired record is overwritten.
-    insert!("am_idempotency" {
-        scope: &once.scope,
-        key: &once.key,
-        fingerprint: &once.fingerprint,
-        answer: answer,
-        created_at: now,
-    } update on (scope, key))
-    .execute(tx.conn().await?)
-    .await?;
-    Ok(())
+fn parse_answer<T: DeserializeOwned>(answer: &str) -> Result<T> {
+    serde_json::from_str(answer).map_err(|error| DatabaseError::InvalidValue(format!("am_idempotency: {error}")))
+}
+
+fn record_answer(tx: &mut Tx, once: IdempotencyKey, now: Timestamp, answer: String) -> BoxFuture<'_, Result<()>> {
+    let recorded = async move {
+        // An expired record is overwritten.
+        insert!("am_idempotency" {
+            scope: &once.scope,
+            key: &once.key,
+            fingerprint: &once.fingerprint,
+            answer: answer,
+            created_at: now,
+        } update on (scope, key))
+        .execute(tx.conn().await?)
+        .await?;
+        Ok(())
+    };
+    recorded.boxed()
 }
 
 /// Delete answers older than [`IDEMPOTENCY_RETENTION`], at most 1000 per call. Returns their number.

@@ -30,9 +30,9 @@ mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
-use tracing::Instrument as _;
 
 pub use error::{DatabaseError, Result};
 #[doc(hidden)]
@@ -43,6 +43,7 @@ pub use row::FromRow;
 #[doc(hidden)]
 pub use sqlx;
 pub use transaction::Tx;
+use write_job::ErasedWork;
 
 /// The database's type.
 pub type Db = sqlx::Sqlite;
@@ -114,10 +115,19 @@ impl Database {
         T: Send + 'static,
         E: From<DatabaseError> + Send + 'static,
     {
-        let span = tracing::debug_span!("write");
-        let inside = span.clone();
-        let traced = async move |tx: &mut Tx| work(tx).instrument(inside).await;
-        self.0.writer.write(traced).instrument(span).await
+        let result = Arc::new(Mutex::new(None));
+        let place = result.clone();
+        let erased: ErasedWork = Box::new(move |tx| {
+            Box::pin(async move {
+                let done = work(tx).await;
+                let succeeded = done.is_ok();
+                *place.lock() = Some(done);
+                succeeded
+            })
+        });
+        let batch = self.0.writer.write(erased).await;
+        let own = result.lock().take();
+        write_job::caller_result(batch, own)
     }
 
     /// Insert `rows`, return once they are durable, and run `after` then. Cheaper than [`Database::write`] when many
@@ -126,8 +136,7 @@ impl Database {
     /// # Errors
     /// Same as [`Database::write`]; [`DatabaseError::Duplicate`] when a row exists already.
     pub async fn insert(&self, rows: bulk_insert::RowBatch, after: impl FnOnce() + Send + 'static) -> Result<()> {
-        let span = tracing::debug_span!("write");
-        self.0.writer.insert(rows, Box::new(after)).instrument(span).await
+        self.0.writer.insert(rows, Box::new(after)).await
     }
 
     /// A receiver that gets a message when the database can no longer be trusted (a failed fsync). The process must

@@ -11,12 +11,13 @@
 
 use std::sync::OnceLock;
 
+use futures_util::{FutureExt as _, future::BoxFuture};
 use sqlx::{
     Arguments as _, AssertSqlSafe, Encode, SqlSafeStr as _, SqlStr, Type, error::BoxDynError, sqlite::SqliteArguments,
 };
 
 use super::{
-    Connection, Db, Result,
+    Connection, Db, Result, Row,
     conflict_rule::ConflictRule,
     dialect::Dialect,
     page::PageRequest,
@@ -211,9 +212,31 @@ impl Query {
     ///
     /// # Errors
     /// As the database.
-    pub async fn execute(self, conn: &mut Connection) -> Result<u64> {
-        let (sql, arguments) = self.finish()?;
-        Ok(sqlx::query_with::<Db, _>(sql, arguments).execute(conn).await?.rows_affected())
+    pub fn execute(self, conn: &mut Connection) -> BoxFuture<'_, Result<u64>> {
+        let executed = async move {
+            let (sql, arguments) = self.finish()?;
+            Ok(sqlx::query_with::<Db, _>(sql, arguments).execute(conn).await?.rows_affected())
+        };
+        executed.boxed()
+    }
+
+    // The rows themselves are fetched by code without type parameters, in boxed futures: it is generated here, once, and not
+    // by each crate for each type of row.
+
+    fn fetch_first(self, conn: &mut Connection) -> BoxFuture<'_, Result<Option<Row>>> {
+        let fetched = async move {
+            let (sql, arguments) = self.finish()?;
+            Ok(sqlx::query_with::<Db, _>(sql, arguments).fetch_optional(conn).await?)
+        };
+        fetched.boxed()
+    }
+
+    fn fetch_rows(self, conn: &mut Connection) -> BoxFuture<'_, Result<Vec<Row>>> {
+        let fetched = async move {
+            let (sql, arguments) = self.finish()?;
+            Ok(sqlx::query_with::<Db, _>(sql, arguments).fetch_all(conn).await?)
+        };
+        fetched.boxed()
     }
 
     /// The only row.
@@ -221,8 +244,7 @@ impl Query {
     /// # Errors
     /// As the database; when there is none, or it can't be read.
     pub async fn fetch_one<R: FromRow>(self, conn: &mut Connection) -> Result<R> {
-        let (sql, arguments) = self.finish()?;
-        let row = sqlx::query_with::<Db, _>(sql, arguments).fetch_one(conn).await?;
+        let row = self.fetch_first(conn).await?.ok_or(sqlx::Error::RowNotFound)?;
         R::from_row(&mut Columns::of(&row))
     }
 
@@ -231,8 +253,7 @@ impl Query {
     /// # Errors
     /// As the database; when it can't be read.
     pub async fn fetch_optional<R: FromRow>(self, conn: &mut Connection) -> Result<Option<R>> {
-        let (sql, arguments) = self.finish()?;
-        let row = sqlx::query_with::<Db, _>(sql, arguments).fetch_optional(conn).await?;
+        let row = self.fetch_first(conn).await?;
         row.map(|row| R::from_row(&mut Columns::of(&row))).transpose()
     }
 
@@ -249,8 +270,7 @@ impl Query {
     /// # Errors
     /// As the database.
     pub async fn fetch_readable<R: FromRow>(self, conn: &mut Connection) -> Result<Vec<Result<R>>> {
-        let (sql, arguments) = self.finish()?;
-        let rows = sqlx::query_with::<Db, _>(sql, arguments).fetch_all(conn).await?;
+        let rows = self.fetch_rows(conn).await?;
         Ok(rows.iter().map(|row| R::from_row(&mut Columns::of(row))).collect())
     }
 
@@ -292,8 +312,7 @@ impl Query {
     /// # Errors
     /// As the database.
     pub async fn exists(self, conn: &mut Connection) -> Result<bool> {
-        let (sql, arguments) = self.finish()?;
-        Ok(sqlx::query_with::<Db, _>(sql, arguments).fetch_optional(conn).await?.is_some())
+        Ok(self.fetch_first(conn).await?.is_some())
     }
 }
 

@@ -4,6 +4,7 @@ use std::{panic::AssertUnwindSafe, pin::Pin};
 
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
+use tracing::{Instrument as _, Span};
 
 use super::{DatabaseError, Result, Tx, bulk_insert::RowBatch};
 
@@ -21,40 +22,38 @@ pub trait WriteJob: Send {
     fn written(&mut self, _: &mut Tx) {}
 }
 
-pub struct ClosureJob<F, T, E> {
-    work: Option<F>,
-    result: Option<std::result::Result<T, E>>,
-    caller: oneshot::Sender<std::result::Result<T, E>>,
+/// A write with the types of its work and its result erased: each write would generate the code of the queue, the channel and
+/// the spans anew otherwise. Completes with false when its savepoint is to be rolled back.
+pub type ErasedWork = Box<dyn for<'a> FnOnce(&'a mut Tx) -> Pin<Box<dyn Future<Output = bool> + 'a>> + Send>;
+
+/// A queued write that runs a closure, which keeps its result itself.
+pub struct ClosureJob {
+    work: Option<ErasedWork>,
+    panicked: bool,
+    span: Span,
+    caller: oneshot::Sender<Result<()>>,
 }
 
-impl<F, T, E> ClosureJob<F, T, E> {
-    pub fn new(work: F, caller: oneshot::Sender<std::result::Result<T, E>>) -> Self {
-        Self { work: Some(work), result: None, caller }
+impl ClosureJob {
+    pub fn new(work: ErasedWork, span: Span, caller: oneshot::Sender<Result<()>>) -> Self {
+        Self { work: Some(work), panicked: false, span, caller }
     }
 }
 
-impl<F, T, E> WriteJob for ClosureJob<F, T, E>
-where
-    F: AsyncFnOnce(&mut Tx) -> std::result::Result<T, E> + Send,
-    T: Send,
-    E: From<DatabaseError> + Send,
-{
+impl WriteJob for ClosureJob {
     fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
         Box::pin(async move {
             let Some(work) = self.work.take() else { return false };
-            let result = AssertUnwindSafe(work(tx))
-                .catch_unwind()
-                .await
-                .unwrap_or_else(|_| Err(DatabaseError::WritePanicked.into()));
-            let good = result.is_ok();
-            self.result = Some(result);
-            good
+            let done = AssertUnwindSafe(work(tx)).catch_unwind().instrument(self.span.clone()).await;
+            self.panicked = done.is_err();
+            done.unwrap_or(false)
         })
     }
 
     fn answer(self: Box<Self>, batch: std::result::Result<(), DatabaseError>) {
+        let batch = if self.panicked { Err(DatabaseError::WritePanicked) } else { batch };
         // A caller that stopped waiting has dropped the receiver, so a failed send is ignored.
-        let _ = self.caller.send(caller_result(batch, self.result));
+        let _ = self.caller.send(batch);
     }
 }
 
@@ -98,7 +97,7 @@ impl WriteJob for RowInsertJob {
 }
 
 /// Result for the caller: work that failed by itself returns its own error, whatever happened to the batch.
-fn caller_result<T, E: From<DatabaseError>>(
+pub fn caller_result<T, E: From<DatabaseError>>(
     batch: std::result::Result<(), DatabaseError>,
     own: Option<std::result::Result<T, E>>,
 ) -> std::result::Result<T, E> {

@@ -11,15 +11,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{FutureExt as _, future::BoxFuture};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::Instrument as _;
 
 use super::{
     Connection, DatabaseError, Result,
     bulk_insert::RowBatch,
     metrics::DatabaseMetrics,
     transaction::Tx,
-    write_job::{ClosureJob, RowInsertJob, WriteJob, mergeable_count},
+    write_job::{ClosureJob, ErasedWork, RowInsertJob, WriteJob, mergeable_count},
 };
 
 /// Largest number of writes per commit: enough to share one fsync, few enough to bound latency.
@@ -59,21 +61,25 @@ impl DatabaseWriter {
         Ok(Self { queue, metrics, fatal, stop, thread: parking_lot::Mutex::new(Some(thread)) })
     }
 
-    pub async fn write<T, E, F>(&self, work: F) -> std::result::Result<T, E>
-    where
-        F: AsyncFnOnce(&mut Tx) -> std::result::Result<T, E> + Send + 'static,
-        T: Send + 'static,
-        E: From<DatabaseError> + Send + 'static,
-    {
-        let (caller, answer) = oneshot::channel();
-        self.queue(Box::new(ClosureJob::new(work, caller))).await?;
-        answer.await.unwrap_or_else(|_| Err(DatabaseError::WriterStopped.into()))
+    /// Queue `work`; answers how its batch ended.
+    pub fn write(&self, work: ErasedWork) -> BoxFuture<'_, Result<()>> {
+        let span = tracing::debug_span!("write");
+        let inside = span.clone();
+        let queued = async move {
+            let (caller, answer) = oneshot::channel();
+            self.queue(Box::new(ClosureJob::new(work, inside, caller))).await?;
+            answer.await.unwrap_or(Err(DatabaseError::WriterStopped))
+        };
+        queued.instrument(span).boxed()
     }
 
-    pub async fn insert(&self, rows: RowBatch, after: Box<dyn FnOnce() + Send>) -> Result<()> {
-        let (caller, answer) = oneshot::channel();
-        self.queue(Box::new(RowInsertJob::new(rows, after, caller))).await?;
-        answer.await.unwrap_or(Err(DatabaseError::WriterStopped))
+    pub fn insert(&self, rows: RowBatch, after: Box<dyn FnOnce() + Send>) -> BoxFuture<'_, Result<()>> {
+        let queued = async move {
+            let (caller, answer) = oneshot::channel();
+            self.queue(Box::new(RowInsertJob::new(rows, after, caller))).await?;
+            answer.await.unwrap_or(Err(DatabaseError::WriterStopped))
+        };
+        queued.instrument(tracing::debug_span!("write")).boxed()
     }
 
     async fn queue(&self, piece: Box<dyn WriteJob>) -> Result<()> {
