@@ -16,9 +16,9 @@ libtorch: ## Bring libtorch into .libtorch, once (about 490 MB on disk)
 	@scripts/libtorch.sh
 
 .PHONY: run
-run: libtorch ## Build and serve on 127.0.0.1:8012, with the database ./data/coordinator.db
-	$(CARGO) build --release --locked --bins
-	exec $${CARGO_TARGET_DIR:-target}/release/agent-management serve
+run: libtorch ## Build (with less optimisation than a release) and serve on 127.0.0.1:8012, with ./data/coordinator.db
+	$(CARGO) build --profile quick --locked --bins
+	exec $${CARGO_TARGET_DIR:-target}/quick/agent-management serve
 
 .PHONY: test
 test: libtorch ## Run every test (with cargo-nextest where it is installed)
@@ -43,15 +43,19 @@ check-deploy: ## Check deploy/: install into a scratch root, systemd's verdict o
 	scripts/check-deploy.sh
 
 .PHONY: bench
-bench: libtorch ## Measure the parts with criterion
-	$(CARGO) bench --locked --bench parts
+bench: libtorch ## Measure the parts and the middleware with criterion
+	$(CARGO) bench --locked --bench parts --bench middleware
 
 .PHONY: compare
 compare: libtorch ## Measure the service against the monolith's stack, Restate and DBOS (needs wrk, npm)
 	scripts/compare.sh
 
+.PHONY: compare-builds
+compare-builds: libtorch ## Measure this tree beside the commit BASE, turn by turn (needs wrk)
+	scripts/compare-builds.sh $(BASE)
+
 .PHONY: build-times
-build-times: libtorch ## Measure how long builds take, from clean and after an edit (half an hour)
+build-times: libtorch ## Measure how long builds take, from clean and after an edit (40 minutes)
 	scripts/build-times.sh
 
 .PHONY: bench-audit
