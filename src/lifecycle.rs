@@ -14,7 +14,7 @@ use crate::{
     app::{App, StartError},
     http, routes,
 };
-use am_core::{ambient::Clock, config::Config, supervisor::TaskFailure};
+use am_core::{ambient::Clock, boxed, config::Config, supervisor::TaskFailure};
 
 /// How long the service answers that it is not ready before it stops for a background task that is gone.
 const FAILURE_NOTICE: Duration = Duration::from_secs(5);
@@ -50,6 +50,7 @@ pub enum ServeError {
 ///
 /// # Errors
 /// The reason for which it did not start, or ended.
+#[boxed]
 pub async fn serve_until_stopped(config: Config) -> Result<(), ServeError> {
     let address = SocketAddr::new(config.host, config.port);
     raise_open_file_limit();
@@ -201,6 +202,7 @@ async fn run_maintenance(app: App, closing: CancellationToken) {
 ///
 /// # Errors
 /// The missing or unexpected database objects, by name.
+#[boxed]
 pub async fn migrate_database(config: &Config) -> Result<Vec<String>, StartError> {
     let clock = Clock::system();
     let failed = |source| StartError::Database { path: config.database.clone(), source };

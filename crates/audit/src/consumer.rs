@@ -6,6 +6,7 @@ use super::{
     model::{AuditRecord, EventType},
     store::{self, ConsumerRange},
 };
+use am_core::boxed;
 use am_db::Tx;
 
 impl AuditLog {
@@ -13,6 +14,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn begin(&self, reader: &'static str) -> Result<()> {
         if store::find_consumer_position(&mut *self.0.db.read().await?, reader).await?.is_some() {
             return Ok(());
@@ -31,6 +33,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn behind(&self, reader: &str) -> Result<u64> {
         let mut conn = self.0.db.read().await?;
         let size = store::log_size(&mut conn).await?;
@@ -43,6 +46,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn follow(
         &self,
         tx: &mut Tx,

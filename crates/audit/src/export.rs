@@ -14,7 +14,7 @@ use super::{
     model::{EntrySource, ExportedEntry},
     store,
 };
-use am_core::{crypto::Ed25519PublicKey, ids::AuditId};
+use am_core::{boxed, crypto::Ed25519PublicKey, ids::AuditId};
 use am_db::Connection;
 
 /// Line of an export.
@@ -44,6 +44,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn export(&self, first: u64) -> Result<AuditExport> {
         let head = store::head_until(&mut *self.0.db.read().await?, u64::MAX).await?;
         let after = first.saturating_sub(1);
@@ -56,6 +57,7 @@ impl AuditExport {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn next(&mut self) -> Result<Option<String>> {
         let mut conn = self.audit.0.db.read().await?;
         next_lines(&mut conn, &mut self.after, &mut self.headed, self.until).await

@@ -35,6 +35,7 @@ use leaf::SealedEntry;
 
 use am_core::{
     ambient::{Clock, IdGenerator},
+    boxed,
     crypto::Signer,
     ids::AuditId,
 };
@@ -121,6 +122,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// Returns a database error when the insert fails; the change is then rolled back as well.
+    #[boxed]
     pub async fn append(&self, tx: &mut Tx, entries: Vec<AuditEntry>) -> am_db::Result<()> {
         if entries.is_empty() {
             return Ok(());
@@ -132,6 +134,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// As the database.
+    #[boxed]
     pub async fn record_once(
         &self,
         entry: AuditEntry,
@@ -147,6 +150,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn record(&self, tx: &mut Tx, entry: AuditEntry) -> am_db::Result<AuditId> {
         let (now, id) = (Timestamp(self.0.clock.now()), self.new_id());
         let mut rows = RowBatch::default();

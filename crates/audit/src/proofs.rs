@@ -11,7 +11,7 @@ use super::{
     model::SignedTreeHead,
     store,
 };
-use am_core::{crypto::Ed25519PublicKey, ids::AuditId};
+use am_core::{boxed, crypto::Ed25519PublicKey, ids::AuditId};
 use am_db::Connection;
 
 /// Proof that an entry is in the tree of a head (RFC 6962, 2.1.1).
@@ -101,6 +101,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn head(&self) -> Result<Option<SignedTreeHead>> {
         Ok(store::head_until(&mut *self.0.db.read().await?, u64::MAX).await?)
     }
@@ -109,6 +110,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn heads(&self, after: u64, limit: u32) -> Result<Vec<SignedTreeHead>> {
         Ok(store::heads(&mut *self.0.db.read().await?, after, i64::from(limit)).await?)
     }
@@ -117,6 +119,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// Returns [`AuditError::NotFound`], [`AuditError::NotSealed`] or [`AuditError::HeadNotFound`].
+    #[boxed]
     pub async fn inclusion(&self, audit_id: &AuditId, size: Option<u64>) -> Result<InclusionProof> {
         let mut conn = self.0.db.read().await?;
         let head = find_head(&mut conn, size).await?.ok_or_else(|| AuditError::NotSealed(audit_id.clone()))?;
@@ -139,6 +142,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// Returns [`AuditError::HeadNotFound`] when no head has one of the sizes.
+    #[boxed]
     pub async fn consistency(&self, from: u64, to: Option<u64>) -> Result<ConsistencyProof> {
         let mut conn = self.0.db.read().await?;
         let old = find_head(&mut conn, Some(from)).await?.ok_or(AuditError::HeadNotFound(from))?;

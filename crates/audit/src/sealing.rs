@@ -1,6 +1,7 @@
 //! Background work on stored entries: entries of the coordinator get their leaves, heads are signed, and alerts are
 //! published. All of it depends on stored rows only, so any process may do it, repeatedly.
 
+use am_core::boxed;
 use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ const ALERT_DELAY: Duration = Duration::from_millis(20);
 impl AuditLog {
     /// Seal at intervals until `stopping` is cancelled; the last head is signed by [`AuditLog::seal`] when nothing more is
     /// written.
+    #[boxed]
     pub async fn work(self, stopping: CancellationToken) {
         loop {
             tokio::select! {
@@ -43,6 +45,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn seal(&self) -> Result<()> {
         self.seal_coordinators().await?;
         while self.sign_checkpoint().await? {}

@@ -10,6 +10,7 @@ use super::{
     model::{JobRecord, JobState, JobViewer},
     queue_watcher::StateSubscription,
 };
+use am_core::boxed;
 use am_core::ids::JobId;
 
 /// Kind of a frame.
@@ -61,6 +62,7 @@ impl JobQueue {
     ///
     /// # Errors
     /// Same as [`JobQueue::get`].
+    #[boxed]
     pub async fn follow(&self, who: &JobViewer, id: &JobId, after: u64) -> Result<JobFollower> {
         self.get(who, id).await?;
         let interest = self.subscribe_state(id);
@@ -73,6 +75,7 @@ impl JobFollower {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn next(&mut self) -> Result<Option<Vec<JobFrame>>> {
         loop {
             if self.done || self.jobs.is_stopping() {

@@ -14,6 +14,7 @@ use super::{
     store,
 };
 use am_audit::{AuditEntry, EventType};
+use am_core::boxed;
 use am_core::ids::JobId;
 use am_db::{Result, Tx, codec::Timestamp, owner};
 
@@ -82,6 +83,7 @@ impl JobQueue {
 
     /// Wait for the end of the queued job `id`; a job has one waiter. Temporary database errors are retried. At a
     /// shutdown the waiter is dropped and the job stays in the queue.
+    #[boxed]
     pub async fn ended(&self, id: &JobId) -> JobOutcome {
         let expires_at = loop {
             match self.expires_at(id).await {
@@ -108,6 +110,7 @@ impl JobQueue {
     }
 
     /// Run the watching task until `stop` is cancelled.
+    #[boxed]
     pub async fn watch(self, stop: CancellationToken) {
         let _ = self.0.stop.set(stop.clone());
         while let Err(error) = self.watch_until(&stop).await {

@@ -18,6 +18,7 @@ use super::{
 };
 use am_audit::{AuditEntry, EventType};
 use am_core::{
+    boxed,
     ids::{JobId, PrincipalId},
     money::Money,
     validation::Violation,
@@ -88,6 +89,7 @@ impl JobQueue {
     ///
     /// # Errors
     /// Returns [`JobError::Invalid`] with all faults of the request.
+    #[boxed]
     pub async fn submit(
         &self,
         caller: &Principal,
@@ -165,6 +167,7 @@ impl JobQueue {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn estimate(&self, job: &JobRecord) -> Result<JobEstimate> {
         let (Some(service), Some(state)) = (job.service, job.state) else {
             let reason = Some("its service or state is not one that this service knows".to_owned());
@@ -186,6 +189,7 @@ impl JobQueue {
     ///
     /// # Errors
     /// Returns [`JobError::NotFound`]; [`JobError::Forbidden`] for a job of another client.
+    #[boxed]
     pub async fn get(&self, who: &JobViewer, id: &JobId) -> Result<JobRecord> {
         let job = store::get_job(&mut *self.0.db.read().await?, id).await?.ok_or(JobError::NotFound)?;
         if who.may_see(&job) { Ok(job) } else { Err(JobError::Forbidden) }
@@ -195,6 +199,7 @@ impl JobQueue {
     ///
     /// # Errors
     /// Same as [`JobQueue::get`].
+    #[boxed]
     pub async fn wait(&self, who: &JobViewer, id: &JobId, wait: Duration) -> Result<JobRecord> {
         // Check first that the job exists and may be accessed.
         let job = self.get(who, id).await?;
@@ -218,6 +223,7 @@ impl JobQueue {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn list(&self, who: &JobViewer, filter: &JobFilter, page: &PageRequest) -> Result<(Vec<JobRecord>, i64)> {
         Ok(store::list_jobs(&mut *self.0.db.read().await?, who, filter, page).await?)
     }
@@ -227,6 +233,7 @@ impl JobQueue {
     ///
     /// # Errors
     /// Same as [`JobQueue::get`]; [`JobError::InvalidState`] when the job has ended.
+    #[boxed]
     pub async fn cancel(&self, who: &JobViewer, id: &JobId) -> Result<CanceledJob> {
         let (who, id) = (who.clone(), id.clone());
         let me = self.clone();

@@ -30,6 +30,7 @@ use secret::SaltedHash;
 use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};
 use am_core::{
     ambient::{Clock, IdGenerator, sleep_or_cancelled},
+    boxed,
     validation::{self, Violation, Violations},
 };
 use am_db::{
@@ -84,6 +85,7 @@ impl ApiKeyService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn open(db: Database, clock: Clock, ids: IdGenerator, audit: AuditLog) -> Result<Self> {
         let ring = RwLock::new(Arc::new(KeyCache::new(HashMap::new(), &ids)));
         let keys = Self(Arc::new(ApiKeyServiceInner { db, clock, ids, audit, ring, seen: AtomicI64::new(0) }));
@@ -105,6 +107,7 @@ impl ApiKeyService {
     ///
     /// # Errors
     /// Returns a database error when a query fails; the cached keys stay in use then.
+    #[boxed]
     pub async fn refresh(&self) -> Result<bool> {
         let mut conn = self.0.db.read().await?;
         // Read before the keys, so that a change in between is noticed by the next call.
@@ -119,6 +122,7 @@ impl ApiKeyService {
     }
 
     /// Reload changed keys at intervals until `stop` is cancelled.
+    #[boxed]
     pub async fn watch(self, stop: CancellationToken) {
         while sleep_or_cancelled(&stop, KEY_POLL_INTERVAL).await {
             match self.refresh().await {
@@ -135,6 +139,7 @@ impl ApiKeyService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn list(&self) -> Result<Vec<ApiKey>> {
         Ok(store::list_keys(&mut *self.0.db.read().await?, self.now()).await?)
     }
@@ -143,6 +148,7 @@ impl ApiKeyService {
     ///
     /// # Errors
     /// Returns [`KeyError::Invalid`] for an invalid name or time, [`KeyError::NameTaken`] for a name in use.
+    #[boxed]
     pub async fn create(&self, name: &str, role: KeyRole, expires: Expiry) -> Result<IssuedKey> {
         let now = self.now();
         let mut violations = Violations::default();
@@ -185,6 +191,7 @@ impl ApiKeyService {
     ///
     /// # Errors
     /// Returns [`KeyError::NotFound`]; [`KeyError::InvalidState`] for a key that was revoked before.
+    #[boxed]
     pub async fn revoke(&self, name_or_id: &str) -> Result<ApiKey> {
         self.change(name_or_id, "revoked", async move |tx: &mut Tx, key: &mut ApiKey, now: Timestamp| {
             (key.revoked_at, key.previous_until, key.state) = (Some(now), None, KeyState::Revoked);
@@ -199,6 +206,7 @@ impl ApiKeyService {
     /// # Errors
     /// Returns [`KeyError::NotFound`]; [`KeyError::InvalidState`] for a key that was revoked, or has expired and gets no new expiry;
     /// [`KeyError::Invalid`] for an invalid time.
+    #[boxed]
     pub async fn rotate(&self, name_or_id: &str, grace: Duration, expires: Option<Expiry>) -> Result<IssuedKey> {
         let ids = self.0.ids.clone();
         let secret = secret::random_secret(&ids);

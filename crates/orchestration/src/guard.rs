@@ -13,6 +13,7 @@ use super::{
 use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};
 use am_core::{
     ambient::Clock,
+    boxed,
     ids::{ExecutionId, WorkflowId},
 };
 use am_db::{Database, Tx, codec::Timestamp, principal::Principal};
@@ -99,6 +100,7 @@ impl PolicyGuard {
     ///
     /// # Errors
     /// [`OrchestrationError::Refused`] when a policy forbids it.
+    #[boxed]
     pub async fn admit(
         &self,
         asked: &AdmissionRequest<'_>,
@@ -116,6 +118,7 @@ impl PolicyGuard {
     }
 
     /// Write a refusal to the audit log, in its own transaction. Returns the refusal, or the error of the write.
+    #[boxed]
     pub async fn refuse(
         &self,
         asked: &AdmissionRequest<'_>,

@@ -16,7 +16,7 @@ use super::{
     event_kinds::RegistryEventKind,
 };
 use am_audit::AuditLog;
-use am_core::{ambient::Clock, config::AgentsConfig, ids::AgentId, validation::Violations};
+use am_core::{ambient::Clock, boxed, config::AgentsConfig, ids::AgentId, validation::Violations};
 use am_db::{
     Connection, Database, Tx,
     codec::Timestamp,
@@ -117,6 +117,7 @@ impl AgentRegistry {
     ///
     /// # Errors
     /// [`OrchestrationError::Invalid`]; [`OrchestrationError::Conflict`] when another owner has the name.
+    #[boxed]
     pub async fn register(
         &self,
         owner: &Principal,
@@ -180,6 +181,7 @@ impl AgentRegistry {
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`].
+    #[boxed]
     pub async fn get(&self, id: &AgentId) -> Result<MeasuredAgent> {
         let now = self.now();
         let mut conn = self.db.read().await?;
@@ -223,6 +225,7 @@ impl AgentRegistry {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
+    #[boxed]
     pub async fn list(&self, filter: &AgentFilter) -> Result<(Vec<MeasuredAgent>, i64)> {
         let now = self.now();
         let mut conn = self.db.read().await?;
@@ -236,6 +239,7 @@ impl AgentRegistry {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
+    #[boxed]
     pub async fn find(
         &self,
         capability: Option<&str>,
@@ -269,6 +273,7 @@ impl AgentRegistry {
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`], [`OrchestrationError::Invalid`].
+    #[boxed]
     pub async fn update(&self, owner: &Principal, id: &AgentId, change: AgentChange) -> Result<MeasuredAgent> {
         let (owner, now) = (owner.clone(), self.now());
         let private = self.settings.private_addresses;
@@ -290,6 +295,7 @@ impl AgentRegistry {
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`], [`OrchestrationError::Invalid`].
+    #[boxed]
     pub async fn beat(
         &self,
         owner: &Principal,
@@ -329,6 +335,7 @@ impl AgentRegistry {
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`]; [`OrchestrationError::InvalidState`] when it is in that state already.
+    #[boxed]
     pub async fn set_online(
         &self,
         owner: &Principal,
@@ -379,6 +386,7 @@ impl AgentRegistry {
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`].
+    #[boxed]
     pub async fn deregister(&self, owner: &Principal, id: &AgentId) -> Result<()> {
         let (owner, now) = (owner.clone(), self.now());
         let done = self.change(None, id.clone(), async move |tx, registry, found| {
@@ -400,6 +408,7 @@ impl AgentRegistry {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
+    #[boxed]
     pub async fn utilisation(&self) -> Result<RegistryUtilisation> {
         let mut conn = self.db.read().await?;
         let agents = store::list_all(&mut conn, self.cutoff(self.now())).await?;
@@ -442,6 +451,7 @@ impl AgentRegistry {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
+    #[boxed]
     pub async fn events(&self, after: i64, limit: usize) -> Result<Vec<StreamEvent>> {
         Ok(am_events::read_events(&mut *self.db.read().await?, store::REGISTRY_STREAM, after, limit).await?)
     }

@@ -42,6 +42,7 @@ pub use self::{
 };
 use am_core::{
     ambient::{Clock, IdGenerator},
+    boxed,
     config::WebhookConfig,
     ids::DeliveryId,
     supervisor::BackgroundTask,
@@ -138,6 +139,7 @@ impl WebhookService {
     }
 
     /// Start no further requests and wait until the running ones have ended.
+    #[boxed]
     pub async fn stop(&self) {
         self.0.stop.cancel();
         self.0.tracker.close();
@@ -223,6 +225,7 @@ impl WebhookService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn endpoints(&self) -> Result<Vec<EndpointStatus>> {
         let counts = store::count_by_state(&mut *self.0.db.read().await?).await?;
         let mut all: BTreeMap<&str, EndpointStatus> =
@@ -242,6 +245,7 @@ impl WebhookService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn list(&self, filter: &DeliveryFilter, page: &PageRequest) -> Result<(Vec<WebhookDelivery>, i64)> {
         store::list(&mut *self.0.db.read().await?, filter, page).await
     }
@@ -250,6 +254,7 @@ impl WebhookService {
     ///
     /// # Errors
     /// Returns [`WebhookError::NotFound`] when it does not exist.
+    #[boxed]
     pub async fn get(&self, id: &DeliveryId) -> Result<WebhookDelivery> {
         store::get(&mut *self.0.db.read().await?, id).await?.ok_or_else(|| delivery_not_found(id))
     }
@@ -260,6 +265,7 @@ impl WebhookService {
     /// # Errors
     /// Returns [`WebhookError::NotFound`]; [`WebhookError::InvalidState`] while a request is running, or when the endpoint is no longer
     /// configured.
+    #[boxed]
     pub async fn redeliver(
         &self,
         id: &DeliveryId,
@@ -291,6 +297,7 @@ impl WebhookService {
     ///
     /// # Errors
     /// Returns [`WebhookError::NotFound`] when there is no such endpoint.
+    #[boxed]
     pub async fn test(
         &self,
         name: &str,

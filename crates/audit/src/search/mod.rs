@@ -10,6 +10,7 @@ use super::{
     AuditError, AuditLog, Result,
     model::{EntrySource, EventType, SecurityLevel, verify_embedded_signature},
 };
+use am_core::boxed;
 use am_core::ids::{AuditId, ExecutionId, StepId, WorkflowId};
 use am_db::{
     codec::{JsonText, Timestamp},
@@ -162,6 +163,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn search(&self, filter: &AuditFilter, page: &AuditPageRequest) -> Result<SearchPage> {
         Ok(store::search(&mut *self.0.db.read().await?, filter, page).await?)
     }
@@ -170,6 +172,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// Returns [`AuditError::NotFound`] when it does not exist.
+    #[boxed]
     pub async fn get(&self, id: &AuditId) -> Result<AuditEntryView> {
         store::get(&mut *self.0.db.read().await?, id).await?.ok_or_else(|| AuditError::NotFound(id.clone()))
     }
@@ -178,6 +181,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn counts(&self) -> Result<AuditCounts> {
         let rows = store::read_counters(&mut *self.0.db.read().await?).await?;
         let mut counts = AuditCounts::default();

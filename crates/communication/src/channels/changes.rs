@@ -13,6 +13,7 @@ use crate::{
 };
 use am_audit::{AuditEntry, EventType};
 use am_core::{
+    boxed,
     ids::{AgentId, ChannelId},
     validation::Violations,
 };
@@ -57,6 +58,7 @@ impl ChannelService {
     ///
     /// # Errors
     /// Returns [`CommunicationError::Invalid`]; [`CommunicationError::Refused`] for a member that the creator may not write to.
+    #[boxed]
     pub async fn create(
         &self,
         by: &Principal,
@@ -110,6 +112,7 @@ impl ChannelService {
     /// # Errors
     /// Returns [`CommunicationError::Forbidden`] when only the creator may add members; [`CommunicationError::Refused`]; [`CommunicationError::InvalidState`] for a
     /// direct or closed channel.
+    #[boxed]
     pub async fn add(
         &self,
         by: &Principal,
@@ -154,6 +157,7 @@ impl ChannelService {
     ///
     /// # Errors
     /// Returns [`CommunicationError::Forbidden`]; [`CommunicationError::InvalidState`] for the creator, who closes the channel instead.
+    #[boxed]
     pub async fn remove(
         &self,
         by: &Principal,
@@ -191,6 +195,7 @@ impl ChannelService {
     ///
     /// # Errors
     /// Returns [`CommunicationError::Forbidden`]; [`CommunicationError::InvalidState`] when it is closed already.
+    #[boxed]
     pub async fn close(
         &self,
         by: &Principal,

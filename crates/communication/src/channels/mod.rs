@@ -19,6 +19,7 @@ use super::{
 use am_audit::AuditLog;
 use am_core::{
     ambient::{Clock, IdGenerator},
+    boxed,
     ids::{AgentId, ChannelId},
 };
 use am_db::{Database, codec::Timestamp, page::PageRequest};
@@ -56,6 +57,7 @@ impl ChannelService {
     ///
     /// # Errors
     /// Returns [`CommunicationError::NotFound`] when there is none, or `agent` is not a member.
+    #[boxed]
     pub async fn get(&self, agent: &AgentId, id: &ChannelId) -> Result<MessageChannel> {
         let found = store::get_channel(&mut *self.0.db.read().await?, id).await?;
         found.filter(|channel| channel.has(agent)).ok_or(CommunicationError::NotFound("Channel"))
@@ -65,6 +67,7 @@ impl ChannelService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn list(&self, agent: &AgentId, page: &PageRequest) -> Result<(Vec<MessageChannel>, i64)> {
         store::list_channels(&mut *self.0.db.read().await?, agent, page).await
     }

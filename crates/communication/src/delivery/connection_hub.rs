@@ -16,6 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc};
 
 use super::metrics::DeliveryMetrics;
+use am_core::boxed;
 use am_core::ids::AgentId;
 
 /// Capacity of a connection's queue; beyond it the connection falls behind.
@@ -242,6 +243,7 @@ impl ConnectionHub {
     }
 
     /// Wait until the hub lacks messages that others wrote.
+    #[boxed]
     pub async fn gap(&self) {
         self.0.gap.notified().await;
     }

@@ -12,6 +12,7 @@ use super::{
     message_frame,
 };
 use crate::{error::Result, message_log};
+use am_core::boxed;
 use am_core::ids::AgentId;
 use am_db::codec::Timestamp;
 
@@ -76,6 +77,7 @@ impl DeliverySession {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
             if let Some((id, frame)) = self.page.pop_front() {

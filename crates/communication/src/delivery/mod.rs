@@ -39,6 +39,7 @@ use super::{
 use am_audit::AuditLog;
 use am_core::{
     ambient::{Clock, IdGenerator},
+    boxed,
     ids::{AgentId, MessageId},
     supervisor::BackgroundTask,
 };
@@ -116,6 +117,7 @@ impl DeliveryService {
     /// # Errors
     /// Returns [`CommunicationError::Invalid`]; [`CommunicationError::LimitReached`] when the maximum number of connections is reached;
     /// [`CommunicationError::Stopping`].
+    #[boxed]
     pub async fn connect(&self, agent: &AgentId) -> Result<(DeliverySession, ReplySender)> {
         let agent = validate_agent_name("agent_id", agent)?;
         let last = match self.0.hub.count() {
@@ -137,6 +139,7 @@ impl DeliveryService {
 
     /// Acknowledge messages for `agent`. They are recorded shortly after, in batches; until then they may be sent
     /// again.
+    #[boxed]
     pub async fn acknowledge(&self, agent: &AgentId, message_ids: Vec<MessageId>) {
         for message_id in message_ids {
             self.note(AckEvent::Delivered { message_id, agent: agent.clone() }).await;
@@ -169,6 +172,7 @@ impl DeliveryService {
     }
 
     /// Disconnect all connections, wait until they are closed, and record their events.
+    #[boxed]
     pub async fn stop(&self) {
         self.0.hub.stop();
         loop {
@@ -182,6 +186,7 @@ impl DeliveryService {
     }
 
     /// Stop without waiting for connections.
+    #[boxed]
     pub async fn finish(&self) {
         self.0.end.cancel();
         self.0.tasks.close();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{DeliveryService, model::AgentPresence, store};
 use crate::error::{CommunicationError, Result};
+use am_core::boxed;
 use am_core::ids::AgentId;
 use am_db::codec::Timestamp;
 
@@ -19,6 +20,7 @@ impl DeliveryService {
     ///
     /// # Errors
     /// Returns [`CommunicationError::NotFound`] for an agent that was never connected.
+    #[boxed]
     pub async fn presence(&self, agent: &AgentId) -> Result<AgentPresence> {
         let mut found =
             store::list_presence(&mut *self.0.db.read().await?, Some(agent), false, self.alive_since(), 1).await?;
@@ -30,6 +32,7 @@ impl DeliveryService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn seen(&self, online_only: bool, limit: u32) -> Result<Vec<AgentPresence>> {
         store::list_presence(&mut *self.0.db.read().await?, None, online_only, self.alive_since(), i64::from(limit))
             .await

@@ -8,7 +8,7 @@ use crate::{
     model::{validate_agent_name, validate_topic},
 };
 use am_audit::{AuditEntry, EventType};
-use am_core::{ids::AgentId, validation::Violations};
+use am_core::{boxed, ids::AgentId, validation::Violations};
 use am_db::{
     Connection, Tx,
     codec::Timestamp,
@@ -36,6 +36,7 @@ impl DeliveryService {
     ///
     /// # Errors
     /// Returns [`CommunicationError::Invalid`] for an invalid name, topic or filter.
+    #[boxed]
     pub async fn subscribe(
         &self,
         by: &Principal,
@@ -67,6 +68,7 @@ impl DeliveryService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn unsubscribe(
         &self,
         by: &Principal,
@@ -91,6 +93,7 @@ impl DeliveryService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn subscriptions(&self, agent: &AgentId) -> Result<Vec<TopicSubscription>> {
         store::list_subscriptions(&mut *self.0.db.read().await?, agent).await
     }

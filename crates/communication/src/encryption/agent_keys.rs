@@ -10,6 +10,7 @@ use super::{
     store,
 };
 use am_audit::{AuditEntry, EventType};
+use am_core::boxed;
 use am_core::ids::{AgentId, AgentKeyId};
 use am_db::{
     Tx,
@@ -34,6 +35,7 @@ impl EncryptionService {
     /// # Errors
     /// Returns [`EncryptionError::Invalid`] for a malformed key, [`EncryptionError::InvalidState`] for one that was revoked, or beyond 16
     /// keys.
+    #[boxed]
     pub async fn register_key(
         &self,
         caller: &Principal,
@@ -83,6 +85,7 @@ impl EncryptionService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn keys(&self, agent: &AgentId, page: &PageRequest) -> Result<(Vec<AgentKey>, i64)> {
         Ok(store::list_keys(&mut *self.0.db.read().await?, agent, page).await?)
     }
@@ -92,6 +95,7 @@ impl EncryptionService {
     ///
     /// # Errors
     /// Returns [`EncryptionError::NotFound`] when the agent has no such key.
+    #[boxed]
     pub async fn revoke_key(&self, caller: &Principal, agent: &AgentId, key_id: &AgentKeyId) -> Result<AgentKey> {
         let (now, audit) = (self.now(), self.0.audit.clone());
         let (agent, key_id) = (agent.clone(), key_id.clone());

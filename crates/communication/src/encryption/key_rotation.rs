@@ -1,5 +1,6 @@
 //! Rotation of data keys and master keys while the service runs.
 
+use am_core::boxed;
 use serde_json::json;
 
 use super::{
@@ -29,6 +30,7 @@ impl EncryptionService {
     /// # Errors
     /// Returns [`EncryptionError::NoMasterKey`]; [`EncryptionError::UnknownMasterKey`] when a data key is wrapped by a master key that is
     /// not configured.
+    #[boxed]
     pub async fn rotate(&self) -> Result<KeyRotationReport> {
         let master_id = self.0.masters.current()?.clone();
         let (audit, master) = (self.0.audit.clone(), master_id.clone());
@@ -74,6 +76,7 @@ impl EncryptionService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn masters(&self) -> Result<Vec<MasterKeyUsage>> {
         let mut used = store::count_by_master_key(&mut *self.0.db.read().await?).await?;
         for (place, name) in self.0.masters.names().enumerate() {

@@ -39,6 +39,7 @@ use self::{
 use am_audit::AuditLog;
 use am_core::{
     ambient::{Clock, IdGenerator},
+    boxed,
     ids::{AgentId, DataKeyId},
 };
 use am_db::{
@@ -115,6 +116,7 @@ impl EncryptionService {
     /// # Errors
     /// Returns [`EncryptionError::Invalid`] for a malformed envelope or an impossible encryption, [`EncryptionError::PlaintextForbidden`] or
     /// [`EncryptionError::NoMasterKey`].
+    #[boxed]
     pub async fn seal(
         &self,
         tx: &mut Tx,
@@ -201,6 +203,7 @@ impl EncryptionService {
     /// # Errors
     /// Returns [`EncryptionError::Tampered`] when it is not what was stored for this message, [`EncryptionError::UnknownMasterKey`]
     /// when its key is not configured.
+    #[boxed]
     pub async fn open(
         &self,
         conn: &mut Connection,

@@ -13,6 +13,7 @@ use crate::{
 };
 use am_audit::AuditLog;
 use am_core::ambient::{Clock, IdGenerator};
+use am_core::boxed;
 use am_db::{Tx, principal::Principal};
 
 /// Services that writing depends on. Cheap to clone.
@@ -52,6 +53,7 @@ impl MessageWriter {
     ///
     /// # Errors
     /// Returns an error of the database; all of them must be rolled back then.
+    #[boxed]
     pub async fn write(&self, tx: &mut Tx, letters: &[OutgoingMessage]) -> Result<WrittenMessages> {
         let mut work = WriteBatch::begin(self, tx, letters).await?;
         let mut answers = Vec::with_capacity(letters.len());

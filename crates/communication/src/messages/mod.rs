@@ -31,6 +31,7 @@ use super::{
 use am_audit::{AuditEntry, AuditLog, EventType};
 use am_core::{
     ambient::{Clock, IdGenerator, sleep_or_cancelled},
+    boxed,
     ids::{AgentId, MessageId},
 };
 use am_db::{
@@ -116,6 +117,7 @@ impl MessageService {
     /// Returns [`CommunicationError::Invalid`]; [`CommunicationError::Refused`] when the sender may not write to the recipient; [`CommunicationError::EncryptionFailed`];
     /// [`CommunicationError::NotFound`], [`CommunicationError::InvalidState`] and [`CommunicationError::Forbidden`] of a channel; [`CommunicationError::Conflict`] for an id that
     /// another sender used.
+    #[boxed]
     pub async fn send(
         &self,
         by: &Principal,
@@ -129,6 +131,7 @@ impl MessageService {
     ///
     /// # Errors
     /// Returns [`CommunicationError::Invalid`]; other errors come with the receipt.
+    #[boxed]
     pub async fn hand_in(
         &self,
         by: &Principal,
@@ -144,6 +147,7 @@ impl MessageService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn inbox(
         &self,
         agent: &AgentId,
@@ -176,6 +180,7 @@ impl MessageService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn past(&self, past: &HistoryFilter, page: &PageRequest) -> Result<(Vec<MessageView>, i64)> {
         let mut conn = self.0.db.read().await?;
         let (found, total) = message_log::read_history(&mut conn, past, page).await?;
@@ -190,6 +195,7 @@ impl MessageService {
     ///
     /// # Errors
     /// Returns [`CommunicationError::NotFound`] when it does not exist.
+    #[boxed]
     pub async fn get(&self, message_id: &MessageId) -> Result<MessageView> {
         let mut conn = self.0.db.read().await?;
         let stored =
@@ -202,6 +208,7 @@ impl MessageService {
     /// # Errors
     /// Returns [`CommunicationError::NotFound`], also for a message to another agent than `agent`; [`CommunicationError::InvalidState`] for one that has
     /// expired or failed.
+    #[boxed]
     pub async fn read(
         &self,
         by: &Principal,
@@ -243,6 +250,7 @@ impl MessageService {
     }
 
     /// Mark expired messages and close idle channels, until `stop` is cancelled.
+    #[boxed]
     pub async fn work(self, stop: CancellationToken) {
         let mut kept = tokio::time::Instant::now().checked_sub(MAINTENANCE_INTERVAL);
         while sleep_or_cancelled(&stop, EXPIRY_POLL_INTERVAL).await {

@@ -1,6 +1,7 @@
 //! Send queue. One task takes the waiting messages, writes them, and distributes them to connections in the order in
 //! which they were written, so that no message overtakes an earlier one.
 
+use am_core::boxed;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +52,7 @@ impl SendQueue {
     ///
     /// # Errors
     /// Returns [`CommunicationError::Stopping`] when the service is stopping.
+    #[boxed]
     pub async fn hand_in(
         &self,
         letter: OutgoingMessage,

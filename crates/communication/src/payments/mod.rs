@@ -12,6 +12,7 @@ use super::error::{CommunicationError, Result};
 use am_audit::{AuditEntry, AuditLog, EventType};
 use am_core::{
     ambient::Clock,
+    boxed,
     ids::{AgentId, MessageId},
     validation::Violations,
 };
@@ -45,6 +46,7 @@ impl PaymentRecords {
     ///
     /// # Errors
     /// Returns [`CommunicationError::Invalid`], which names the messages that the agent did not send.
+    #[boxed]
     pub async fn record(
         &self,
         by: &Principal,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::error::{CommunicationError, Result};
 use am_audit::{AuditEntry, EventType};
-use am_core::{ids::AgentId, validation::Violations};
+use am_core::{boxed, ids::AgentId, validation::Violations};
 use am_db::{
     Tx,
     idempotency::{IdempotencyKey, IdempotentResult},
@@ -46,6 +46,7 @@ impl AgentRelations {
     ///
     /// # Errors
     /// Returns [`CommunicationError::Invalid`]; [`CommunicationError::InvalidState`] beyond 10 000 contacts.
+    #[boxed]
     pub async fn add_contact(
         &self,
         by: &Principal,
@@ -75,6 +76,7 @@ impl AgentRelations {
     ///
     /// # Errors
     /// Returns [`CommunicationError::NotFound`] when it is not a contact.
+    #[boxed]
     pub async fn remove_contact(&self, by: &Principal, agent: &AgentId, contact: &AgentId) -> Result<AgentContact> {
         let entry = self.told(by, "contact", "removed", agent).data("contact_id", json!(contact));
         let (agent, contact) = (agent.clone(), contact.clone());
@@ -93,6 +95,7 @@ impl AgentRelations {
     ///
     /// # Errors
     /// Returns [`CommunicationError::Invalid`]; [`CommunicationError::InvalidState`] beyond 10 000 blocks.
+    #[boxed]
     pub async fn block(
         &self,
         by: &Principal,
@@ -122,6 +125,7 @@ impl AgentRelations {
     ///
     /// # Errors
     /// Returns [`CommunicationError::NotFound`] when the agent is not blocked.
+    #[boxed]
     pub async fn unblock(&self, by: &Principal, agent: &AgentId, blocked: &AgentId) -> Result<AgentBlock> {
         let entry = self.told(by, "block", "removed", agent).data("blocked_id", json!(blocked));
         let (agent, blocked) = (agent.clone(), blocked.clone());
@@ -140,6 +144,7 @@ impl AgentRelations {
     ///
     /// # Errors
     /// Returns [`CommunicationError::Invalid`] for a reason that is too long.
+    #[boxed]
     pub async fn authorise(
         &self,
         by: &Principal,

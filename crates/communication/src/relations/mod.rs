@@ -10,7 +10,7 @@ pub use model::{AgentAuthorization, AgentBlock, AgentContact, AuthorizationStatu
 
 use super::{error::Result, model::PermissionRefusal};
 use am_audit::AuditLog;
-use am_core::{ambient::Clock, ids::AgentId};
+use am_core::{ambient::Clock, boxed, ids::AgentId};
 use am_db::{Connection, Database, codec::Timestamp, page::PageRequest};
 use am_security::reputation::get_reputations;
 
@@ -52,6 +52,7 @@ impl AgentRelations {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn permit(
         &self,
         conn: &mut Connection,
@@ -65,6 +66,7 @@ impl AgentRelations {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn permits(
         &self,
         conn: &mut Connection,
@@ -120,6 +122,7 @@ impl AgentRelations {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn verdict(&self, sender: &AgentId, recipient: &AgentId) -> Result<PermissionCheck> {
         let refusal = self.permit(&mut *self.db.read().await?, sender, recipient).await?.err();
         let detail = refusal.as_ref().map(ToString::to_string);
@@ -130,6 +133,7 @@ impl AgentRelations {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn contacts(&self, agent: &AgentId, page: &PageRequest) -> Result<(Vec<AgentContact>, i64)> {
         Ok(store::list_contacts(&mut *self.db.read().await?, agent, page).await?)
     }
@@ -138,6 +142,7 @@ impl AgentRelations {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn blocks(&self, agent: &AgentId, page: &PageRequest) -> Result<(Vec<AgentBlock>, i64)> {
         Ok(store::list_blocks(&mut *self.db.read().await?, agent, page).await?)
     }
@@ -146,6 +151,7 @@ impl AgentRelations {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn standing(&self, agent: &AgentId) -> Result<AuthorizationStatus> {
         let found = store::get_authorization(&mut *self.db.read().await?, agent).await?;
         Ok(self.shown(agent, found))

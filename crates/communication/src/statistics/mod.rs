@@ -18,6 +18,7 @@ use super::{
     price::MessageType,
 };
 use am_core::{
+    boxed,
     ids::{AgentId, ChannelId, MessageId},
     money::Money,
 };
@@ -107,6 +108,7 @@ struct MessageFacts {
 ///
 /// # Errors
 /// Returns a database error when a query fails.
+#[boxed]
 pub async fn communication_statistics(db: &Database, agent: &AgentId) -> Result<CommunicationStatistics> {
     let mut conn = db.read().await?;
     let (sent, received) = (store::read_sent(&mut conn, agent).await?, store::read_received(&mut conn, agent).await?);

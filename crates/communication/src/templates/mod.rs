@@ -17,6 +17,7 @@ use super::{
 use am_audit::{AuditEntry, AuditLog, EventType};
 use am_core::{
     ambient::{Clock, IdGenerator},
+    boxed,
     ids::{AgentId, TemplateId},
     money::Money,
     validation::{Violations, has_length},
@@ -54,6 +55,7 @@ impl TemplateService {
     /// # Errors
     /// Returns [`CommunicationError::Invalid`], which names the member; [`CommunicationError::Conflict`] for a name in use; [`CommunicationError::InvalidState`]
     /// beyond 1000 templates.
+    #[boxed]
     pub async fn create(
         &self,
         by: &Principal,
@@ -99,6 +101,7 @@ impl TemplateService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn own(&self, agent: &AgentId, page: &PageRequest) -> Result<(Vec<MessageTemplate>, i64)> {
         Ok(store::list_templates(&mut *self.db.read().await?, agent, page).await?)
     }
@@ -112,6 +115,7 @@ impl TemplateService {
     ///
     /// # Errors
     /// Returns [`CommunicationError::NotFound`] when it does not exist.
+    #[boxed]
     pub async fn get(&self, agent: &AgentId, id: &TemplateId) -> Result<MessageTemplate> {
         if let Some(default) = model::built_in_templates().into_iter().find(|template| template.template_id == *id) {
             return Ok(default);
@@ -125,6 +129,7 @@ impl TemplateService {
     ///
     /// # Errors
     /// Returns [`CommunicationError::NotFound`]; [`CommunicationError::InvalidState`] for a built-in one.
+    #[boxed]
     pub async fn delete(&self, by: &Principal, agent: &AgentId, id: &TemplateId) -> Result<MessageTemplate> {
         if model::built_in_templates().iter().any(|template| template.template_id == *id) {
             return Err(CommunicationError::InvalidState(format!("template '{id}' is built in and can't be deleted")));

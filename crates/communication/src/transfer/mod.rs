@@ -18,6 +18,7 @@ use super::{
 use am_audit::AuditLog;
 use am_core::{
     ambient::{Clock, IdGenerator},
+    boxed,
     ids::AgentId,
 };
 use am_db::{Database, codec::Timestamp};
@@ -114,6 +115,7 @@ impl MessageExport {
     /// # Errors
     /// Returns a database error when a query fails. A message that can't be decrypted is exported with `content` null
     /// and `failure` set.
+    #[boxed]
     pub async fn next(&mut self) -> Result<Option<String>> {
         if let Some(text) = self.ready.pop_front() {
             return Ok(Some(text));

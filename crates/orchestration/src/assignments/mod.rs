@@ -31,6 +31,7 @@ use super::{
 use am_audit::AuditLog;
 use am_core::{
     ambient::Clock,
+    boxed,
     config::AgentsConfig,
     crypto,
     ids::{AgentId, AssignmentId, MessageId},
@@ -156,6 +157,7 @@ impl AssignmentService {
     }
 
     /// Wait until assignment `id` has ended. Temporary failures of reading the database are retried.
+    #[boxed]
     pub async fn ended(&self, id: &AssignmentId) -> EndedAssignment {
         let mut subscription = self.0.hub.subscribe(id);
         loop {
@@ -199,6 +201,7 @@ impl AssignmentService {
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`].
+    #[boxed]
     pub async fn get(&self, caller: &Principal, id: &AssignmentId) -> Result<AssignmentWithAttempts> {
         let mut conn = self.0.db.read().await?;
         let assignment = store::get(&mut conn, id).await?.ok_or(OrchestrationError::NotFound("Assignment"))?;
@@ -218,6 +221,7 @@ impl AssignmentService {
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`].
+    #[boxed]
     pub async fn of_agent(&self, owner: &Principal, agent_id: &AgentId) -> Result<Vec<Assignment>> {
         let mut conn = self.0.db.read().await?;
         let cutoff = agents::offline_cutoff(&self.0.settings, self.now());
@@ -234,6 +238,7 @@ impl AssignmentService {
     /// # Errors
     /// [`OrchestrationError::Conflict`] when the attempt is over, because another agent has the assignment or it has ended
     /// otherwise; [`OrchestrationError::Forbidden`] for another owner's agent; [`OrchestrationError::NotFound`].
+    #[boxed]
     pub async fn report(
         &self,
         owner: &Principal,

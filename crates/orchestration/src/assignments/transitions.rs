@@ -14,6 +14,7 @@ use crate::{
     run,
 };
 use am_audit::{AuditEntry, EventType};
+use am_core::boxed;
 use am_core::ids::{AgentId, AssignmentId};
 use am_db::{Connection, Tx, codec::Timestamp, owner};
 
@@ -130,6 +131,7 @@ pub async fn offer_assignment(
 }
 
 /// Append an event to the run's stream.
+#[boxed]
 pub async fn append_event(
     tx: &mut Tx,
     one: &Assignment,

@@ -10,6 +10,7 @@ use crate::{
     error::{OrchestrationError, Result},
     event_kinds::ExecutionEventKind,
 };
+use am_core::boxed;
 use am_core::ids::ExternalTaskId;
 use am_db::{Tx, codec::Timestamp};
 use am_jobs::NewJob;
@@ -52,6 +53,7 @@ impl ExternalTask {
     }
 
     /// Submit the task.
+    #[boxed]
     pub async fn place(&self, tx: &mut Tx, now: Timestamp) -> Result<()> {
         match self {
             Self::Job(job) => Ok(am_jobs::enqueue(tx, job).await?),
@@ -62,6 +64,7 @@ impl ExternalTask {
 }
 
 /// Cancel a task that no step waits for. Returns whether it had not begun, or ends at once.
+#[boxed]
 pub async fn cancel(tx: &mut Tx, id: &ExternalTaskId, now: Timestamp) -> Result<bool> {
     if is_run_id(id) {
         return runs::cancel_run(tx, &id.as_str().into(), now).await.map_err(training_error);

@@ -12,6 +12,7 @@ use super::claim::store;
 use crate::error::{OrchestrationError, Result};
 use am_core::{
     ambient::{Clock, IdGenerator},
+    boxed,
     ids::WorkerId,
 };
 use am_db::{Database, Tx, codec::Timestamp};
@@ -34,6 +35,7 @@ fn lock_path(database: &Path, id: &WorkerId) -> PathBuf {
 
 impl EngineWorker {
     /// Take the lock and write the first heartbeat.
+    #[boxed]
     pub async fn register(db: &Database, clock: &Clock, ids: &IdGenerator, lease: Duration) -> Result<Self> {
         let id = WorkerId::from(ids.random_id("worker_", 12));
         let path = lock_path(db.path(), &id);
@@ -47,6 +49,7 @@ impl EngineWorker {
     }
 
     /// Write a heartbeat.
+    #[boxed]
     pub async fn heartbeat(&self, db: &Database, clock: &Clock) -> Result<()> {
         let (id, now) = (self.id.clone(), clock.now());
         let until = Timestamp(now + self.lease);
@@ -86,6 +89,7 @@ impl EngineWorker {
     }
 
     /// Deregister in an orderly stop: no run is held any more.
+    #[boxed]
     pub async fn leave(&self, db: &Database) -> Result<()> {
         let id = self.id.clone();
         db.write(async move |tx: &mut Tx| store::remove_worker(tx, &id, None).await).await?;

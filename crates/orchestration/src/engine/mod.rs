@@ -48,6 +48,7 @@ use super::{
 use am_audit::{AuditLog, SecurityLevel};
 use am_core::{
     ambient::{Clock, IdGenerator},
+    boxed,
     config::EngineConfig,
     crypto::Signer,
     ids::{ExecutionId, TraceId, WorkflowId},
@@ -148,6 +149,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the lock file or the database cannot be written.
+    #[boxed]
     pub async fn open(parts: EngineParts) -> Result<Self> {
         let worker = EngineWorker::register(&parts.db, &parts.clock, &parts.ids, parts.config.lease).await?;
         let permits = Arc::new(Semaphore::new(parts.config.max_active));
@@ -194,6 +196,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`OrchestrationError::Stopping`] during a stop; database errors.
+    #[boxed]
     pub async fn start(&self, start: RunRequest, once: Option<IdempotencyKey>) -> Result<IdempotentResult<Execution>> {
         if self.0.stop.is_cancelled() {
             return Err(OrchestrationError::Stopping);
@@ -229,6 +232,7 @@ impl Engine {
 
     /// First stage of a stop: begin nothing, and finish or release what is in progress until `grace` has passed; then
     /// release the rest.
+    #[boxed]
     pub async fn stop(&self, grace: Duration) {
         let inner = &self.0;
         inner.stop.cancel();

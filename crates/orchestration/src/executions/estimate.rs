@@ -10,7 +10,7 @@ use super::{
     store::{self, RunMeans},
 };
 use crate::error::Result;
-use am_core::{ids::WorkflowId, money::Money};
+use am_core::{boxed, ids::WorkflowId, money::Money};
 use am_db::Database;
 
 /// Seconds per step when nothing is known (the monolith's figure).
@@ -43,6 +43,7 @@ impl ExecutionEstimator {
         Self { db, known: SharedMutex::new(parking_lot::Mutex::new(LruCache::new(size))) }
     }
 
+    #[boxed]
     pub async fn of(&self, workflow_id: &WorkflowId, steps: i64) -> Result<ExecutionEstimate> {
         let found = self.known.lock().get(workflow_id).copied();
         if let Some((read, estimate)) = found

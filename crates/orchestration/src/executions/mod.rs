@@ -22,6 +22,7 @@ use super::{
 use am_audit::{AuditEntry, AuditLog, SecurityLevel};
 use am_core::{
     ambient::Clock,
+    boxed,
     ids::{ExecutionId, TraceId, WorkflowId},
     money::Money,
 };
@@ -92,6 +93,7 @@ impl ExecutionService {
     /// # Errors
     /// As [`WorkflowService::get`]; [`OrchestrationError::Invalid`] for bad limits, or a definition that the coordinator stored unchecked;
     /// [`OrchestrationError::Refused`].
+    #[boxed]
     pub async fn execute(
         &self,
         caller: &Principal,
@@ -203,6 +205,7 @@ impl ExecutionService {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
+    #[boxed]
     pub async fn under_way(&self, client: &Principal, level: SecurityLevel) -> Result<i64> {
         count_active(&mut *self.db.read().await?, &client.id(), level).await
     }
@@ -211,6 +214,7 @@ impl ExecutionService {
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`]; [`OrchestrationError::Forbidden`] for another owner's.
+    #[boxed]
     pub async fn get(&self, caller: &Principal, id: &ExecutionId) -> Result<Execution> {
         let execution =
             store::get(&mut *self.db.read().await?, id).await?.ok_or(OrchestrationError::NotFound("Execution"))?;
@@ -221,6 +225,7 @@ impl ExecutionService {
     ///
     /// # Errors
     /// As [`ExecutionService::get`].
+    #[boxed]
     pub async fn observe(&self, caller: &Principal, id: &ExecutionId, wait: Option<Duration>) -> Result<Observed> {
         let execution = match wait {
             Some(wait) => self.wait(caller, id, wait).await?,
@@ -260,6 +265,7 @@ impl ExecutionService {
     ///
     /// # Errors
     /// As [`ExecutionService::get`].
+    #[boxed]
     pub async fn wait(&self, caller: &Principal, id: &ExecutionId, wait: Duration) -> Result<Execution> {
         let deadline = tokio::time::Instant::now() + wait;
         // Register for the notification before the first query, so that none is missed in between.
@@ -286,6 +292,7 @@ impl ExecutionService {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
+    #[boxed]
     pub async fn list(&self, caller: &Principal, filter: &ExecutionFilter) -> Result<(Vec<Execution>, i64)> {
         store::list(&mut *self.db.read().await?, caller, filter).await
     }
@@ -294,6 +301,7 @@ impl ExecutionService {
     ///
     /// # Errors
     /// As [`ExecutionService::get`].
+    #[boxed]
     pub async fn logs(&self, caller: &Principal, id: &ExecutionId) -> Result<(Execution, Vec<StepLog>)> {
         let execution = self.get(caller, id).await?;
         let steps = store::list_steps(&mut *self.db.read().await?, &execution).await?;
@@ -305,6 +313,7 @@ impl ExecutionService {
     ///
     /// # Errors
     /// [`OrchestrationError::InvalidState`] when it has ended already.
+    #[boxed]
     pub async fn cancel(
         &self,
         caller: &Principal,
@@ -323,6 +332,7 @@ impl ExecutionService {
     ///
     /// # Errors
     /// [`OrchestrationError::InvalidState`] when it has ended, or is paused already.
+    #[boxed]
     pub async fn pause(
         &self,
         caller: &Principal,
@@ -339,6 +349,7 @@ impl ExecutionService {
     ///
     /// # Errors
     /// [`OrchestrationError::InvalidState`] when it is not paused.
+    #[boxed]
     pub async fn resume(
         &self,
         caller: &Principal,
@@ -356,6 +367,7 @@ impl ExecutionService {
     ///
     /// # Errors
     /// [`OrchestrationError::InvalidState`] when it has not failed, or was run by the coordinator.
+    #[boxed]
     pub async fn retry(
         &self,
         caller: &Principal,
@@ -438,6 +450,7 @@ impl ExecutionService {
     ///
     /// # Errors
     /// As [`ExecutionService::get`].
+    #[boxed]
     pub async fn events(
         &self,
         caller: &Principal,

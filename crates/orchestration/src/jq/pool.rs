@@ -1,5 +1,6 @@
 //! Pool of worker processes with a request queue.
 
+use am_core::boxed;
 use std::{
     collections::VecDeque,
     io,
@@ -40,6 +41,7 @@ struct JqPoolInner {
 impl JqPool {
     /// Start the workers and wait until they are ready. A worker is `program` with `args` and two more arguments, and
     /// has to call [`am_jq_worker::main`]. An executable that does not start as a worker is an error.
+    #[boxed]
     pub async fn start(program: PathBuf, args: Vec<String>, settings: JqSettings) -> io::Result<Self> {
         let (pool, keepers) = Self::open(program, args, settings).await?;
         keepers.into_iter().for_each(|keeper| drop(tokio::spawn(keeper)));
@@ -76,12 +78,14 @@ impl JqPool {
 
     /// Evaluate `program` on `input`. An evaluation has no effect outside its worker: one whose worker is killed from
     /// outside is repeated, and dropping the future only drops the answer.
+    #[boxed]
     pub async fn eval(&self, program: Arc<str>, input: Arc<RawValue>) -> Result<JqOutput, JqError> {
         self.ask(TaskKind::Jq, program, input).await
     }
 
     /// Validate `instance` by `schema`, a JSON Schema's text (see [`am_json_schema::CompiledSchema`]), within the
     /// same limits as a program.
+    #[boxed]
     pub async fn validate(&self, schema: Arc<str>, instance: Arc<RawValue>) -> Result<SchemaResult, JqError> {
         let JqOutput { output, seconds } = self.ask(TaskKind::Schema, schema, instance).await?;
         let violations = serde_json::from_str(output.get()).map_err(|error| JqError::Program(error.to_string()))?;
@@ -112,6 +116,7 @@ impl JqPool {
     }
 
     /// End the workers at once and wait until they are gone. Pending and later evaluations get [`JqError::PoolClosed`].
+    #[boxed]
     pub async fn shutdown(&self) {
         self.0.closing.cancel();
         self.0.keepers.wait().await;

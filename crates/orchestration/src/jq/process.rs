@@ -1,5 +1,6 @@
 //! A worker process, as seen by the pool.
 
+use am_core::boxed;
 use std::{
     collections::VecDeque,
     io,
@@ -65,6 +66,7 @@ pub(super) struct WorkerProcess {
 
 impl WorkerProcess {
     /// Start a worker and wait until it is ready.
+    #[boxed]
     pub async fn start(launch: &WorkerCommand) -> io::Result<Self> {
         let mut child = Command::new(&launch.program)
             .args(&launch.args)
@@ -93,6 +95,7 @@ impl WorkerProcess {
     }
 
     /// Evaluate `batch`; answered requests are removed from it, the others keep their order.
+    #[boxed]
     pub async fn evaluate(
         &mut self,
         batch: &mut VecDeque<PendingEvaluation>,
@@ -127,6 +130,7 @@ impl WorkerProcess {
     }
 
     /// Kill the worker if it still runs, and wait for its exit.
+    #[boxed]
     pub async fn end(&mut self) -> io::Result<ExitStatus> {
         let _ = self.child.start_kill();
         self.child.wait().await

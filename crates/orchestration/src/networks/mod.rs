@@ -26,6 +26,7 @@ use super::{
 use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};
 use am_core::{
     ambient::{Clock, IdGenerator},
+    boxed,
     ids::{NetworkId, TraceId, WorkflowId},
     money::Money,
     validation::Violation,
@@ -77,6 +78,7 @@ impl NetworkService {
     ///
     /// # Errors
     /// [`OrchestrationError::Invalid`] with every fault.
+    #[boxed]
     pub async fn create(
         &self,
         owner: &Principal,
@@ -116,6 +118,7 @@ impl NetworkService {
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`].
+    #[boxed]
     pub async fn get(&self, caller: &Principal, id: &NetworkId) -> Result<AgentNetwork> {
         let network =
             store::get(&mut *self.db.read().await?, id).await?.ok_or(OrchestrationError::NotFound("Network"))?;
@@ -126,6 +129,7 @@ impl NetworkService {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
+    #[boxed]
     pub async fn list(&self, caller: &Principal, page: &PageRequest) -> Result<(Vec<AgentNetwork>, i64)> {
         store::list(&mut *self.db.read().await?, caller, page).await
     }
@@ -134,6 +138,7 @@ impl NetworkService {
     ///
     /// # Errors
     /// [`OrchestrationError::Conflict`] when an agent is not a workflow that `caller` may run.
+    #[boxed]
     pub async fn execute(
         &self,
         caller: &Principal,
@@ -203,6 +208,7 @@ impl NetworkService {
     ///
     /// # Errors
     /// As [`NetworkService::get`].
+    #[boxed]
     pub async fn standing(&self, caller: &Principal, id: &NetworkId) -> Result<(AgentNetwork, NetworkStatus)> {
         let network = self.get(caller, id).await?;
         let standing = store::network_status(&mut *self.db.read().await?, id).await?;
@@ -214,6 +220,7 @@ impl NetworkService {
     ///
     /// # Errors
     /// As [`NetworkService::get`].
+    #[boxed]
     pub async fn optimize(
         &self,
         caller: &Principal,

@@ -35,6 +35,7 @@ use super::{
 use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};
 use am_core::{
     ambient::{Clock, IdGenerator},
+    boxed,
     config::AgentsConfig,
     ids::{ExecutionId, PlanId, TraceId},
 };
@@ -128,6 +129,7 @@ impl PlanService {
     ///
     /// # Errors
     /// [`OrchestrationError::Invalid`] with every fault.
+    #[boxed]
     pub async fn create(
         &self,
         owner: &Principal,
@@ -193,6 +195,7 @@ impl PlanService {
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`].
+    #[boxed]
     pub async fn get(&self, caller: &Principal, id: &PlanId) -> Result<TaskPlan> {
         let plan = store::get(&mut *self.db.read().await?, id).await?.ok_or(OrchestrationError::NotFound("Plan"))?;
         if caller.owns(&plan.owner_id) { Ok(plan) } else { Err(OrchestrationError::Forbidden) }
@@ -202,6 +205,7 @@ impl PlanService {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
+    #[boxed]
     pub async fn list(&self, caller: &Principal, filter: &PlanFilter) -> Result<(Vec<TaskPlan>, i64)> {
         store::list(&mut *self.db.read().await?, caller, filter).await
     }
@@ -213,6 +217,7 @@ impl PlanService {
     /// [`OrchestrationError::Conflict`] when no registered agent can do a sub-task, unless `wait_for_agents`, and when the maximum
     /// number of plans is running; [`OrchestrationError::InvalidState`] when it is cancelled or its deadline has passed;
     /// [`OrchestrationError::Refused`].
+    #[boxed]
     pub async fn execute(
         &self,
         caller: &Principal,
@@ -371,6 +376,7 @@ impl PlanService {
     ///
     /// # Errors
     /// [`OrchestrationError::InvalidState`] when it has ended.
+    #[boxed]
     pub async fn cancel(
         &self,
         caller: &Principal,
@@ -406,6 +412,7 @@ impl PlanService {
     ///
     /// # Errors
     /// [`OrchestrationError::InvalidState`] when it has not failed; [`OrchestrationError::Conflict`] when the maximum number of plans is running.
+    #[boxed]
     pub async fn retry(
         &self,
         caller: &Principal,
@@ -444,6 +451,7 @@ impl PlanService {
     ///
     /// # Errors
     /// As [`PlanService::get`].
+    #[boxed]
     pub async fn standing(&self, caller: &Principal, id: &PlanId) -> Result<PlanStanding> {
         let plan = self.get(caller, id).await?;
         let Some(execution) = &plan.execution_id else {
@@ -466,6 +474,7 @@ impl PlanService {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
+    #[boxed]
     pub async fn measured(&self, caller: &Principal) -> Result<Vec<StrategyStats>> {
         store::strategy_stats(&mut *self.db.read().await?, caller).await
     }

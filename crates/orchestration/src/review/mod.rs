@@ -16,6 +16,7 @@ use super::{
     workflows::{Workflow, WorkflowFilter, WorkflowService},
 };
 use am_audit::SecurityLevel;
+use am_core::boxed;
 use am_core::ids::{ExecutionId, SecurityPolicyId, WorkflowId};
 use am_db::{Database, page::PageRequest, principal::Principal};
 use am_security::policies::{PolicyExplanation, PolicyRefusal, WorkflowFacts};
@@ -161,6 +162,7 @@ impl PolicyReview {
     /// # Errors
     /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`]; [`OrchestrationError::Invalid`] for one that the coordinator stored without
     /// validation.
+    #[boxed]
     pub async fn validate(&self, caller: &Principal, id: &WorkflowId) -> Result<ValidationReport> {
         let workflow = self.workflows.get(caller, id).await?;
         let plan = self.workflows.compiled(&workflow).await?.plan;
@@ -193,6 +195,7 @@ impl PolicyReview {
     ///
     /// # Errors
     /// As [`PolicyReview::validate`].
+    #[boxed]
     pub async fn workflow_bindings(&self, caller: &Principal, id: &WorkflowId) -> Result<WorkflowBindings> {
         let workflow = self.workflows.get(caller, id).await?;
         let plan = self.workflows.compiled(&workflow).await?.plan;
@@ -221,6 +224,7 @@ impl PolicyReview {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
+    #[boxed]
     pub async fn scan(&self, caller: &Principal, limit: u32, offset: u32) -> Result<PolicyScan> {
         let page = PageRequest { after: None, limit, offset };
         let filter = WorkflowFilter { page: page.clone(), ..WorkflowFilter::default() };

@@ -19,6 +19,7 @@ use super::{
 use am_audit::{AuditEntry, AuditLog, EventType};
 use am_core::{
     ambient::{Clock, IdGenerator},
+    boxed,
     ids::{StepId, WorkflowId},
 };
 use am_db::{
@@ -74,6 +75,7 @@ impl WorkflowService {
     ///
     /// # Errors
     /// [`OrchestrationError::Invalid`] with every fault; [`OrchestrationError::Refused`].
+    #[boxed]
     pub async fn create(
         &self,
         owner: &Principal,
@@ -119,6 +121,7 @@ impl WorkflowService {
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`]; [`OrchestrationError::Forbidden`] for another owner's private one.
+    #[boxed]
     pub async fn get(&self, reader: &Principal, id: &WorkflowId) -> Result<Workflow> {
         let workflow =
             store::get(&mut *self.db.read().await?, id).await?.ok_or(OrchestrationError::NotFound("Workflow"))?;
@@ -133,6 +136,7 @@ impl WorkflowService {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
+    #[boxed]
     pub async fn list(&self, reader: &Principal, filter: &WorkflowFilter) -> Result<(Vec<Workflow>, i64)> {
         store::list(&mut *self.db.read().await?, reader, filter).await
     }
@@ -243,6 +247,7 @@ impl WorkflowService {
     ///
     /// # Errors
     /// [`OrchestrationError::Invalid`]: the coordinator stores workflows without validation.
+    #[boxed]
     pub async fn compiled(&self, workflow: &Workflow) -> Result<CompiledWorkflow> {
         let key = workflow.definition_key();
         if let Some(found) = self.plans.lock().get(&key) {

@@ -4,6 +4,7 @@
 
 mod store;
 
+use am_core::boxed;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -66,6 +67,7 @@ pub struct UncalibratedParameter {
 ///
 /// # Errors
 /// [`RlError::NotFound`] when no environment has that name.
+#[boxed]
 pub async fn calibrate_environment(db: &Database, name: &str) -> Result<EnvironmentCalibration> {
     let one = environments::make_environment(name, None).map_err(|error| RlError::NotFound(error.to_string()))?;
     let values = one.parameters().into_iter().map(|parameter| (parameter.name.to_owned(), parameter.value.into()));

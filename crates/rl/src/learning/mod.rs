@@ -19,6 +19,7 @@ use super::{
 };
 use am_core::{
     ambient::{Clock, IdGenerator},
+    boxed,
     ids::AgentId,
     validation::{PathSegment, Violation, Violations},
 };
@@ -55,6 +56,7 @@ impl LearningService {
     /// # Errors
     /// [`RlError::Invalid`]; [`RlError::Forbidden`] for another owner's agent; [`RlError::Act`] for a policy that does not
     /// exist.
+    #[boxed]
     pub async fn enable(
         &self,
         caller: &Principal,
@@ -114,6 +116,7 @@ impl LearningService {
     ///
     /// # Errors
     /// [`RlError::InvalidState`] when learning is not enabled for it; [`RlError::Forbidden`].
+    #[boxed]
     pub async fn get(&self, caller: &Principal, agent_id: &AgentId) -> Result<Learner> {
         let found = store::get(&mut *self.db.read().await?, agent_id).await?;
         let learner = found.ok_or_else(|| {
@@ -164,6 +167,7 @@ impl LearningService {
     ///
     /// # Errors
     /// As [`LearningService::get`].
+    #[boxed]
     pub async fn standing(&self, caller: &Principal, agent_id: &AgentId) -> Result<LearnerStatus> {
         let learner = self.get(caller, agent_id).await?;
         let version = self.version(&learner).await?;

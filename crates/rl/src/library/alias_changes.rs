@@ -11,6 +11,7 @@ use crate::{
     model::{ActError, PRODUCTION_ALIAS},
     serving::{CanaryVersion, ShadowVersion, TrafficSplit},
 };
+use am_core::boxed;
 use am_core::validation::within;
 use am_db::{
     Tx,
@@ -24,6 +25,7 @@ impl PolicyLibrary {
     ///
     /// # Errors
     /// [`RlError::Invalid`] for a malformed alias or a version that does not exist; [`RlError::Forbidden`].
+    #[boxed]
     pub async fn set_alias(
         &self,
         caller: &Principal,
@@ -44,6 +46,7 @@ impl PolicyLibrary {
     ///
     /// # Errors
     /// [`RlError::NotFound`], [`RlError::Forbidden`].
+    #[boxed]
     pub async fn remove_alias(
         &self,
         caller: &Principal,
@@ -64,6 +67,7 @@ impl PolicyLibrary {
     ///
     /// # Errors
     /// [`RlError::InvalidState`] when the alias has never pointed elsewhere; [`RlError::Forbidden`].
+    #[boxed]
     pub async fn roll_back(
         &self,
         caller: &Principal,
@@ -112,6 +116,7 @@ impl PolicyLibrary {
     ///
     /// # Errors
     /// [`RlError::NotFound`].
+    #[boxed]
     pub async fn moves(&self, name: &str, alias: &str) -> Result<Vec<AliasMove>> {
         self.get(name).await?;
         store::alias_moves(&mut *self.0.db.read().await?, name, alias).await
@@ -122,6 +127,7 @@ impl PolicyLibrary {
     ///
     /// # Errors
     /// [`RlError::Invalid`] for a version that does not exist or has another interface; [`RlError::Forbidden`].
+    #[boxed]
     pub async fn set_split(
         &self,
         caller: &Principal,

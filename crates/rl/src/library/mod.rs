@@ -39,6 +39,7 @@ use super::{
 use am_audit::{AuditLog, EventType};
 use am_core::{
     ambient::{Clock, IdGenerator, sleep_or_cancelled},
+    boxed,
     ids::{AgentId, PrincipalId},
     validation::{Violation, Violations},
 };
@@ -73,6 +74,7 @@ impl PolicyLibrary {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
+    #[boxed]
     pub async fn open(
         db: Database,
         clock: Clock,
@@ -134,6 +136,7 @@ impl PolicyLibrary {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
+    #[boxed]
     pub async fn refresh(&self) -> Result<()> {
         let mut conn = self.0.db.read().await?;
         let (names, newest) = store::changed_since(&mut conn, self.0.seen.load(Ordering::Acquire)).await?;
@@ -153,6 +156,7 @@ impl PolicyLibrary {
     /// # Errors
     /// Returns a database error if the query fails. A policy that cannot be loaded is only logged: the others are
     /// served.
+    #[boxed]
     pub async fn warm_up(&self) -> Result<()> {
         let names = store::names_in_production(&mut *self.0.db.read().await?).await?;
         // The latest is loaded last, so that it stays when memory does not suffice for all.
@@ -166,6 +170,7 @@ impl PolicyLibrary {
     }
 
     /// Poll for changes made by other processes, until `stop`.
+    #[boxed]
     pub async fn watch(self, stop: CancellationToken) {
         while sleep_or_cancelled(&stop, LIBRARY_POLL_INTERVAL).await {
             if let Err(error) = self.refresh().await {
@@ -179,6 +184,7 @@ impl PolicyLibrary {
     /// # Errors
     /// [`RlError::Invalid`] for names that do not fit, [`ActError::Load`] for refused weights, [`RlError::Forbidden`] for
     /// another owner's policy.
+    #[boxed]
     pub async fn upload(
         &self,
         caller: &Principal,
@@ -237,6 +243,7 @@ impl PolicyLibrary {
     ///
     /// # Errors
     /// [`RlError::NotFound`].
+    #[boxed]
     pub async fn get(&self, name: &str) -> Result<PolicyRecord> {
         store::get(&mut *self.0.db.read().await?, name).await?.ok_or_else(|| not_found_error(name))
     }
@@ -245,6 +252,7 @@ impl PolicyLibrary {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
+    #[boxed]
     pub async fn list(&self, page: &PageRequest) -> Result<(Vec<PolicyRecord>, i64)> {
         store::list(&mut *self.0.db.read().await?, page).await
     }
@@ -253,6 +261,7 @@ impl PolicyLibrary {
     ///
     /// # Errors
     /// [`RlError::NotFound`].
+    #[boxed]
     pub async fn versions(&self, name: &str, page: &PageRequest) -> Result<(Vec<VersionRecord>, i64)> {
         self.get(name).await?;
         store::versions(&mut *self.0.db.read().await?, name, page).await
@@ -262,6 +271,7 @@ impl PolicyLibrary {
     ///
     /// # Errors
     /// [`RlError::Act`] when it does not exist.
+    #[boxed]
     pub async fn version(&self, reference: &PolicyReference) -> Result<VersionRecord> {
         let version = self.0.policies.resolve(reference)?;
         let found = store::get_version(&mut *self.0.db.read().await?, &version.name, version.version).await?;
@@ -272,6 +282,7 @@ impl PolicyLibrary {
     ///
     /// # Errors
     /// As [`PolicyLibrary::version`]; [`ActError::Storage`] when the file is missing or its hash differs.
+    #[boxed]
     pub async fn weights(&self, reference: &PolicyReference) -> Result<(VersionRecord, Vec<u8>)> {
         let record = self.version(reference).await?;
         let (directory, sha256) = (self.0.policies.directory().to_owned(), record.sha256.clone());
@@ -283,6 +294,7 @@ impl PolicyLibrary {
     ///
     /// # Errors
     /// As [`PolicyLibrary::weights`]; an error when libtorch cannot write it.
+    #[boxed]
     pub async fn export(&self, reference: &PolicyReference, format: ExportFormat) -> Result<(VersionRecord, Vec<u8>)> {
         let (record, weights) = self.weights(reference).await?;
         let exported = run_blocking(move || Ok(export_policy(&weights, format)?)).await?;

@@ -7,6 +7,7 @@ use super::{
     training_event::TrainingEventKind,
 };
 use crate::error::{Result, RlError};
+use am_core::boxed;
 use am_core::ids::TrainingRunId;
 use am_db::{
     Tx,
@@ -19,6 +20,7 @@ impl TrainingRuns {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
+    #[boxed]
     pub async fn refresh_policies(&self) -> Result<()> {
         self.0.library.refresh().await
     }
@@ -27,6 +29,7 @@ impl TrainingRuns {
     ///
     /// # Errors
     /// [`RlError::InvalidState`] when it is paused or has ended.
+    #[boxed]
     pub async fn pause(
         &self,
         caller: &Principal,
@@ -48,6 +51,7 @@ impl TrainingRuns {
     ///
     /// # Errors
     /// [`RlError::InvalidState`] when it is neither paused nor about to be.
+    #[boxed]
     pub async fn resume(
         &self,
         caller: &Principal,
@@ -74,6 +78,7 @@ impl TrainingRuns {
     ///
     /// # Errors
     /// [`RlError::InvalidState`] when it has ended.
+    #[boxed]
     pub async fn cancel(
         &self,
         caller: &Principal,

@@ -2,6 +2,7 @@
 
 use super::{TrainingRuns, model::RunStatus, store};
 use crate::error::Result;
+use am_core::boxed;
 use am_core::ids::TrainingRunId;
 use am_db::{Connection, principal::Principal};
 use am_events::{StreamEvent, StreamFollower, StreamSource};
@@ -11,6 +12,7 @@ impl TrainingRuns {
     ///
     /// # Errors
     /// As [`TrainingRuns::get`].
+    #[boxed]
     pub async fn events(
         &self,
         caller: &Principal,

@@ -47,6 +47,7 @@ use super::{
 use am_audit::{AuditLog, EventType};
 use am_core::{
     ambient::{Clock, IdGenerator},
+    boxed,
     ids::TrainingRunId,
     supervisor::BackgroundTask,
 };
@@ -180,6 +181,7 @@ impl TrainingRuns {
     ///
     /// # Errors
     /// [`RlError::Invalid`] for settings that cannot be trained, [`RlError::Forbidden`] for another owner's policy.
+    #[boxed]
     pub async fn create(
         &self,
         caller: &Principal,
@@ -231,6 +233,7 @@ impl TrainingRuns {
     ///
     /// # Errors
     /// [`RlError::NotFound`], [`RlError::Forbidden`].
+    #[boxed]
     pub async fn get(&self, caller: &Principal, id: &TrainingRunId) -> Result<TrainingRun> {
         let run = store::get(&mut *self.0.db.read().await?, id).await?.ok_or_else(|| not_found_error(id))?;
         check_owner(caller, run)
@@ -240,6 +243,7 @@ impl TrainingRuns {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
+    #[boxed]
     pub async fn list(
         &self,
         caller: &Principal,
@@ -303,6 +307,7 @@ impl TrainingRuns {
     ///
     /// # Errors
     /// As [`TrainingRuns::get`].
+    #[boxed]
     pub async fn wait(&self, caller: &Principal, id: &TrainingRunId, wait: Duration) -> Result<TrainingRun> {
         // A run that does not end in time is returned in its present state.
         let _ = tokio::time::timeout(wait, self.ended(id)).await;
@@ -310,6 +315,7 @@ impl TrainingRuns {
     }
 
     /// Wait until the run has ended and return it. Temporary failures of reading the database are retried.
+    #[boxed]
     pub async fn ended(&self, id: &TrainingRunId) -> Result<TrainingRun> {
         let mut subscription = self.0.hub.subscribe(id);
         loop {
@@ -347,6 +353,7 @@ impl TrainingRuns {
     ///
     /// # Errors
     /// [`RlError::Invalid`] when the environment is unknown or does not fit.
+    #[boxed]
     pub async fn evaluate(
         &self,
         reference: &PolicyReference,
@@ -441,6 +448,7 @@ impl TrainingRuns {
     }
 
     /// Release every run with a checkpoint; returns when done.
+    #[boxed]
     pub async fn stop(&self) {
         self.0.stop.cancel();
         loop {
@@ -460,6 +468,7 @@ impl TrainingRuns {
 ///
 /// # Errors
 /// Returns a database error when a query or the transaction fails.
+#[boxed]
 pub async fn enqueue_run(tx: &mut Tx, new: &NewTrainingRun, now: Timestamp) -> Result<()> {
     store::insert(tx, new, now).await
 }
@@ -468,6 +477,7 @@ pub async fn enqueue_run(tx: &mut Tx, new: &NewTrainingRun, now: Timestamp) -> R
 ///
 /// # Errors
 /// Returns a database error when a query or the transaction fails.
+#[boxed]
 pub async fn cancel_run(tx: &mut Tx, id: &TrainingRunId, now: Timestamp) -> Result<bool> {
     match store::get(tx.conn().await?, id).await? {
         Some(run) if !run.status.is_final() => cancel_open_run(tx, &run, now).await.map(|()| true),

@@ -40,6 +40,7 @@ use super::{
     network::PolicyNetwork,
 };
 use am_core::ambient::IdGenerator;
+use am_core::boxed;
 
 /// Maximum number of states per call.
 pub const MAX_STATES: usize = 4096;
@@ -167,6 +168,7 @@ impl PolicyServer {
     ///
     /// # Errors
     /// As [`PolicyServer::act`].
+    #[boxed]
     pub async fn act_all(
         &self,
         reference: &PolicyReference,
@@ -248,6 +250,7 @@ impl PolicyServer {
     ///
     /// # Errors
     /// As [`PolicyServer::act`].
+    #[boxed]
     pub async fn load(&self, reference: &PolicyReference) -> Result<(), ActError> {
         self.0.pool.get(&self.resolve(reference)?).await.map(drop)
     }

@@ -23,6 +23,7 @@ pub use policy_change::PolicyChange;
 use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};
 use am_core::{
     ambient::{Clock, IdGenerator, sleep_or_cancelled},
+    boxed,
     ids::SecurityPolicyId,
 };
 use am_db::{
@@ -72,6 +73,7 @@ impl SecurityPolicies {
     ///
     /// # Errors
     /// Fails when they can't be read: the service must not run without its policies.
+    #[boxed]
     pub async fn open(db: Database, clock: Clock, ids: IdGenerator, audit: AuditLog) -> Result<Self> {
         let (active, refreshing) = (watch::Sender::default(), tokio::sync::Mutex::default());
         let policies = Self(Arc::new(SecurityPoliciesInner { db, clock, ids, audit, active, refreshing }));
@@ -83,6 +85,7 @@ impl SecurityPolicies {
     ///
     /// # Errors
     /// Returns a database error when a query fails; the cached policies stay in force then.
+    #[boxed]
     pub async fn refresh(&self) -> Result<()> {
         let _one = self.0.refreshing.lock().await;
         let active: Arc<[SecurityPolicy]> = store::active_policies(&mut *self.0.db.read().await?).await?.into();
@@ -95,6 +98,7 @@ impl SecurityPolicies {
     }
 
     /// Reload changed policies at intervals until `stop` is cancelled.
+    #[boxed]
     pub async fn watch(self, stop: CancellationToken) {
         while sleep_or_cancelled(&stop, POLICY_POLL_INTERVAL).await {
             if let Err(error) = self.refresh().await {
@@ -206,6 +210,7 @@ impl SecurityPolicies {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn explain(&self, facts: &WorkflowFacts, under_way: i64) -> Result<Vec<PolicyExplanation>> {
         let page = PageRequest { after: None, limit: explain::MAX_EXPLAINED, offset: 0 };
         let (all, _) = self.list(&SecurityPolicyFilter { page, ..SecurityPolicyFilter::default() }).await?;
@@ -216,6 +221,7 @@ impl SecurityPolicies {
     ///
     /// # Errors
     /// Returns [`SecurityPolicyError::NameTaken`] when another policy has the name.
+    #[boxed]
     pub async fn create(
         &self,
         caller: &Principal,
@@ -245,6 +251,7 @@ impl SecurityPolicies {
     ///
     /// # Errors
     /// Returns [`SecurityPolicyError::NotFound`] when it does not exist.
+    #[boxed]
     pub async fn get(&self, id: &SecurityPolicyId) -> Result<SecurityPolicy> {
         let found = store::get_policy(&mut *self.0.db.read().await?, id).await?;
         found.ok_or_else(|| SecurityPolicyError::NotFound(id.clone()))
@@ -254,6 +261,7 @@ impl SecurityPolicies {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn list(&self, filter: &SecurityPolicyFilter) -> Result<(Vec<SecurityPolicy>, i64)> {
         store::list_policies(&mut *self.0.db.read().await?, filter).await
     }
@@ -262,6 +270,7 @@ impl SecurityPolicies {
     ///
     /// # Errors
     /// Returns [`SecurityPolicyError::NotFound`] or [`SecurityPolicyError::NameTaken`].
+    #[boxed]
     pub async fn update(
         &self,
         caller: &Principal,
@@ -290,6 +299,7 @@ impl SecurityPolicies {
     ///
     /// # Errors
     /// Returns [`SecurityPolicyError::NotFound`] when it does not exist.
+    #[boxed]
     pub async fn delete(&self, caller: &Principal, id: &SecurityPolicyId) -> Result<SecurityPolicy> {
         let (caller, id, now, audit) = (caller.clone(), id.clone(), self.now(), self.0.audit.clone());
         let work = async move |tx: &mut Tx| {

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use am_core::boxed;
 use am_core::ids::AgentId;
 use am_db::{Connection, Result, codec::Timestamp};
 
@@ -58,6 +59,7 @@ type RecordedScore = Option<(f64, Timestamp)>;
 ///
 /// # Errors
 /// Returns a database error when a query fails.
+#[boxed]
 pub async fn get_reputation(conn: &mut Connection, agent: &AgentId) -> Result<AgentReputationScore> {
     Ok(get_reputations(conn, &[agent]).await?.remove(agent).unwrap_or_else(|| combine_records(None, None)))
 }
@@ -66,6 +68,7 @@ pub async fn get_reputation(conn: &mut Connection, agent: &AgentId) -> Result<Ag
 ///
 /// # Errors
 /// Returns a database error when a query fails.
+#[boxed]
 pub async fn get_reputations(
     conn: &mut Connection,
     agents: &[&AgentId],

@@ -12,6 +12,7 @@ use super::{
     presets, store,
 };
 use am_audit::{AuditEntry, EventType, SecurityLevel};
+use am_core::boxed;
 use am_core::ids::{ExecutionId, SandboxId};
 use am_db::{
     Tx,
@@ -68,6 +69,7 @@ impl SandboxService {
     /// # Errors
     /// Returns [`SandboxError::NotFound`] without such an execution, [`SandboxError::Unenforced`] when this host can't enforce the
     /// rules.
+    #[boxed]
     pub async fn create(
         &self,
         caller: &Principal,
@@ -111,6 +113,7 @@ impl SandboxService {
     ///
     /// # Errors
     /// Returns [`SandboxError::NotFound`] when it has none.
+    #[boxed]
     pub async fn monitor(&self, execution: &ExecutionId) -> Result<SandboxView> {
         let running: Vec<_> = self.lock().get(execution).cloned().unwrap_or_default();
         let kept = store::get_sandbox(&mut *self.0.db.read().await?, execution).await?;
@@ -125,6 +128,7 @@ impl SandboxService {
     ///
     /// # Errors
     /// Returns [`SandboxError::NotFound`] when it has none.
+    #[boxed]
     pub async fn cleanup(
         &self,
         caller: &Principal,

@@ -26,6 +26,7 @@ use super::{
     supervised_job::{CommandHandle, CommandLimits, ProxyStarter, SupervisedJob},
 };
 use am_audit::{AuditEntry, EventType, SecurityLevel};
+use am_core::boxed;
 use am_core::ids::{ExecutionId, PrincipalId, StepId, WorkflowId};
 use am_db::{Tx, codec::Timestamp};
 
@@ -78,6 +79,7 @@ impl SandboxService {
     /// # Errors
     /// Returns [`SandboxError::CommandRefused`] for one that is not allowed, [`SandboxError::Unenforced`] when this host can't enforce the
     /// rules, [`SandboxError::StartFailed`] when it did not start, [`SandboxError::Stopping`] at a shutdown.
+    #[boxed]
     pub async fn run(&self, run: CommandContext, command: SandboxCommand) -> Result<CommandOutcome> {
         let live = Arc::new(CommandHandle::new().map_err(|error| SandboxError::StartFailed(error.to_string()))?);
         let waiting = StopGuard(live.clone());

@@ -51,7 +51,7 @@ use launch::SandboxHost;
 use metrics::SandboxMetrics;
 
 use am_audit::AuditLog;
-use am_core::{ambient::Clock, config::SandboxConfig, ids::ExecutionId};
+use am_core::{ambient::Clock, boxed, config::SandboxConfig, ids::ExecutionId};
 use am_db::{Database, codec::Timestamp};
 
 /// Interval at which files of executions that ended long ago are removed.
@@ -118,6 +118,7 @@ impl SandboxService {
 
     /// Test what this host enforces, then remove files of executions that ended long ago at intervals, until `stop` is
     /// cancelled.
+    #[boxed]
     pub async fn work(self, stop: CancellationToken) {
         let found = self.capabilities().await;
         match (&found.reason, found.unenforced.as_slice()) {
@@ -140,6 +141,7 @@ impl SandboxService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn count_active(&self) -> Result<u64> {
         store::count_active(&mut *self.0.db.read().await?).await
     }
@@ -148,11 +150,13 @@ impl SandboxService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn recorded_limits(&self, execution: &ExecutionId) -> Result<Option<SandboxRecord>> {
         store::read_record(&mut *self.0.db.read().await?, execution).await
     }
 
     /// Rules that this host enforces, tested once per process.
+    #[boxed]
     pub async fn capabilities(&self) -> Arc<HostCapabilities> {
         let test = async || {
             let (inner, now) = (self.0.clone(), self.now());

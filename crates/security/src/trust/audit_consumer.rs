@@ -13,7 +13,7 @@ use super::{
     store,
 };
 use am_audit::{AuditRecord, EventType};
-use am_core::{ambient::sleep_or_cancelled, ids::AgentId};
+use am_core::{ambient::sleep_or_cancelled, boxed, ids::AgentId};
 use am_db::{Tx, codec::Timestamp};
 
 /// Consumer name of the position in the audit log.
@@ -87,11 +87,13 @@ impl TrustService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn begin(&self) -> Result<()> {
         Ok(self.audit.begin(CONSUMER_NAME).await?)
     }
 
     /// Follow the log until `stopping` is cancelled.
+    #[boxed]
     pub async fn work(self, stopping: CancellationToken) {
         while sleep_or_cancelled(&stopping, LOG_POLL_INTERVAL).await {
             if let Err(error) = self.follow(u64::MAX).await {

@@ -19,6 +19,7 @@ pub use self::{
 use am_audit::{AuditEntry, AuditLog, EventType};
 use am_core::{
     ambient::{Clock, IdGenerator},
+    boxed,
     ids::AuditId,
 };
 use am_db::{
@@ -73,6 +74,7 @@ impl TrustService {
     ///
     /// # Errors
     /// Returns [`TrustError::NotFound`] when it has none.
+    #[boxed]
     pub async fn get(&self, entity: &TrustEntity) -> Result<TrustScore> {
         self.catch_up().await?;
         let found = store::scores_by_ids(&mut *self.db.read().await?, &entity.ids()).await?;
@@ -83,6 +85,7 @@ impl TrustService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn list(&self, filter: &TrustFilter, page: &PageRequest) -> Result<(Vec<TrustScore>, i64)> {
         self.catch_up().await?;
         Ok(store::list(&mut *self.db.read().await?, filter, page).await?)
@@ -92,6 +95,7 @@ impl TrustService {
     ///
     /// # Errors
     /// Returns [`TrustError::NotFound`] when it has none.
+    #[boxed]
     pub async fn explain(&self, entity: &TrustEntity) -> Result<TrustExplanation> {
         Ok(TrustExplanation::explain(self.get(entity).await?, Timestamp(self.clock.now())))
     }
@@ -100,6 +104,7 @@ impl TrustService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn statistics(&self) -> Result<TrustStatistics> {
         Ok(store::statistics(&mut *self.db.read().await?).await?)
     }
@@ -108,6 +113,7 @@ impl TrustService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
+    #[boxed]
     pub async fn update(
         &self,
         caller: &Principal,
