@@ -53,6 +53,8 @@ pub enum ServeError {
 #[boxed]
 pub async fn serve_until_stopped(config: Config) -> Result<(), ServeError> {
     let address = SocketAddr::new(config.host, config.port);
+    // Before anything is built: until then a signal ends the process at once, in whatever it is doing.
+    let mut signals = StopSignals::new()?;
     raise_open_file_limit();
     let grace = config.shutdown_grace;
     // Bound before anything is built: a second process on the same port must not touch the database.
@@ -91,7 +93,6 @@ pub async fn serve_until_stopped(config: Config) -> Result<(), ServeError> {
     ]);
     app.supervisor.start("housekeeping", |stop| run_maintenance(app.clone(), stop));
 
-    let mut signals = StopSignals::new()?;
     let outcome = serve_until_end(&app, &mut signals).await;
     if let Err(error @ ServeError::Database(_)) = outcome {
         // Nothing is acknowledged and nothing is drained: the start after this one recovers.
