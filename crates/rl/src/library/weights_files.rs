@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::Path,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use super::model::StoredWeights;
@@ -17,8 +18,9 @@ use am_core::crypto::sha256_hex;
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    // Two processes may write the same file, so each uses its own temporary name.
-    name.push(format!(".{}.partial", std::process::id()));
+    // Several requests and processes may write the same file, so each uses its own temporary name.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    name.push(format!(".{}-{}.partial", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
     let partial = directory.join(name);
     let written = File::create(&partial).and_then(|mut file| {
         file.write_all(bytes)?;

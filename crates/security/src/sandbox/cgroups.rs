@@ -25,7 +25,6 @@ struct ControllerRoot {
 #[derive(Debug, Default)]
 pub struct CgroupControllers {
     places: Vec<ControllerRoot>,
-    made: AtomicU64,
 }
 
 /// Limits of a control group.
@@ -49,7 +48,7 @@ impl CgroupControllers {
         for controller in ["memory", "pids", "cpu", "cpuacct"] {
             places.extend(candidate_roots(&own, controller).into_iter().find(is_usable));
         }
-        let groups = Self { places, made: AtomicU64::new(0) };
+        let groups = Self { places };
         groups.sweep();
         groups
     }
@@ -70,8 +69,7 @@ impl CgroupControllers {
     /// # Errors
     /// Fails when a group can't be created or limited.
     pub fn make(&self, bounds: CgroupLimits) -> io::Result<CgroupGuard> {
-        let number = self.made.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{GROUP_NAME_PREFIX}{}-{number}", std::process::id());
+        let name = unused_group_name();
         let mut group = CgroupGuard { paths: Vec::new() };
         for place in &self.places {
             let path = place.path.join(&name);
@@ -96,6 +94,13 @@ impl CgroupControllers {
             }
         }
     }
+}
+
+/// A name that no other group has, whichever service of this process makes it. It begins with the process's id, by which
+/// groups of processes that died are found.
+fn unused_group_name() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{GROUP_NAME_PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 fn error_with_path(path: &Path, error: &io::Error) -> io::Error {
@@ -138,7 +143,7 @@ fn is_usable(place: &ControllerRoot) -> bool {
             return false;
         }
     }
-    let path = place.path.join(format!("{GROUP_NAME_PREFIX}{}-probe", std::process::id()));
+    let path = place.path.join(unused_group_name());
     if fs::create_dir(&path).is_err() {
         return false;
     }
