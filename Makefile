@@ -21,13 +21,9 @@ run: libtorch ## Build (with less optimisation than a release) and serve on 127.
 	exec $${CARGO_TARGET_DIR:-target}/quick/agent-management serve
 
 .PHONY: test
-test: libtorch ## Run every test (with cargo-nextest where it is installed)
-	@export PATH="$$PATH:$$(scripts/test-tools.sh)"; \
-	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-	    set -x; $(CARGO) nextest run --locked --workspace $(TEST_FLAGS); \
-	else \
-	    set -x; $(CARGO) test --locked --workspace --no-fail-fast $(TEST_FLAGS); \
-	fi
+test: libtorch ## Run every test, three at a time on each core: many wait for processes
+	@export PATH="$$PATH:$$(scripts/test-tools.sh)" RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((3 * $$(nproc)))}; \
+	set -x; $(CARGO) test --locked --workspace --no-fail-fast $(TEST_FLAGS)
 
 .PHONY: lint
 lint: libtorch ## Check formatting, and clippy with warnings denied

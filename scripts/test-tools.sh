@@ -5,7 +5,7 @@
 # SQLAlchemy, which reads what the service wrote, with onnxruntime, which runs exported policies, and with what validates the
 # OpenAPI document and generates a client from it; and the TypeScript generator. Prints the directories to put on PATH.
 #
-#   PATH="$(scripts/test-tools.sh):$PATH" cargo nextest run
+#   PATH="$(scripts/test-tools.sh):$PATH" cargo test --workspace --all-features
 set -euo pipefail
 cd "$(dirname "$0")/.."
 say() { printf 'test-tools: %s\n' "$*" >&2; }

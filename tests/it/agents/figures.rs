@@ -1,6 +1,6 @@
 //! What docs/SERVICES.md says of plans in figures: measured when it is asked for, not with the other tests.
 //!
-//! `cargo nextest run --release --all-features --run-ignored only -E 'test(figures)' --no-capture`
+//! `cargo test --release --all-features --test it figures -- --ignored --nocapture --test-threads 1`
 
 use std::time::{Duration, Instant};
 

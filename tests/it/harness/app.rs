@@ -7,7 +7,7 @@ use std::{
     ops::Deref,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicI64, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
@@ -44,6 +44,9 @@ const CALLER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Ad
 
 /// Seed of the next application's ids; two that share a database must not draw the same.
 static NEXT_SEED: AtomicU64 = AtomicU64::new(1);
+
+/// While there is one subscriber alone, what it is asked for depends on the thread that comes first: another test's.
+static SECOND_SUBSCRIBER: OnceLock<tracing::Dispatch> = OnceLock::new();
 
 /// The system's time, and how far the test is ahead of it.
 #[derive(Clone, Default)]
@@ -122,6 +125,7 @@ impl AppBuilder {
     pub async fn start(self) -> TestApp {
         let config = load(&self.setup).unwrap();
         let log = Log::default();
+        SECOND_SUBSCRIBER.get_or_init(|| tracing::Dispatch::new(Log::default().subscriber(&config.log_level)));
         let threads = {
             let subscriber = tracing::Dispatch::new(log.subscriber(&config.log_level));
             // For as long as the thread lives: each application logs for itself.

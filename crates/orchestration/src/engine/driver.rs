@@ -25,7 +25,6 @@ use crate::{
     run::{AfterFailure, AttemptResult, BudgetCheck, Execution, RunState, round_progress},
 };
 use am_audit::AuditEntry;
-use am_core::boxed;
 use am_core::ids::ExternalTaskId;
 use am_db::{
     codec::Timestamp,
@@ -163,7 +162,6 @@ impl RunDriver {
     }
 
     /// Drive until the run has ended, is released, or lost.
-    #[boxed]
     pub async fn drive(mut self) -> DriverEnd {
         match self.drive_loop().await {
             Ok(end) => end,

@@ -10,6 +10,17 @@ use crate::{
     training::{Algorithm, ChosenActions, EpisodeStats, GreedyPolicy, TrainingError, TrainingPlan, evaluate_episodes},
 };
 
+/// Evaluation of a version.
+#[derive(Clone, Debug)]
+pub struct VersionEvaluation {
+    /// Policy and version, `name@version`.
+    pub policy: String,
+    /// Name of the environment.
+    pub environment: String,
+    /// Results of the evaluation.
+    pub scores: EvaluationScores,
+}
+
 /// Maximum number of environments stepped together.
 const MAX_PARALLEL_ENVIRONMENTS: usize = 8;
 

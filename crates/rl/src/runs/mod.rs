@@ -31,7 +31,7 @@ use self::{
     training_event::TrainingEventKind,
 };
 pub use self::{
-    evaluation::{EvaluationScores, score_policy, score_weights},
+    evaluation::{EvaluationScores, VersionEvaluation, score_policy, score_weights},
     feedback_training::FeedbackTraining,
     model::{
         CheckpointRef, ControlRequest, CurvePoint, FeedbackTask, NewTrainingRun, RunFilter, RunStatus, TrainingRequest,
@@ -64,17 +64,6 @@ use am_events::StreamHub;
 const RUN_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of episodes of an evaluation.
 pub const MAX_EPISODES: usize = 1000;
-
-/// Evaluation of a version.
-#[derive(Clone, Debug)]
-pub struct VersionEvaluation {
-    /// Policy and version, `name@version`.
-    pub policy: String,
-    /// Name of the environment.
-    pub environment: String,
-    /// Results of the evaluation.
-    pub scores: EvaluationScores,
-}
 
 /// Settings of training runs.
 #[derive(Clone, Debug)]

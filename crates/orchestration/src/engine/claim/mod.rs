@@ -26,7 +26,6 @@ use crate::{
     run::{RunLimits, RunState, StepRun},
 };
 use am_core::{
-    boxed,
     ids::{ExecutionId, StepExecutionId},
     money::Money,
 };
@@ -36,7 +35,6 @@ use am_db::{
 };
 
 impl EngineInner {
-    #[boxed]
     pub async fn beat(self: Arc<Self>) {
         let mut suspects = HashSet::new();
         loop {
@@ -245,7 +243,6 @@ impl DriverSlot {
         Self { engine: engine.clone(), id, handle }
     }
 
-    #[boxed]
     pub async fn finish(self, driver: RunDriver, _permit: OwnedSemaphorePermit) {
         let span = driver.span();
         let driven = async {
