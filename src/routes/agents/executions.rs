@@ -87,7 +87,7 @@ pub struct ExecutionDocument {
     completed_at: Option<Timestamp>,
     /// Duration in seconds; null: not ended.
     total_execution_time: Option<f64>,
-    /// Cost so far in AITBC tokens, rounded to nine decimals.
+    /// Cost so far in AITBC tokens, rounded to eight decimals.
     total_cost: Money,
     /// Cost so far in AITBC tokens; the same as `total_cost`.
     current_cost: Money,
