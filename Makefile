@@ -16,9 +16,9 @@ libtorch: ## Bring libtorch into .libtorch, once (about 490 MB on disk)
 	@scripts/libtorch.sh
 
 .PHONY: run
-run: libtorch ## Build (with less optimisation than a release) and serve on 127.0.0.1:8012, with ./data/coordinator.db
-	$(CARGO) build --profile quick --locked --bins
-	exec $${CARGO_TARGET_DIR:-target}/quick/agent-management serve
+run: libtorch ## Build and serve on 127.0.0.1:8012, with the database ./data/coordinator.db
+	$(CARGO) build --release --locked --bins
+	exec $${CARGO_TARGET_DIR:-target}/release/agent-management serve
 
 .PHONY: test
 test: libtorch ## Run every test, three at a time on each core: many wait for processes
@@ -51,7 +51,7 @@ compare-builds: libtorch ## Measure this tree beside the commit BASE, turn by tu
 	scripts/compare-builds.sh $(BASE)
 
 .PHONY: build-times
-build-times: libtorch ## Measure how long builds take, from clean and after an edit (40 minutes)
+build-times: libtorch ## Measure how long builds take, from clean and after an edit (half an hour)
 	scripts/build-times.sh
 
 .PHONY: bench-audit

@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
 # Measure how long the project takes to build and print a Markdown table: wall-clock time, processor time of cargo and
-# its children. Run it on a quiet machine; it takes about 40 minutes on two cores. All builds go to a target
+# its children. Run it on a quiet machine; it takes about half an hour on two cores. All builds go to a target
 # directory of their own (BUILD_TIMES_DIR, default target/build-times), which is deleted first and left at the end.
 #
 #   scripts/build-times.sh            all rows
 #   scripts/build-times.sh dev        the rows of the debug profile only
 #   scripts/build-times.sh release    the rows of the release profile only
-#   scripts/build-times.sh run        the row of `make run` only
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-all}
@@ -47,7 +46,7 @@ rm -rf "$CARGO_TARGET_DIR"
 mkdir -p "$CARGO_TARGET_DIR"
 release=(cargo build --release --locked --bins)
 printf '| build | wall clock | processor |\n|---|---|---|\n'
-if [ "$what" = all ] || [ "$what" = release ]; then
+if [ "$what" != dev ]; then
     row "clean release build" "${release[@]}"
     # shellcheck disable=SC2046
     quiet cargo clean --release $(own_packages)
@@ -58,10 +57,7 @@ if [ "$what" = all ] || [ "$what" = release ]; then
     row "release build after an edit inside \`$package\`" "${release[@]}"
     cp "$saved" "$leaf"
 fi
-if [ "$what" = all ] || [ "$what" = run ]; then
-    row "clean build of \`make run\`" cargo build --profile quick --locked --bins
-fi
-if [ "$what" = all ] || [ "$what" = dev ]; then
+if [ "$what" != release ]; then
     check=(cargo check --locked --workspace --all-features)
     unit=(cargo test --locked -p "$package" --lib --no-run)
     every=(cargo test --locked --workspace --all-features --no-run)

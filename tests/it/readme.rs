@@ -65,7 +65,7 @@ fn readme_tour_ends_with_a_verified_receipt() {
     let place = tempfile::tempdir().unwrap();
     let binary = Path::new(env!("CARGO_BIN_EXE_agent-management"));
     std::fs::create_dir(place.path().join("target")).unwrap();
-    symlink(binary.parent().unwrap(), place.path().join("target/quick")).unwrap();
+    symlink(binary.parent().unwrap(), place.path().join("target/release")).unwrap();
     std::fs::write(place.path().join("receipt.py"), &offline.code).unwrap();
     // Any free port: taken and given back.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
