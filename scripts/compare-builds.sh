@@ -10,6 +10,7 @@ say() { printf 'compare-builds: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 for tool in wrk curl python3; do command -v $tool >/dev/null || die "$tool is missing: apt-get install wrk curl python3"; done
 
+root=$PWD
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 place=$target/compare-builds
 mkdir -p "$place"
@@ -22,8 +23,9 @@ if [ -z "${OLD:-}" ]; then
     if [ ! -x "$OLD/agent-management" ]; then
         say "building $commit"
         tree=$(mktemp -d "$place/tree.XXXXXX")
+        trap 'rm -rf "$tree"' EXIT
         git archive "$commit" | tar -x -C "$tree"
-        (cd "$tree" && LIBTORCH=${LIBTORCH:-$PWD/../../../.libtorch} CARGO_TARGET_DIR=$place/old cargo build --quiet --release --locked --bins)
+        (cd "$tree" && LIBTORCH=${LIBTORCH:-$root/.libtorch} CARGO_TARGET_DIR=$place/old cargo build --quiet --release --locked --bins)
         mkdir -p "$OLD"
         cp "$place"/old/release/agent-management{,-jq,-sandbox} "$OLD/"
         rm -rf "$tree" "$place/old"

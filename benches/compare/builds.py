@@ -39,7 +39,7 @@ def main():
     parser.add_argument("--least", type=float, default=0.97)
     args = parser.parse_args()
     old, new = Build(args, "old", args.old), Build(args, "new", args.new)
-    print(f"| work | old, a second | new, a second | ratio | old p99, ms | new p99, ms |\n|---|---:|---:|---:|---:|---:|")
+    print("| work | old, a second | new, a second | ratio | old p99, ms | new p99, ms |\n|---|---:|---:|---:|---:|---:|")
     slower = False
     # Reading comes first: lists become slower with what creating leaves.
     for work in old.work:

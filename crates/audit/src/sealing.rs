@@ -27,7 +27,6 @@ const ALERT_DELAY: Duration = Duration::from_millis(20);
 impl AuditLog {
     /// Seal at intervals until `stopping` is cancelled; the last head is signed by [`AuditLog::seal`] when nothing more is
     /// written.
-    #[boxed]
     pub async fn work(self, stopping: CancellationToken) {
         loop {
             tokio::select! {

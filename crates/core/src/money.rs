@@ -3,7 +3,7 @@
 use std::{
     fmt,
     iter::Sum,
-    ops::{Add, AddAssign, Sub, SubAssign},
+    ops::{Add, AddAssign, Sub},
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -91,12 +91,6 @@ impl AddAssign for Money {
     }
 }
 
-impl SubAssign for Money {
-    fn sub_assign(&mut self, other: Self) {
-        *self = *self - other;
-    }
-}
-
 impl Sum for Money {
     fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
         amounts.fold(Self::ZERO, Add::add)
@@ -116,6 +110,15 @@ impl<'de> Deserialize<'de> for Money {
             de::Error::invalid_value(de::Unexpected::Float(amount), &"an amount up to 92 thousand million")
         })
     }
+}
+
+/// For `deserialize_with`: an amount of a document that was stored when it could be any number. What is too large is
+/// read as the largest amount.
+///
+/// # Errors
+/// When there is no number.
+pub fn deserialize_stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Money, D::Error> {
+    f64::deserialize(deserializer).map(Money::from_f64)
 }
 
 impl<DB: Database> Type<DB> for Money
@@ -138,15 +141,6 @@ where
     fn encode_by_ref(&self, buffer: &mut DB::ArgumentBuffer) -> Result<IsNull, BoxDynError> {
         self.to_f64().encode_by_ref(buffer)
     }
-}
-
-/// For `deserialize_with`: an amount of a document that was stored when it could be any number. What is too large is
-/// read as the largest amount.
-///
-/// # Errors
-/// When there is no number.
-pub fn deserialize_stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Money, D::Error> {
-    f64::deserialize(deserializer).map(Money::from_f64)
 }
 
 /// The coordinator's columns may hold any number: what is too large is read as the largest amount.

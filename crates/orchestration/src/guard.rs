@@ -118,7 +118,6 @@ impl PolicyGuard {
     }
 
     /// Write a refusal to the audit log, in its own transaction. Returns the refusal, or the error of the write.
-    #[boxed]
     pub async fn refuse(
         &self,
         asked: &AdmissionRequest<'_>,

@@ -19,7 +19,6 @@ use crate::{
     mapping::ValueMapping,
     model::{MAX_STEP_SECONDS, StepType},
 };
-use am_core::boxed;
 use am_core::validation::{FieldPath, Violation, Violations, within};
 
 /// Maximum number of steps of a workflow.
@@ -40,7 +39,6 @@ impl WorkflowDefinition {
     ///
     /// # Errors
     /// As [`WorkflowDefinition::compile`].
-    #[boxed]
     pub async fn compiled(self, names: &ActionCatalog) -> Result<ExecutionPlan, Vec<Violation>> {
         let size: usize = self.steps.values().map(|step| step.to_string().len()).sum();
         if size <= INLINE_COMPILE_MAX_BYTES {

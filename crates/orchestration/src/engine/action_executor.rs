@@ -23,7 +23,6 @@ use crate::{
     run::{AttemptResult, RunState},
 };
 use am_core::{
-    boxed,
     config::{EndpointKind, EngineConfig, HttpEndpoint},
     ids::{JobId, TrainingRunId},
     money::Money,
@@ -182,7 +181,6 @@ impl ActionExecutor {
 
     /// Execute the invocation within `timeout`. Returns the cost too: price of the step and its seconds, plus the
     /// service's price.
-    #[boxed]
     pub async fn perform(
         &self,
         call: ActionInvocation,

@@ -49,7 +49,6 @@ impl EngineWorker {
     }
 
     /// Write a heartbeat.
-    #[boxed]
     pub async fn heartbeat(&self, db: &Database, clock: &Clock) -> Result<()> {
         let (id, now) = (self.id.clone(), clock.now());
         let until = Timestamp(now + self.lease);

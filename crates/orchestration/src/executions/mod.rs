@@ -205,7 +205,6 @@ impl ExecutionService {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
-    #[boxed]
     pub async fn under_way(&self, client: &Principal, level: SecurityLevel) -> Result<i64> {
         count_active(&mut *self.db.read().await?, &client.id(), level).await
     }

@@ -247,7 +247,6 @@ impl WorkflowService {
     ///
     /// # Errors
     /// [`OrchestrationError::Invalid`]: the coordinator stores workflows without validation.
-    #[boxed]
     pub async fn compiled(&self, workflow: &Workflow) -> Result<CompiledWorkflow> {
         let key = workflow.definition_key();
         if let Some(found) = self.plans.lock().get(&key) {

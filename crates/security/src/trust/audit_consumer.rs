@@ -93,7 +93,6 @@ impl TrustService {
     }
 
     /// Follow the log until `stopping` is cancelled.
-    #[boxed]
     pub async fn work(self, stopping: CancellationToken) {
         while sleep_or_cancelled(&stopping, LOG_POLL_INTERVAL).await {
             if let Err(error) = self.follow(u64::MAX).await {
