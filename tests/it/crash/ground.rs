@@ -23,7 +23,11 @@ async fn stopped_process_loses_its_executions_and_cannot_write() {
     let run = first.execute(&workflow, json!({"x": 1})).await;
     let id = run.text("id");
     peer.called(1).await;
-    first.signal("STOP");
+    // While this holds the write lock the process cannot: stopped with it, it would keep everybody from writing.
+    let mut lock = open(&first.database()).await;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut lock).await.unwrap();
+    first.stop();
+    sqlx::query("ROLLBACK").execute(&mut lock).await.unwrap();
     // The second makes the same call when the lease has run out.
     peer.called(2).await;
     peer.open();

@@ -166,6 +166,22 @@ impl Server {
         assert!(done.success());
     }
 
+    /// Stop the process as SIGSTOP does, and wait until all its threads stand still.
+    pub fn stop(&self) {
+        self.signal("STOP");
+        let deadline = Instant::now() + PATIENCE;
+        let moving = || {
+            std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().flatten().any(|thread| {
+                let state = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+                !state.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+            })
+        };
+        while moving() {
+            assert!(Instant::now() < deadline, "the server did not stop");
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+
     /// Wait for the process to end by itself (or by a crash point).
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
