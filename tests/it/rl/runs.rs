@@ -50,6 +50,37 @@ async fn training_run_is_trained_evaluated_and_served() {
 }
 
 #[tokio::test]
+async fn run_without_a_gradient_step_is_not_published() {
+    let server = TestApp::start().await;
+    let dqn = |steps: u64, settings: Value| {
+        json!({"environment": "CartPole-v1", "algorithm": "dqn", "policy": "p", "steps": steps, "settings": settings,
+            "aliases": ["production"], "evaluation_episodes": 1})
+    };
+    for (steps, settings, name) in [
+        (1000, json!({}), "warmup"),
+        (1500, json!({"every": 900}), "every"),
+        (20, json!({"warmup": 4}), "batch"),
+        (20, json!({"warmup": 4, "batch": 4, "steps": 21}), "steps"),
+    ] {
+        assert_eq!(place(create(&server, dqn(steps, settings)).await), json!(["body", "settings", name]));
+    }
+    let small = json!({"hidden": [8, 8], "stream": 8, "warmup": 16, "batch": 8});
+    let id = create(&server, dqn(128, small.clone())).await.is(201).text("id").to_owned();
+    let run = trained(&server, &id).await;
+    assert_eq!((&run["status"], &run["gradient_steps"]), (&json!("completed"), &json!(112)));
+    // Its time is over before its warmup is.
+    let mut hasty = dqn(50_000_000, small);
+    hasty["settings"]["warmup"] = json!(40_000_000);
+    hasty["max_seconds"] = json!(1e-9);
+    let id = create(&server, hasty).await.is(201).text("id").to_owned();
+    let run = trained(&server, &id).await;
+    assert_eq!((&run["status"], &run["gradient_steps"], &run["version"]), (&json!("failed"), &json!(0), &Value::Null));
+    assert!(run.text("error").contains("before the first gradient step"), "{run}");
+    let policy = server.get(&format!("{RL}/policies/p")).await.ok();
+    assert_eq!(policy["aliases"], json!({"production": 1}));
+}
+
+#[tokio::test]
 async fn training_event_stream_resumes() {
     let server = TestApp::start().await;
     let id = create(&server, small(320)).await.is(201).text("id").to_owned();

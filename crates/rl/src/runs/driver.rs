@@ -269,6 +269,7 @@ impl TrainingDriver {
             "seconds": seconds,
             "steps_per_second": (seconds > 0.0).then(|| steps as f64 / seconds),
             "episodes": self.record.episodes,
+            "gradient_steps": self.record.gradient_steps,
             "mean_return": self.record.mean_return(),
             "measures": last.map(|point| &point.measures),
         });
@@ -296,6 +297,22 @@ impl TrainingDriver {
     }
 
     fn complete(&mut self, trainer: &dyn Trainer, by: &'static str) -> Result<()> {
+        // The last points of the curve are saved with the end.
+        self.new_points = true;
+        self.report(trainer.steps(), None)?;
+        // Its weights are those that it began with: published, they would be served.
+        if !self.record.has_learned() {
+            let error = format!(
+                "training ended by {by} after {} steps, before the first gradient step: there is nothing to publish",
+                trainer.steps()
+            );
+            tracing::warn!(run = self.run.id.as_str(), error, "a training run learned nothing");
+            let ending = RunEnding { ended_by: Some(by), error: Some(error), ..RunEnding::default() };
+            return self.end(RunStatus::Failed, ending, None);
+        }
+        for warning in self.record.warnings() {
+            tracing::warn!(run = self.run.id.as_str(), warning, "a training run ends with a warning");
+        }
         let weights = trainer.weights()?;
         let new = match &self.run.task {
             TrainingTask::Train(work) => {
@@ -306,8 +323,6 @@ impl TrainingDriver {
             }
             TrainingTask::Learn(lesson) => self.feedback_version(lesson, &weights)?,
         };
-        // The last points of the curve are saved with the end.
-        self.report(trainer.steps(), None)?;
         am_core::crash_point!("train.before_publish");
         let ending = RunEnding { scores: new.scores.clone(), ended_by: Some(by), ..RunEnding::default() };
         self.end(RunStatus::Completed, ending, Some(new))
@@ -344,6 +359,7 @@ impl TrainingDriver {
             "steps": steps,
             "seconds": self.seconds(),
             "episodes": self.record.episodes,
+            "gradient_steps": self.record.gradient_steps,
             "horizon": described.horizon,
             "curve": curve.map(|point| json!({"steps": point.steps, "mean_return": point.mean_return})).collect::<Vec<_>>(),
         });
@@ -402,6 +418,7 @@ impl TrainingDriver {
     fn finish(&mut self, status: RunStatus, ending: RunEnding, new: Option<NewVersion>) -> Result<RunStatus> {
         let (id, owner) = (self.run.id.clone(), self.run.owner_id.clone());
         let (now, seconds) = (self.inner.now(), self.seconds());
+        let gradient_steps = self.record.gradient_steps;
         let (ids, policy) = (self.inner.ids.clone(), self.run.policy.clone());
         let audit = self.inner.audit().clone();
         self.write(async move |tx: &mut Tx| {
@@ -425,6 +442,7 @@ impl TrainingDriver {
                 "scores": ending.scores,
                 "ended_by": ending.ended_by,
                 "error": ending.error,
+                "gradient_steps": gradient_steps,
                 "seconds": seconds,
             });
             let (kind, event) = match status {

@@ -11,6 +11,8 @@ use am_db::{codec::Timestamp, owner, stored_enum};
 
 /// Prefix of a run's id.
 const RUN_ID_PREFIX: &str = "train_";
+/// Share of clipped mass above which a run carries a warning.
+const MAX_CLIPPED_MASS: f64 = 0.2;
 /// Number of points of a complete reward curve.
 const CURVE_POINTS: u64 = 200;
 
@@ -300,6 +302,9 @@ pub struct TrainingRecord {
     pub points: Vec<CurvePoint>,
     /// Number of episodes ended.
     pub episodes: u64,
+    /// Number of gradient steps done; 0 in records made before it was counted.
+    #[serde(default)]
+    pub gradient_steps: u64,
     since: PointAccumulator,
 }
 
@@ -315,6 +320,7 @@ struct PointAccumulator {
 impl TrainingRecord {
     /// Add the result of one advance, after which `steps` of `total` are done. Returns whether a point was made.
     pub fn add(&mut self, progress: &crate::training::TrainingProgress, steps: u64, total: u64) -> bool {
+        self.gradient_steps += progress.updates;
         let since = &mut self.since;
         for ended in &progress.ended {
             self.episodes += 1;
@@ -343,6 +349,25 @@ impl TrainingRecord {
             measures: since.measures.into_iter().map(|(name, (sum, count))| (name, sum / f64::from(count))).collect(),
         });
         true
+    }
+
+    /// Return whether the weights were changed. A record made before gradient steps were counted has its updates' figures.
+    pub fn has_learned(&self) -> bool {
+        self.gradient_steps > 0 || self.points.iter().any(|point| !point.measures.is_empty())
+    }
+
+    /// Return what the newest figures say is likely to be wrong.
+    pub fn warnings(&self) -> Vec<String> {
+        let measured = self.points.iter().rev().find_map(|point| point.measures.get("clipped_mass"));
+        let clipped = measured.copied().filter(|mass| *mass > MAX_CLIPPED_MASS);
+        let warning = |mass: f64| {
+            format!(
+                "{:.0} % of the returns that are learned lie beyond v_min and v_max and are cut off there: widen them, or \
+                 lower reward_scale",
+                100.0 * mass
+            )
+        };
+        clipped.map(warning).into_iter().collect()
     }
 
     /// Return the mean return at the last point at which an episode had ended.
@@ -393,10 +418,17 @@ pub struct TrainingRun {
     pub steps_per_second: Option<f64>,
     /// Number of episodes ended.
     pub episodes: u64,
+    /// Gradient steps done as of the newest point: changes of the policy's weights. A run that ends without one makes no
+    /// version.
+    #[serde(default)]
+    pub gradient_steps: u64,
     /// Mean return of the newest episodes, including exploration; null before an episode ended.
     pub mean_return: Option<f64>,
     /// Losses and similar figures by name, as of the newest point.
     pub measures: BTreeMap<String, f64>,
+    /// What is likely to be wrong with the training, in words; empty: nothing.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Reward curve; left out in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub curve: Option<Vec<CurvePoint>>,
@@ -441,6 +473,7 @@ mod tests {
         let ended = |total: f64| FinishedEpisode { index: 0, total, length: 10, terminated: true };
         let advance = |totals: &[f64], loss: f64| TrainingProgress {
             ended: totals.iter().map(|total| ended(*total)).collect(),
+            updates: 2,
             measures: vec![("loss", loss)],
         };
         let mut record = TrainingRecord::default();
@@ -459,6 +492,6 @@ mod tests {
         assert_eq!(other, record);
         assert!(other.add(&advance(&[9.0], 1.0), 1000, 1000));
         assert_eq!(other.points[2].mean_return, Some(8.0));
-        assert_eq!(other.episodes, 4);
+        assert_eq!((other.episodes, other.gradient_steps), (4, 10));
     }
 }

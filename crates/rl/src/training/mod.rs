@@ -52,7 +52,7 @@ pub enum TrainingError {
         reason: String,
     },
     /// Losses or weights are no longer finite.
-    #[error("training diverged at step {step}: {what} is not finite; a lower learning_rate may help")]
+    #[error("training diverged at step {step}: {what} is not finite; a lower learning_rate or reward_scale may help")]
     Diverged {
         /// Environment steps done.
         step: u64,
@@ -102,6 +102,9 @@ pub type TrainingMeasure = (&'static str, f64);
 pub struct TrainingProgress {
     /// Episodes that ended.
     pub ended: Vec<FinishedEpisode>,
+    /// Gradient steps done.
+    #[serde(default)]
+    pub updates: u64,
     /// Losses and similar figures, means over the updates; empty if there was no update.
     #[serde(skip_deserializing)]
     pub measures: Vec<TrainingMeasure>,
@@ -197,8 +200,52 @@ fn check_positive(name: &'static str, value: f64, most: f64) -> Result<(), Train
     if value > 0.0 && value <= most {
         return Ok(());
     }
-    let limit = if most < f64::MAX { format!(" and at most {most}") } else { String::new() };
-    Err(TrainingError::Setting { name, reason: format!("{value} is not above 0{limit}") })
+    Err(TrainingError::Setting { name, reason: format!("{value} is not above 0 and at most {most}") })
+}
+
+/// Smallest and largest learning rate: below, 32-bit weights would not change, and the optimiser divides by it.
+const LEARNING_RATES: [f64; 2] = [1e-10, 1.0];
+/// Smallest and largest factor of rewards whose squares are exact enough in 32 bits.
+const REWARD_SCALES: [f64; 2] = [1e-6, 1e6];
+/// Smallest and largest maximum of a gradient's norm.
+const GRADIENT_NORMS: [f64; 2] = [1e-6, 1e6];
+
+/// Refuse a learning rate that 32-bit floats cannot apply.
+fn check_learning_rate(value: f64) -> Result<(), TrainingError> {
+    check_range("learning_rate", value, LEARNING_RATES[0], LEARNING_RATES[1])
+}
+
+/// Refuse a factor of rewards with which losses leave the range of 32-bit floats.
+fn check_reward_scale(value: f64) -> Result<(), TrainingError> {
+    check_range("reward_scale", value, REWARD_SCALES[0], REWARD_SCALES[1])
+}
+
+/// Refuse a limit of the gradient's norm that 32-bit floats cannot apply.
+fn check_gradient(value: f64) -> Result<(), TrainingError> {
+    check_range("gradient", value, GRADIENT_NORMS[0], GRADIENT_NORMS[1])
+}
+
+/// Refuse settings of an algorithm with a replay buffer under which a run of `steps` would never take a gradient step,
+/// or draw each batch from fewer transitions than it has samples.
+fn check_learns(warmup: u64, every: u64, batch: usize, steps: u64) -> Result<(), TrainingError> {
+    let refused = |name, reason| Err(TrainingError::Setting { name, reason });
+    if warmup >= steps {
+        return refused(
+            "warmup",
+            format!("{warmup} is not below the {steps} steps of the run: it would end before learning begins"),
+        );
+    }
+    // Gradient steps are taken at the multiples of `every`.
+    if steps - steps % every.max(1) <= warmup {
+        return refused(
+            "every",
+            format!("no multiple of {every} lies after the warmup of {warmup} within the {steps} steps of the run"),
+        );
+    }
+    if batch as u64 > steps {
+        return refused("batch", format!("{batch} is more than the {steps} transitions that the run collects"));
+    }
+    Ok(())
 }
 
 /// Index of the highest number; the lowest index among equals.

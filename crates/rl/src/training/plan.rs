@@ -120,10 +120,10 @@ impl TrainingPlan {
     /// # Errors
     /// When a name, parameter or setting is unknown or out of range.
     pub fn make_trainer(&self, device: Device) -> Result<Box<dyn Trainer>, TrainingError> {
-        check_range("steps", self.steps, 1, 100_000_000)?;
-        Ok(match self.settings()? {
+        let settings = self.checked_settings()?;
+        Ok(match settings {
             AlgorithmSettings::Ppo(settings) => {
-                let environments = self.environments(settings.environments.clamp(1, 256))?;
+                let environments = self.environments(settings.environments)?;
                 Box::new(PpoTrainer::new(settings, environments, self.steps, self.seed, device)?)
             }
             AlgorithmSettings::Rainbow(settings) => {
@@ -143,17 +143,30 @@ impl TrainingPlan {
     /// # Errors
     /// As [`TrainingPlan::make_trainer`].
     pub fn check(&self) -> Result<(), TrainingError> {
+        self.checked_settings().map(drop)
+    }
+
+    /// Return the settings, checked alone, against the environment, and against the number of steps.
+    fn checked_settings(&self) -> Result<AlgorithmSettings, TrainingError> {
         check_range("steps", self.steps, 1, 100_000_000)?;
         let one = self.environment()?;
-        match self.settings()? {
+        let settings = self.settings()?;
+        match &settings {
             AlgorithmSettings::Ppo(settings) => {
-                settings.validate().and_then(|()| discrete_action_names("PPO", one.description()).map(drop))
+                settings.validate()?;
+                discrete_action_names("PPO", one.description())?;
             }
             AlgorithmSettings::Rainbow(settings) => {
-                settings.validate().and_then(|()| discrete_action_names("Rainbow DQN", one.description()).map(drop))
+                settings.validate()?;
+                discrete_action_names("Rainbow DQN", one.description())?;
+                settings.check_learns(self.steps)?;
             }
-            AlgorithmSettings::Sac(settings) => settings.validate(),
+            AlgorithmSettings::Sac(settings) => {
+                settings.validate()?;
+                settings.check_learns(self.steps)?;
+            }
         }
+        Ok(settings)
     }
 
     /// Create one environment, as the policy sees it.
@@ -243,6 +256,35 @@ mod tests {
     }
 
     #[test]
+    fn runs_that_would_never_learn_are_refused() {
+        let refusal = |algorithm: &str, steps: u64, settings: Value| {
+            let value =
+                json!({"environment": "CartPole-v1", "algorithm": algorithm, "steps": steps, "settings": settings});
+            let plan = plan(value);
+            let refused = plan.check().err().map(|error| error.to_string());
+            assert_eq!(plan.make_trainer(Device::Cpu).err().map(|error| error.to_string()), refused);
+            refused
+        };
+        let of = |algorithm: &str, steps: u64, settings: Value| refusal(algorithm, steps, settings).unwrap_or_default();
+        let late = of("sac", 100, json!({}));
+        assert_eq!(late, "warmup: 100 is not below the 100 steps of the run: it would end before learning begins");
+        assert!(of("dqn", 1000, json!({})).starts_with("warmup: 1000 is not below the 1000 steps"));
+        assert!(of("dqn", 50, json!({"warmup": u64::MAX})).starts_with("warmup: "));
+        let rare = of("rainbow_dqn", 1999, json!({"every": 1000}));
+        assert_eq!(rare, "every: no multiple of 1000 lies after the warmup of 1000 within the 1999 steps of the run");
+        assert!(of("dqn", 1999, json!({"every": u64::MAX})).starts_with("every: "));
+        let many = of("sac", 200, json!({}));
+        assert_eq!(many, "batch: 256 is more than the 200 transitions that the run collects");
+        assert!(
+            of("rainbow_dqn", 60, json!({"warmup": 1, "steps": 61})).starts_with("settings: steps: 61 is more than")
+        );
+        let small = json!({"hidden": [4, 4], "stream": 4, "warmup": 999, "every": 1000});
+        assert_eq!(refusal("rainbow_dqn", 1000, small), None);
+        assert_eq!(refusal("sac", 256, json!({"hidden": [4, 4]})), None);
+        assert_eq!(refusal("ppo", 1, json!({"hidden": [4, 4]})), None, "whole rollouts are made");
+    }
+
+    #[test]
     fn what_does_not_fit_is_named() {
         let refusal = |environment: &str, algorithm: &str, settings: Value| {
             let value = json!({"environment": environment, "algorithm": algorithm, "steps": 10, "settings": settings});
@@ -256,7 +298,12 @@ mod tests {
         let wrong = refusal("CartPole-v1", "ppo", json!({"batch": "many"}));
         assert!(wrong.starts_with("settings: batch: invalid type"), "{wrong}");
         assert_eq!(refusal("CartPole-v1", "ppo", json!({"gamma": 1.5})), "gamma: 1.5 is not from 0 to 1");
-        assert_eq!(refusal("CartPole-v1", "ppo", json!({"batch": 2000})), "batch: 2000 is not from 1 to 1024");
+        assert_eq!(
+            refusal("CartPole-v1", "ppo", json!({"batch": 2000})),
+            "batch: 2000 is not from 1 to 1024, the samples of a rollout: environments (8) x rollout (128)"
+        );
+        let few = refusal("CartPole-v1", "a2c", json!({"environments": 4}));
+        assert_eq!(few, "batch: 40 is not from 1 to 20, the samples of a rollout: environments (4) x rollout (5)");
         assert_eq!(refusal("CartPole-v1", "sac", json!([])), "settings: an object is needed");
         assert!(refusal("Pendulum-v1", "rainbow_dqn", json!({})).contains("SAC takes continuous"));
         assert!(refusal("Tetris", "ppo", json!({})).starts_with("there is no environment 'Tetris'"));

@@ -123,7 +123,7 @@ fn a_checkpoint_of_another_run_is_refused() {
     let ppo = plan("CartPole-v1", "ppo", 100, json!({"hidden": [8, 8]})).make_trainer(Device::Cpu).unwrap();
     let checkpoint = ppo.save().unwrap();
     let refusal = |environment: &str, algorithm: &str, settings: Value| {
-        let mut other = plan(environment, algorithm, 100, settings).make_trainer(Device::Cpu).unwrap();
+        let mut other = plan(environment, algorithm, 5000, settings).make_trainer(Device::Cpu).unwrap();
         other.restore(&checkpoint).unwrap_err().to_string()
     };
     assert_eq!(refusal("CartPole-v1", "rainbow_dqn", json!({})), "the checkpoint: 'online' is missing");
@@ -133,4 +133,105 @@ fn a_checkpoint_of_another_run_is_refused() {
         refusal("CartPole-v1", "ppo", json!({"hidden": [8, 8], "environments": 2})).contains("2 such environments")
     );
     assert!(TrainerCheckpoint::from_bytes(b"PK\x03\x04").is_err());
+}
+
+/// Numbers at and beyond the ends of what 32 and 64 bits hold, and a few of use.
+#[rustfmt::skip]
+const EXTREMES: [f64; 26] = [
+    0.0, -1.0, 5e-324, 1e-300, 1e-45, 1e-38, 1e-30, 1e-12, 1e-9, 1e-3, 0.5, 1.0, 1.000_000_000_1, 2.0, 10.0, 100.0, -50.0,
+    1e6, 1e9, -1e9, 1e19, 1e38, 1e39, -1e39, 1e308, -1e308,
+];
+/// Settings that hold real numbers, by algorithm.
+#[rustfmt::skip]
+const REALS: [(&str, &[&str]); 3] = [
+    ("ppo", &["learning_rate", "gamma", "lambda", "clip", "entropy", "critic", "gradient", "kl", "reward_scale"]),
+    (
+        "rainbow_dqn",
+        &["learning_rate", "gamma", "noise", "v_min", "v_max", "priority", "importance", "epsilon", "epsilon_fraction",
+            "gradient", "reward_scale"],
+    ),
+    ("sac", &["learning_rate", "gamma", "tau", "target_entropy", "temperature", "reward_scale"]),
+];
+
+/// Trains with these settings: a refusal must name a setting, and no figure and no weight may be infinite or undefined.
+#[track_caller]
+fn refused_or_finite(algorithm: &str, changed: &serde_json::Map<String, Value>) {
+    let mut settings = match algorithm {
+        "ppo" => json!({"environments": 2, "rollout": 16, "batch": 16, "hidden": [4, 4]}),
+        "sac" => json!({"batch": 8, "warmup": 8, "hidden": [4, 4]}),
+        _ => json!({"batch": 8, "warmup": 8, "hidden": [4, 4], "stream": 4, "atoms": 51}),
+    };
+    changed.iter().for_each(|(name, value)| settings[name] = value.clone());
+    let environment = if algorithm == "sac" { "Pendulum-v1" } else { "CartPole-v1" };
+    let plan = plan(environment, algorithm, 160, settings);
+    let mut trainer = match (plan.check(), plan.make_trainer(Device::Cpu)) {
+        (Ok(()), Ok(trainer)) => trainer,
+        // Of the two ends of a range, the upper one is named.
+        (Err(TrainingError::Setting { name, .. }), Err(_)) if changed.contains_key(name) || name == "v_max" => return,
+        (checked, made) => panic!("{algorithm} {changed:?}: {checked:?}, {:?}", made.err()),
+    };
+    while trainer.steps() < plan.steps {
+        match trainer.advance() {
+            Ok(progress) => {
+                let all = progress.measures.iter().all(|(_, value)| value.is_finite());
+                assert!(all, "{algorithm} {changed:?}: {:?}", progress.measures);
+            }
+            // Steps that are far too large diverge, and say so.
+            Err(TrainingError::Diverged { .. }) => return,
+            Err(error) => panic!("{algorithm} {changed:?}: {error}"),
+        }
+    }
+    assert!(trainer.weights().is_ok(), "{algorithm} {changed:?}: weights are not finite");
+}
+
+#[test]
+fn each_extreme_setting_is_refused_or_trains() {
+    tch::set_num_threads(1);
+    for (algorithm, names) in REALS {
+        for name in names {
+            for value in EXTREMES {
+                refused_or_finite(algorithm, &serde_json::Map::from_iter([((*name).to_owned(), json!(value))]));
+            }
+        }
+    }
+    let near = [("v_min".to_owned(), json!(1)), ("v_max".to_owned(), json!(1.000_000_000_1))];
+    refused_or_finite("rainbow_dqn", &near.into_iter().collect());
+}
+
+#[test]
+fn any_extreme_settings_together_are_refused_or_train() {
+    use rand::SeedableRng;
+    tch::set_num_threads(1);
+    let mut generator = sampling::TrainingRng::seed_from_u64(11);
+    for (algorithm, names) in REALS {
+        for _ in 0..400 {
+            let mut changed = serde_json::Map::new();
+            for _ in 0..3 {
+                let name = names[sampling::sample_below(&mut generator, names.len())];
+                let value = EXTREMES[sampling::sample_below(&mut generator, EXTREMES.len())];
+                changed.insert(name.to_owned(), json!(value));
+            }
+            refused_or_finite(algorithm, &changed);
+        }
+    }
+}
+
+#[test]
+fn a_distribution_that_is_too_narrow_is_measured() {
+    // CartPole's rewards of 1 sum to 100; with the return at 1 at most nearly all that is learned is cut off.
+    let clipped = |v_max: f64| {
+        let settings = json!({"warmup": 64, "batch": 16, "hidden": [8, 8], "stream": 8, "v_min": 0, "v_max": v_max,
+            "learning_rate": 1e-2, "target_every": 20});
+        let plan = plan("CartPole-v1", "rainbow_dqn", 600, settings);
+        tch::set_num_threads(1);
+        let mut trainer = plan.make_trainer(Device::Cpu).unwrap();
+        let mut last = None;
+        while trainer.steps() < plan.steps {
+            let progress = trainer.advance().unwrap();
+            last = progress.measures.iter().find(|(name, _)| *name == "clipped_mass").map(|(_, mass)| *mass).or(last);
+        }
+        last.unwrap()
+    };
+    let (narrow, wide) = (clipped(1.0), clipped(100.0));
+    assert!(narrow > 0.5 && wide < 0.1, "{narrow} and {wide}");
 }

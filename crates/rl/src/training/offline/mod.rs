@@ -239,7 +239,7 @@ impl Trainer for OfflineTrainer {
         measures.extend(sums.weight.map(|weight| ("mean_weight", mean(weight))));
         measures.push(("agreement_before", self.present.agreement_before));
         measures.push(("agreement", self.agreement()?));
-        Ok(TrainingProgress { ended: Vec::new(), measures })
+        Ok(TrainingProgress { ended: Vec::new(), updates: u64::from(sums.updates), measures })
     }
 
     /// Number of epochs done.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{TrainingError, check_positive, check_range};
+use super::super::{TrainingError, check_learning_rate, check_positive, check_range};
 
 /// An action with its reward.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ pub enum LearningMode {
 pub struct OfflineSettings {
     /// Mode of learning.
     pub mode: LearningMode,
-    /// Learning rate of Adam: above 0, at most 1.
+    /// Learning rate of Adam: 1e-10 to 1.
     pub learning_rate: f64,
     /// Passes over the feedback: 1 to 10 000.
     pub epochs: u64,
@@ -92,7 +92,7 @@ impl OfflineSettings {
     /// # Errors
     /// [`TrainingError::Setting`] for the first setting that is out of range.
     pub fn validate(&self) -> Result<(), TrainingError> {
-        check_positive("learning_rate", self.learning_rate, 1.0)?;
+        check_learning_rate(self.learning_rate)?;
         check_range("epochs", self.epochs, 1, 10_000)?;
         check_range("batch", self.batch, 1, 4096)?;
         check_positive("temperature", self.temperature, f64::MAX)?;

@@ -242,7 +242,7 @@ fn what_does_not_fit_is_named() {
     let wrong = refusal(b"PK\x03\x04", &good, OfflineSettings::default());
     assert!(wrong.starts_with("weights: not a safetensors file but a pickle"), "{wrong}");
     let wrong = refusal(PPO, &good, OfflineSettings { learning_rate: 0.0, ..OfflineSettings::default() });
-    assert_eq!(wrong, "learning_rate: 0 is not above 0 and at most 1");
+    assert_eq!(wrong, "learning_rate: 0 is not from 0.0000000001 to 1");
     let many = OfflineSettings { mode: LearningMode::Meta, tasks: 5, ..OfflineSettings::default() };
     assert_eq!(refusal(PPO, &good, many), "tasks: 5 is not from 1 to 4");
 }

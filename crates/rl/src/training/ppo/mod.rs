@@ -163,13 +163,13 @@ impl PpoTrainer {
         Ok(())
     }
 
-    /// Update the networks from the rollout.
-    fn learn(&mut self, advantages: &[f32], learning_rate: f64) -> Result<Vec<TrainingMeasure>, TrainingError> {
+    /// Update the networks from the rollout; returns the number of gradient steps with the measures.
+    fn learn(&mut self, advantages: &[f32], learning_rate: f64) -> Result<(u64, Vec<TrainingMeasure>), TrainingError> {
         let returns: Vec<f32> = advantages.iter().zip(&self.rollout.values).map(|(a, v)| a + v).collect();
         let unexplained = variance(advantages);
         let spread = variance(&returns);
         let mut order: Vec<usize> = (0..advantages.len()).collect();
-        let (mut sums, mut updates) = ([0f64; 6], 0);
+        let (mut sums, mut updates) = ([0f64; 6], 0u32);
         'passes: for _ in 0..self.settings.epochs {
             shuffle(&mut self.present.generator, &mut order);
             for samples in order.chunks(self.settings.batch) {
@@ -189,7 +189,7 @@ impl PpoTrainer {
         if spread > 0.0 {
             measures.push(("explained_variance", 1.0 - unexplained / spread));
         }
-        Ok(measures)
+        Ok((u64::from(updates), measures))
     }
 
     /// Do one gradient step on these samples.
@@ -229,6 +229,9 @@ impl PpoTrainer {
         self.actor.backward(&actor, &matrix(&loss.by_logits, logits.len() / samples.len(), self.device)?)?;
         self.critic.backward(&critic, &matrix(&loss.by_values, 1, self.device)?)?;
         let norm = self.parameters.clip(self.settings.gradient)?;
+        if !norm.is_finite() {
+            return Err(TrainingError::Diverged { step: self.present.steps, what: "the gradient" });
+        }
         self.adam.step(&mut self.parameters, learning_rate)?;
         Ok((loss, norm))
     }
@@ -244,7 +247,7 @@ impl Trainer for PpoTrainer {
         let PpoRollout { rewards, values, ends, .. } = &self.rollout;
         let experience = GaeRollout { rewards, values, ends, last_values: &last_values };
         let advantages = experience.advantages(self.settings.gamma as f32, self.settings.lambda as f32);
-        progress.measures = self.learn(&advantages, learning_rate)?;
+        (progress.updates, progress.measures) = self.learn(&advantages, learning_rate)?;
         Ok(progress)
     }
 

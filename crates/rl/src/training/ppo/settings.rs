@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{TrainingError, check_positive, check_range};
+use super::super::{
+    TrainingError, check_gradient, check_learning_rate, check_positive, check_range, check_reward_scale,
+};
 
 /// Settings of PPO; the defaults are CleanRL's, except for ReLU networks of the contract's width.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,7 +18,7 @@ pub struct PpoSettings {
     pub batch: usize,
     /// Passes over a rollout: 1 to 100.
     pub epochs: usize,
-    /// Initial learning rate of Adam: above 0, at most 1.
+    /// Initial learning rate of Adam: 1e-10 to 1.
     pub learning_rate: f64,
     /// Whether the learning rate falls linearly to 0 at the last step.
     pub anneal: bool,
@@ -36,11 +38,12 @@ pub struct PpoSettings {
     pub entropy: f64,
     /// Weight of the critic's loss: 0 to 10.
     pub critic: f64,
-    /// Maximum norm of the gradient: above 0.
+    /// Maximum norm of the gradient: 1e-6 to 1e6.
     pub gradient: f64,
-    /// Approximate KL divergence of the policies at which an update's passes stop; null: never.
+    /// Approximate KL divergence of the policies at which an update's passes stop: above 0, at most
+    /// 1e6; null: never.
     pub kl: Option<f64>,
-    /// Factor of the rewards before learning: above 0.
+    /// Factor of the rewards before learning: 1e-6 to 1e6.
     pub reward_scale: f64,
     /// Widths of the two hidden layers of actor and critic: 1 to 2048 each.
     pub hidden: [usize; 2],
@@ -93,17 +96,24 @@ impl PpoSettings {
     pub fn validate(&self) -> Result<(), TrainingError> {
         check_range("environments", self.environments, 1, 256)?;
         check_range("rollout", self.rollout, 1, 8192)?;
-        check_range("batch", self.batch, 1, self.environments * self.rollout)?;
+        let samples = self.environments * self.rollout;
+        if !(1..=samples).contains(&self.batch) {
+            let reason = format!(
+                "{} is not from 1 to {samples}, the samples of a rollout: environments ({}) x rollout ({})",
+                self.batch, self.environments, self.rollout
+            );
+            return Err(TrainingError::Setting { name: "batch", reason });
+        }
         check_range("epochs", self.epochs, 1, 100)?;
-        check_positive("learning_rate", self.learning_rate, 1.0)?;
+        check_learning_rate(self.learning_rate)?;
         check_range("gamma", self.gamma, 0.0, 1.0)?;
         check_range("lambda", self.lambda, 0.0, 1.0)?;
         check_positive("clip", self.clip, 1.0)?;
         check_range("entropy", self.entropy, 0.0, 10.0)?;
         check_range("critic", self.critic, 0.0, 10.0)?;
-        check_positive("gradient", self.gradient, f64::MAX)?;
-        check_positive("kl", self.kl.unwrap_or(1.0), f64::MAX)?;
-        check_positive("reward_scale", self.reward_scale, f64::MAX)?;
+        check_gradient(self.gradient)?;
+        check_positive("kl", self.kl.unwrap_or(1.0), 1e6)?;
+        check_reward_scale(self.reward_scale)?;
         self.hidden.iter().try_for_each(|width| check_range("hidden", *width, 1, 2048))
     }
 }

@@ -19,6 +19,24 @@ impl ReturnSupport {
         self.least + self.gap() * index as f32
     }
 
+    /// Check that neighbouring atoms differ in 32 bits, by more than the rounding of a sum.
+    pub(super) fn is_distinct(&self) -> bool {
+        let size = self.least.abs().max(self.most.abs());
+        let gap = self.gap();
+        gap.is_finite() && gap >= f32::MIN_POSITIVE && gap >= 4.0 * f32::EPSILON * size
+    }
+
+    /// Mass of the distribution of `reward + discount * Z`, where Z has `probabilities`, that lies beyond the atoms.
+    pub(super) fn clipped_mass(&self, reward: f32, discount: f32, probabilities: &[f32]) -> f32 {
+        // What rounding moves over an end does not count.
+        let near = 0.5 * self.gap();
+        let beyond = |(index, _): &(usize, &f32)| {
+            let moved = reward + discount * self.atom(*index);
+            moved < self.least - near || moved > self.most + near
+        };
+        probabilities.iter().enumerate().filter(beyond).map(|(_, probability)| probability).sum()
+    }
+
     pub(super) fn mean(&self, probabilities: &[f32]) -> f32 {
         probabilities.iter().enumerate().map(|(index, probability)| probability * self.atom(index)).sum()
     }
@@ -106,6 +124,18 @@ mod tests {
         let projected = FIVE.project(0.1, 0.4, &[0.0, 0.5, 0.0, 0.0, 0.5]);
         assert!((FIVE.mean(&projected) - 0.3).abs() < 1e-6);
         assert!((projected.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn mass_beyond_the_atoms_is_counted() {
+        assert_eq!(FIVE.clipped_mass(0.0, 1.0, &[0.2; 5]), 0.0);
+        // 2 + Z lies above 2 for the atoms 1 and 2, and -9 below all.
+        assert!((FIVE.clipped_mass(2.0, 1.0, &[0.1, 0.2, 0.3, 0.25, 0.15]) - 0.4).abs() < 1e-6);
+        assert!((FIVE.clipped_mass(-9.0, 0.5, &[0.2; 5]) - 1.0).abs() < 1e-6);
+        assert!(FIVE.is_distinct());
+        let near = |least: f32, most: f32| ReturnSupport { least, most, atoms: 51 }.is_distinct();
+        assert!(!near(1.0, 1.000_000_1) && !near(1.0, 1.0) && !near(0.0, 1e-44) && !near(1e9, 1.000_001e9));
+        assert!(near(-1e-30, 1e-30) && near(-1e9, 1e9) && near(99.0, 100.0));
     }
 
     #[test]

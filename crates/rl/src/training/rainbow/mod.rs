@@ -14,7 +14,7 @@ use tch::{Device, no_grad_guard};
 
 pub use self::settings::RainbowSettings;
 use self::{
-    distribution::{DuelingHead, ReturnSupport, softmax},
+    distribution::{DuelingHead, softmax},
     n_step::NStepWindow,
     network::{RainbowLayers, RainbowNetwork, RainbowShapes},
     prioritized::ReplayPriorities,
@@ -67,6 +67,8 @@ struct RainbowSums {
     loss: f64,
     q: f64,
     norm: f64,
+    /// Mass of the targets beyond the support.
+    clipped: f64,
 }
 
 impl RainbowTrainer {
@@ -86,8 +88,7 @@ impl RainbowTrainer {
         let actions = discrete_action_names("Rainbow DQN", environment.description())?.len();
         let atoms = if settings.distributional { settings.atoms } else { 1 };
         let head = DuelingHead { actions, atoms, dueling: settings.dueling };
-        let support =
-            ReturnSupport { least: settings.v_min as f32, most: settings.v_max as f32, atoms: settings.atoms };
+        let support = settings.support();
         let (width, [first, second]) = (environment.observation_length(), settings.hidden);
         let shapes = RainbowShapes {
             feature: MlpShape::new(width, &[first], second),
@@ -207,7 +208,7 @@ impl RainbowTrainer {
             let action = row.action[0] as usize;
             let said = &outputs[at][action * atoms..][..atoms];
             let follows = self.judge.bootstrap(&choosers.as_ref().unwrap_or(&judged)[at], &judged[at]);
-            let TransitionLoss { loss, error, mut by_outputs } = self.judge.learn(said, follows, row);
+            let TransitionLoss { loss, error, mut by_outputs, clipped } = self.judge.learn(said, follows, row);
             let weight = weights[at] / rows.len() as f32;
             by_outputs.iter_mut().for_each(|by| *by *= weight);
             let (by_value, by_advantage) =
@@ -215,6 +216,7 @@ impl RainbowTrainer {
             head.backward(action, &by_outputs, by_value, by_advantage);
             errors.push(error);
             sums.loss += f64::from(loss * weight);
+            sums.clipped += f64::from(clipped) / rows.len() as f64;
             sums.q += f64::from(self.judge.worths(said)[0]) / rows.len() as f64;
         }
         if !sums.loss.is_finite() {
@@ -226,7 +228,11 @@ impl RainbowTrainer {
         let (by_value, by_advantage) =
             (matrix(&by_value, atoms, self.device)?, matrix(&by_advantage, wide, self.device)?);
         self.online.backward(&passed, &by_value, &by_advantage)?;
-        sums.norm += self.online.learned.clip(self.settings.gradient)?;
+        let norm = self.online.learned.clip(self.settings.gradient)?;
+        if !norm.is_finite() {
+            return Err(TrainingError::Diverged { step: self.present.steps, what: "the gradient" });
+        }
+        sums.norm += norm;
         let left = if self.settings.anneal { 1.0 - self.part() } else { 1.0 };
         self.adam.step(&mut self.online.learned, self.settings.learning_rate * left)?;
         self.online.refresh()?;
@@ -262,7 +268,11 @@ impl Trainer for RainbowTrainer {
             let mean = |sum: f64| sum / f64::from(sums.updates);
             let measures: [TrainingMeasure; 3] =
                 [("loss", mean(sums.loss)), ("q_value", mean(sums.q)), ("gradient_norm", mean(sums.norm))];
+            progress.updates = u64::from(sums.updates);
             progress.measures = measures.into();
+            if self.settings.distributional {
+                progress.measures.push(("clipped_mass", mean(sums.clipped)));
+            }
         }
         Ok(progress)
     }

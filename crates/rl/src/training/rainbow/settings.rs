@@ -2,19 +2,25 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{TrainingError, check_positive, check_range};
+use super::{
+    super::{
+        TrainingError, check_gradient, check_learning_rate, check_learns, check_positive, check_range,
+        check_reward_scale,
+    },
+    distribution::ReturnSupport,
+};
 
 /// Settings of Rainbow DQN.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RainbowSettings {
-    /// Learning rate of Adam: above 0, at most 1.
+    /// Learning rate of Adam: 1e-10 to 1.
     pub learning_rate: f64,
     /// Whether the learning rate falls linearly to 0 at the last step.
     pub anneal: bool,
     /// Capacity of the replay buffer, in transitions: 1 000 to 10 000 000; at most the number of steps of the run.
     pub replay: usize,
-    /// Steps before learning begins: at least 1.
+    /// Steps before learning begins: at least 1, fewer than the run has.
     pub warmup: u64,
     /// Steps between gradient steps: at least 1.
     pub every: u64,
@@ -38,10 +44,10 @@ pub struct RainbowSettings {
     pub distributional: bool,
     /// Number of atoms of the distribution: 2 to 201.
     pub atoms: usize,
-    /// Smallest return of the distribution.
+    /// Smallest return of the distribution: -1e9 to 1e9.
     pub v_min: f64,
-    /// Largest return of the distribution. The range must cover the discounted returns: with gamma 0.99, a reward of 1
-    /// per step sums to 100.
+    /// Largest return of the distribution, at most 1e9, so far above `v_min` that the atoms differ as 32-bit floats. The
+    /// range must cover the discounted returns: with gamma 0.99, a reward of 1 per step sums to 100.
     pub v_max: f64,
     /// Whether transitions with larger errors are drawn more often.
     pub prioritized: bool,
@@ -53,9 +59,9 @@ pub struct RainbowSettings {
     pub epsilon: f64,
     /// Fraction of the run over which epsilon falls: above 0, at most 1.
     pub epsilon_fraction: f64,
-    /// Maximum norm of the gradient: above 0.
+    /// Maximum norm of the gradient: 1e-6 to 1e6.
     pub gradient: f64,
-    /// Factor of the rewards before learning: above 0.
+    /// Factor of the rewards before learning: 1e-6 to 1e6.
     pub reward_scale: f64,
     /// Widths of the two feature layers: 1 to 2048 each.
     pub hidden: [usize; 2],
@@ -96,6 +102,11 @@ impl Default for RainbowSettings {
     }
 }
 
+/// Refuse the setting `steps`, by its path: the run has a member of that name too.
+fn own_steps_error(reason: String) -> TrainingError {
+    TrainingError::Setting { name: "settings", reason: format!("steps: {reason}") }
+}
+
 impl RainbowSettings {
     /// Settings of DQN (Mnih et al. 2015): all six extensions off.
     pub fn dqn() -> Self {
@@ -113,27 +124,55 @@ impl RainbowSettings {
     /// # Errors
     /// [`TrainingError::Setting`] for the first setting that is out of range.
     pub fn validate(&self) -> Result<(), TrainingError> {
-        check_positive("learning_rate", self.learning_rate, 1.0)?;
+        check_learning_rate(self.learning_rate)?;
         check_range("replay", self.replay, 1000, 10_000_000)?;
         check_range("warmup", self.warmup, 1, u64::MAX)?;
         check_range("every", self.every, 1, u64::MAX)?;
         check_range("batch", self.batch, 1, 4096)?;
         check_range("target_every", self.target_every, 1, u64::MAX)?;
         check_range("gamma", self.gamma, 0.0, 1.0)?;
-        check_range("steps", self.steps, 1, 100)?;
+        if !(1..=100).contains(&self.steps) {
+            return Err(own_steps_error(format!("{} is not from 1 to 100", self.steps)));
+        }
         check_range("noise", self.noise, 0.0, 10.0)?;
         check_range("atoms", self.atoms, 2, 201)?;
+        check_range("v_min", self.v_min, -1e9, 1e9)?;
+        check_range("v_max", self.v_max, -1e9, 1e9)?;
         if self.v_max <= self.v_min {
             let reason = format!("{} is not above v_min, which is {}", self.v_max, self.v_min);
+            return Err(TrainingError::Setting { name: "v_max", reason });
+        }
+        if !self.support().is_distinct() {
+            let reason = format!(
+                "{} is too near v_min, which is {}: {} atoms between them are not distinct as 32-bit floats",
+                self.v_max, self.v_min, self.atoms
+            );
             return Err(TrainingError::Setting { name: "v_max", reason });
         }
         check_range("priority", self.priority, 0.0, 1.0)?;
         check_range("importance", self.importance, 0.0, 1.0)?;
         check_range("epsilon", self.epsilon, 0.0, 1.0)?;
         check_positive("epsilon_fraction", self.epsilon_fraction, 1.0)?;
-        check_positive("gradient", self.gradient, f64::MAX)?;
-        check_positive("reward_scale", self.reward_scale, f64::MAX)?;
+        check_gradient(self.gradient)?;
+        check_reward_scale(self.reward_scale)?;
         check_range("stream", self.stream, 1, 2048)?;
         self.hidden.iter().try_for_each(|width| check_range("hidden", *width, 1, 2048))
+    }
+
+    /// Check that a run of `steps` learns.
+    ///
+    /// # Errors
+    /// [`TrainingError::Setting`] for the setting that keeps it from learning.
+    pub fn check_learns(&self, steps: u64) -> Result<(), TrainingError> {
+        // A transition is complete after `steps` of its own.
+        if self.steps as u64 > steps {
+            return Err(own_steps_error(format!("{} is more than the {steps} steps of the run", self.steps)));
+        }
+        check_learns(self.warmup, self.every, self.batch, steps)
+    }
+
+    /// Atoms of the distribution of returns.
+    pub(super) fn support(&self) -> ReturnSupport {
+        ReturnSupport { least: self.v_min as f32, most: self.v_max as f32, atoms: self.atoms }
     }
 }

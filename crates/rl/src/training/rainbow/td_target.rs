@@ -22,6 +22,8 @@ pub(super) struct TransitionLoss {
     pub(super) error: f32,
     /// Loss's gradient by the outputs of the action taken, before the softmax if there is one.
     pub(super) by_outputs: Vec<f32>,
+    /// Share of the target's distribution that lies beyond the support; 0 without distributions.
+    pub(super) clipped: f32,
 }
 
 impl TdTarget {
@@ -51,7 +53,7 @@ impl TdTarget {
             // Huber's loss of the temporal difference.
             let error = said[0] - (row.reward + row.discount * follows[0]);
             let loss = if error.abs() < 1.0 { 0.5 * error * error } else { error.abs() - 0.5 };
-            return TransitionLoss { loss, error, by_outputs: vec![error.clamp(-1.0, 1.0)] };
+            return TransitionLoss { loss, error, by_outputs: vec![error.clamp(-1.0, 1.0)], clipped: 0.0 };
         }
         let wanted = self.support.project(row.reward, row.discount, follows);
         // Cross-entropy; its gradient before the softmax is the difference of the distributions. Minus the entropy of
@@ -62,7 +64,8 @@ impl TdTarget {
             entropy -= if *wanted > 0.0 { wanted * wanted.ln() } else { 0.0 };
         }
         let by_outputs = said.iter().zip(&wanted).map(|(said, wanted)| said - wanted).collect();
-        TransitionLoss { loss, error: (loss - entropy).max(0.0), by_outputs }
+        let clipped = self.support.clipped_mass(row.reward, row.discount, follows);
+        TransitionLoss { loss, error: (loss - entropy).max(0.0), by_outputs, clipped }
     }
 }
 
@@ -93,8 +96,8 @@ mod tests {
         // Values: double learning wants 1 + 0.5 * 2 = 2 of the action, not 1 + 0.5 * 6 = 4.
         let (learns, target) = ([5.0, 3.0], [2.0, 6.0]);
         let lesson = |chooser: &[f32]| PLAIN.learn(&[2.5], PLAIN.bootstrap(chooser, &target), &row(1.0, 0.5));
-        assert_eq!(lesson(&learns), TransitionLoss { loss: 0.125, error: 0.5, by_outputs: vec![0.5] });
-        assert_eq!(lesson(&target), TransitionLoss { loss: 1.0, error: -1.5, by_outputs: vec![-1.0] });
+        assert_eq!(lesson(&learns), TransitionLoss { loss: 0.125, error: 0.5, by_outputs: vec![0.5], clipped: 0.0 });
+        assert_eq!(lesson(&target), TransitionLoss { loss: 1.0, error: -1.5, by_outputs: vec![-1.0], clipped: 0.0 });
     }
 
     #[test]

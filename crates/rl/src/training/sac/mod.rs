@@ -154,6 +154,9 @@ impl SacTrainer {
                 .map(|(mean, other)| ActionSample::new(*mean, *other, sample_normal(generator)).action)
                 .collect()
         };
+        if squashed.iter().any(|number| !number.is_finite()) {
+            return Err(TrainingError::Diverged { step: self.present.steps, what: "the action" });
+        }
         self.environment.step(ActionBatch::Continuous(&self.scale_action(&squashed)))?;
         let ended = self.environment.terminated()[0] || self.environment.truncated()[0];
         self.replay.add(&Transition {
@@ -220,6 +223,9 @@ impl SacTrainer {
         let chosen = self.with_actions(states.map(|(state, draws)| (state, draws.iter().map(|draw| draw.action))))?;
         let surprise = draws[..count].iter().map(|draws| f64::from(log_density(draws))).sum::<f64>() / count as f64;
 
+        if !surprise.is_finite() {
+            return Err(TrainingError::Diverged { step: self.present.steps, what: "the policy's entropy" });
+        }
         self.critics.mlp.backward(&judged, &by_q)?;
         self.critics.adam.step(&mut self.critics.parameters, self.settings.learning_rate)?;
         let actor = self.improve_actor(&acting, &draws[..count], &chosen, alpha)?;
@@ -314,6 +320,7 @@ impl Trainer for SacTrainer {
                 break;
             }
         }
+        progress.updates = u64::from(sums.updates);
         progress.measures = self.measures(&sums)?;
         Ok(progress)
     }
