@@ -44,6 +44,7 @@ use am_core::{
 };
 use am_db::{
     Connection, Database, Tx,
+    bulk_insert::RowBatch,
     codec::{JsonText, Timestamp},
 };
 
@@ -71,6 +72,19 @@ struct EncryptionServiceInner {
     masters: MasterKeys,
     allow_plaintext: bool,
     data_keys: Mutex<LruCache<DataKeyId, Arc<DataKey>>>,
+}
+
+/// A data key of a channel that is not stored yet.
+pub struct DrawnDataKey {
+    key: DataKey,
+    wrapped: WrappedDataKey,
+}
+
+impl DrawnDataKey {
+    /// Add the row that stores the key.
+    pub fn add_row(&self, rows: &mut RowBatch, now: Timestamp) {
+        store::add_data_key_row(rows, &self.wrapped, now);
+    }
 }
 
 /// Plan how a message will be encrypted.
@@ -124,13 +138,40 @@ impl EncryptionService {
         content: &Value,
         now: Timestamp,
     ) -> Result<EncryptedContent> {
-        if let Some(sealed) = self.try_encrypt(tx.conn().await?, to, content).await? {
+        let mut drawn = None;
+        let sealed = self.encrypt(tx.conn().await?, to, content, &mut drawn).await?;
+        if let Some(drawn) = drawn {
+            let mut rows = RowBatch::default();
+            drawn.add_row(&mut rows, now);
+            rows.execute(tx).await?;
+        }
+        Ok(sealed)
+    }
+
+    /// Encrypt without writing. `drawn` is the data key of the channel that is not stored yet; one is generated where
+    /// the channel has none, and whoever stores the content stores it too.
+    ///
+    /// # Errors
+    /// Same as [`EncryptionService::seal`].
+    pub async fn encrypt(
+        &self,
+        conn: &mut Connection,
+        to: &EncryptionRequest<'_>,
+        content: &Value,
+        drawn: &mut Option<DrawnDataKey>,
+    ) -> Result<EncryptedContent> {
+        if let Some(sealed) = self.try_encrypt(conn, to, content).await? {
             return Ok(sealed);
         }
-        let id = self.0.ids.random_id("mdk_", 16).into();
-        let (key, wrapped) = self.0.masters.draw(&id, to.bound.channel)?;
-        store::insert_data_key(tx, &wrapped, now).await?;
-        encrypt_at_rest(&key, &to.bound, content)
+        let drawn = match drawn {
+            Some(drawn) => drawn,
+            None => {
+                let id = self.0.ids.random_id("mdk_", 16).into();
+                let (key, wrapped) = self.0.masters.draw(&id, to.bound.channel)?;
+                drawn.insert(DrawnDataKey { key, wrapped })
+            }
+        };
+        encrypt_at_rest(&drawn.key, &to.bound, content)
     }
 
     /// Encrypt without writing; `None` when the channel has no data key yet, which [`EncryptionService::seal`] creates.

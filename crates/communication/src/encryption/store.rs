@@ -5,7 +5,10 @@ use super::{
     model::{AgentKey, KeyKind, MasterKeyUsage},
 };
 use am_core::ids::{AgentId, AgentKeyId, ChannelId, ContentKeyId, DataKeyId, MasterKeyId};
-use am_db::{Connection, FromRow as _, Result, Tx, codec::Timestamp, insert, page::PageRequest, row, sql, update};
+use am_db::{
+    Connection, FromRow as _, Result, Tx, bulk_insert::RowBatch, codec::Timestamp, insert, page::PageRequest, push_row,
+    row, sql, update,
+};
 
 row! {
     AgentKey { key_id, kind, public_key, owner_id, created_at, revoked_at }
@@ -143,18 +146,15 @@ pub(super) async fn get_data_key(conn: &mut Connection, id: &DataKeyId) -> Resul
     key.bind(id).fetch_optional(conn).await
 }
 
-/// Insert a channel's data key.
-pub(super) async fn insert_data_key(tx: &mut Tx, key: &WrappedDataKey, now: Timestamp) -> Result<()> {
-    insert!("am_message_data_keys" {
+/// Add the row of a channel's data key.
+pub(super) fn add_data_key_row(rows: &mut RowBatch, key: &WrappedDataKey, now: Timestamp) {
+    push_row!(rows, "am_message_data_keys" {
         id: &key.id,
         channel_id: &key.channel,
         master_id: &key.master_id,
         wrapped: &key.wrapped,
         created_at: now,
-    })
-    .execute(tx.conn().await?)
-    .await?;
-    Ok(())
+    });
 }
 
 /// Retire all active data keys. Returns their number.

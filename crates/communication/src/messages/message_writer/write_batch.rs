@@ -8,7 +8,7 @@ use super::{MessageWriter, OutgoingMessage};
 use crate::{
     channels::{self, ChannelKey, ChannelRef, MessageChannel},
     delivery::{self, OutgoingEntry},
-    encryption::{CiphertextBinding, EncryptionRequest, EncryptionScope},
+    encryption::{CiphertextBinding, DrawnDataKey, EncryptedContent, EncryptionRequest, EncryptionScope},
     error::{CommunicationError, Result},
     message_log::{self, MessageView, StoredMessage},
     messages::{
@@ -27,7 +27,15 @@ const MAX_REPORTED_REJECTIONS: usize = 100;
 /// Maximum number of recipients of one message.
 const MAX_RECIPIENTS: usize = 10_000;
 
-/// State of writing within one transaction.
+/// A recipient's copy, encrypted and not written yet.
+struct SealedCopy<'a> {
+    message_id: MessageId,
+    recipient: &'a AgentId,
+    sealed: EncryptedContent,
+}
+
+/// State of writing within one transaction. A message is refused before any of its copies changes the state, so that
+/// a refused one leaves nothing: all copies are encrypted first, and only then numbered and added.
 pub(super) struct WriteBatch<'a> {
     post: &'a MessageWriter,
     now: Timestamp,
@@ -42,6 +50,8 @@ pub(super) struct WriteBatch<'a> {
     /// Last message number of each channel written into.
     reached: HashMap<ChannelId, i64>,
     permits: HashMap<(AgentId, AgentId), Option<PermissionRefusal>>,
+    /// Data keys that the written messages are encrypted by and that are not stored yet.
+    drawn: HashMap<ChannelId, DrawnDataKey>,
     channels: RowBatch,
     members: RowBatch,
     messages: RowBatch,
@@ -54,6 +64,8 @@ pub(super) struct WriteBatch<'a> {
 /// Resolved recipients of a message, and its channel.
 struct ResolvedRecipients {
     spot: ChannelRef,
+    /// Channel to create with the message; `None` when it exists.
+    opening: Option<(ChannelKey, MessageChannel)>,
     recipients: Vec<AgentId>,
     /// Whether they are members or subscribers, who need not know the sender.
     agreed: bool,
@@ -92,6 +104,7 @@ impl<'a> WriteBatch<'a> {
             by_id,
             reached: HashMap::new(),
             permits: HashMap::new(),
+            drawn: HashMap::new(),
             channels: RowBatch::default(),
             members: RowBatch::default(),
             messages: RowBatch::default(),
@@ -140,10 +153,14 @@ impl<'a> WriteBatch<'a> {
         if let Some(refusal) = self.refusal(sender, recipient, false) {
             return Err(refusal.into());
         }
-        let spot =
-            self.spot(ChannelKey::for_pair(sender, recipient), ChannelKind::Direct, None, letter, Some(recipient));
-        let addressed = ResolvedRecipients { spot, recipients: Vec::new(), agreed: false, topic: None };
-        let stored = self.copy(tx, letter, (id, None), &addressed, recipient).await?;
+        let place = ChannelKey::for_pair(sender, recipient);
+        let (spot, opening) = self.spot(place, ChannelKind::Direct, None, letter, Some(recipient));
+        let mut addressed = ResolvedRecipients { spot, opening, recipients: Vec::new(), agreed: false, topic: None };
+        let copies = vec![(id.clone(), recipient)];
+        let mut copies = self.seal_all(tx, letter, &addressed, copies).await?;
+        self.open_channel(&mut addressed);
+        let stored = copies.pop().map(|copy| self.add_copy(letter, copy, None, &addressed));
+        let stored = stored.ok_or(CommunicationError::NotFound("Recipient"))?;
         Ok(SendReceipt::of(&stored))
     }
 
@@ -158,16 +175,23 @@ impl<'a> WriteBatch<'a> {
             )));
         }
         self.ask(tx, addressed.recipients.iter().map(|recipient| (sender, recipient))).await?;
-        let (mut refused, mut copies) = (Vec::new(), Vec::<(bool, bool)>::new());
-        for recipient in &addressed.recipients {
-            if let Some(refusal) = self.refusal(sender, recipient, addressed.agreed) {
-                refused.push(RejectedRecipient { agent_id: recipient.clone(), reason: refusal.to_string() });
-                continue;
+        let (mut refused, mut copies) = (Vec::new(), Vec::new());
+        let recipients = std::mem::take(&mut addressed.recipients);
+        for recipient in &recipients {
+            match self.refusal(sender, recipient, addressed.agreed) {
+                Some(refusal) => {
+                    refused.push(RejectedRecipient { agent_id: recipient.clone(), reason: refusal.to_string() });
+                }
+                None => copies.push((MessageId::from(format!("{id}.{}", copies.len() + 1)), recipient)),
             }
-            let copy_id = MessageId::from(format!("{id}.{}", copies.len() + 1));
-            let stored = self.copy(tx, letter, (&copy_id, Some(id.as_str().into())), &addressed, recipient).await?;
-            copies.push((stored.pushed, stored.message.encrypted));
         }
+        let copies = self.seal_all(tx, letter, &addressed, copies).await?;
+        self.open_channel(&mut addressed);
+        let add = |copy| {
+            let stored = self.add_copy(letter, copy, Some(id.as_str().into()), &addressed);
+            (stored.pushed, stored.message.encrypted)
+        };
+        let copies: Vec<(bool, bool)> = copies.into_iter().map(add).collect();
         refused.truncate(MAX_REPORTED_REJECTIONS);
         let pushed = copies.iter().filter(|(pushed, _)| *pushed).count();
         let receipt = SendReceipt {
@@ -214,18 +238,20 @@ impl<'a> WriteBatch<'a> {
                 }
                 // The two members of a direct channel may have blocked each other since, so permission is checked
                 // nevertheless.
-                Ok(ResolvedRecipients { agreed: spot.kind != ChannelKind::Direct, spot, recipients, topic: None })
+                let agreed = spot.kind != ChannelKind::Direct;
+                Ok(ResolvedRecipients { agreed, spot, opening: None, recipients, topic: None })
             }
             MessageDestination::Topic(topic) => {
                 let recipients = delivery::matching_subscribers(tx.conn().await?, topic, &draft.content).await?;
-                let spot = self.spot(ChannelKey::for_topic(topic), ChannelKind::Broadcast, Some(topic), letter, None);
-                Ok(ResolvedRecipients { spot, recipients, agreed: true, topic: Some(topic.clone()) })
+                let place = ChannelKey::for_topic(topic);
+                let (spot, opening) = self.spot(place, ChannelKind::Broadcast, Some(topic), letter, None);
+                Ok(ResolvedRecipients { spot, opening, recipients, agreed: true, topic: Some(topic.clone()) })
             }
             MessageDestination::AllAgents | MessageDestination::Agent(_) => {
                 let recipients = delivery::known_agents(tx.conn().await?, MAX_RECIPIENTS + 2).await?;
-                let spot =
-                    self.spot(ChannelKey::for_broadcast(&draft.sender), ChannelKind::Broadcast, None, letter, None);
-                Ok(ResolvedRecipients { spot, recipients, agreed: false, topic: None })
+                let place = ChannelKey::for_broadcast(&draft.sender);
+                let (spot, opening) = self.spot(place, ChannelKind::Broadcast, None, letter, None);
+                Ok(ResolvedRecipients { spot, opening, recipients, agreed: false, topic: None })
             }
         }
     }
@@ -248,17 +274,17 @@ impl<'a> WriteBatch<'a> {
         found.filter(|refusal| !(agreed && matches!(refusal, PermissionRefusal::Reputation { .. })))
     }
 
-    /// The open channel with a key, created if there is none.
+    /// The open channel with a key; with the channel to create if there is none.
     fn spot(
-        &mut self,
+        &self,
         place: ChannelKey,
         kind: ChannelKind,
         name: Option<&String>,
         letter: &OutgoingMessage,
         other: Option<&AgentId>,
-    ) -> ChannelRef {
+    ) -> (ChannelRef, Option<(ChannelKey, MessageChannel)>) {
         if let Some(spot) = self.by_place.get(&place) {
-            return spot.clone();
+            return (spot.clone(), None);
         }
         let owner = letter.draft.sender.clone();
         let channel = MessageChannel {
@@ -274,10 +300,16 @@ impl<'a> WriteBatch<'a> {
             closed_at: None,
             closed_reason: None,
         };
-        channels::add_channel_rows((&mut self.channels, &mut self.members), &channel, Some(&place));
-        let spot = ChannelRef { id: channel.channel_id, kind, owner, status: ChannelStatus::Open, last_seq: 0 };
-        self.by_place.insert(place, spot.clone());
-        spot
+        let id = channel.channel_id.clone();
+        (ChannelRef { id, kind, owner, status: ChannelStatus::Open, last_seq: 0 }, Some((place, channel)))
+    }
+
+    /// Create the channel of a message that nothing refuses any more.
+    fn open_channel(&mut self, addressed: &mut ResolvedRecipients) {
+        if let Some((place, channel)) = addressed.opening.take() {
+            channels::add_channel_rows((&mut self.channels, &mut self.members), &channel, Some(&place));
+            self.by_place.insert(place, addressed.spot.clone());
+        }
     }
 
     fn expiry(&self, letter: &OutgoingMessage) -> Timestamp {
@@ -285,27 +317,58 @@ impl<'a> WriteBatch<'a> {
         Timestamp(self.now.0 + ttl)
     }
 
-    /// Create one recipient's copy of a message.
-    async fn copy(
+    /// Encrypt all copies of a message, each for its recipient.
+    async fn seal_all<'r>(
         &mut self,
         tx: &mut Tx,
         letter: &OutgoingMessage,
-        (message_id, broadcast_id): (&MessageId, Option<BroadcastId>),
         addressed: &ResolvedRecipients,
-        recipient: &AgentId,
-    ) -> Result<StoredMessage> {
+        copies: Vec<(MessageId, &'r AgentId)>,
+    ) -> Result<Vec<SealedCopy<'r>>> {
+        let (draft, channel) = (&letter.draft, &addressed.spot.id);
+        let mut drawn = self.drawn.remove(channel);
+        let used = drawn.is_some();
+        let mut sealed = Vec::with_capacity(copies.len());
+        let mut refusal = None;
+        for (message_id, recipient) in copies {
+            let bound = CiphertextBinding {
+                message_id: &message_id,
+                channel,
+                sender: &draft.sender,
+                recipient: Some(recipient),
+            };
+            let to = EncryptionRequest { bound, encryption: draft.encryption, encrypt: draft.encrypt };
+            match self.post.sealing.encrypt(tx.conn().await?, &to, &draft.content, &mut drawn).await {
+                Ok(content) => sealed.push(SealedCopy { message_id, recipient, sealed: content }),
+                Err(error) => {
+                    refusal = Some(error);
+                    break;
+                }
+            }
+        }
+        // A key that only the refused message would have used is forgotten with it.
+        if let Some(key) = drawn.filter(|_| used || refusal.is_none()) {
+            self.drawn.insert(channel.clone(), key);
+        }
+        refusal.map_or(Ok(sealed), |error| Err(error.into()))
+    }
+
+    /// Number a copy and add it to what is written.
+    fn add_copy(
+        &mut self,
+        letter: &OutgoingMessage,
+        SealedCopy { message_id, recipient, sealed }: SealedCopy<'_>,
+        broadcast_id: Option<BroadcastId>,
+        addressed: &ResolvedRecipients,
+    ) -> StoredMessage {
         let (draft, spot) = (&letter.draft, &addressed.spot);
-        let bound =
-            CiphertextBinding { message_id, channel: &spot.id, sender: &draft.sender, recipient: Some(recipient) };
-        let to = EncryptionRequest { bound, encryption: draft.encryption, encrypt: draft.encrypt };
-        let sealed = self.post.sealing.seal(tx, &to, &draft.content, self.now).await?;
         // Only written messages take numbers.
         let seq = self.reached.get(&spot.id).copied().unwrap_or(spot.last_seq) + 1;
         self.reached.insert(spot.id.clone(), seq);
         self.last += 1;
         let message = MessageView {
             id: self.last,
-            message_id: message_id.clone(),
+            message_id,
             channel_id: spot.id.clone(),
             seq,
             sender: draft.sender.clone(),
@@ -342,7 +405,7 @@ impl<'a> WriteBatch<'a> {
             let frame = delivery::message_frame(&stored.message);
             self.pushed.push(OutgoingEntry { id: self.last, recipient: recipient.clone(), frame });
         }
-        Ok(stored)
+        stored
     }
 
     /// Audit entry: the fact and the sender of a message, not its content.
@@ -365,6 +428,7 @@ impl<'a> WriteBatch<'a> {
             return Ok(());
         }
         let mut rows = self.channels;
+        self.drawn.values().for_each(|key| key.add_row(&mut rows, self.now));
         rows.append(self.members).append(self.messages).append(self.broadcasts);
         self.post.audit.add_entry_rows(&mut rows, self.entries);
         let mut batch = StatementBatch::default();
