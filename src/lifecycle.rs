@@ -1,14 +1,12 @@
 //! Life cycle of the server: listening, signals, the two stages of a stop, and notifications to systemd.
 
-use std::{future::IntoFuture, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use axum::serve::ListenerExt as _;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
 
 use crate::{
     app::{App, StartError},
@@ -63,26 +61,13 @@ pub async fn serve_until_stopped(config: Config) -> Result<(), ServeError> {
     let app = App::start(config).await?;
     let service = routes::build_router(routes::route_groups(), app.clone(), &app.shared)?;
     let closing = app.supervisor.stopping().clone();
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let make = tower::service_fn({
-        let service = service.clone();
-        move |incoming: axum::serve::IncomingStream<'_, _>| {
-            let peer: SocketAddr = *incoming.remote_addr();
-            let service = service.clone().map_request(move |mut request: axum::extract::Request| {
-                request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
-                request
-            });
-            std::future::ready(Ok::<_, std::convert::Infallible>(service))
-        }
-    });
-    let server = axum::serve(listener, make).with_graceful_shutdown(closing.clone().cancelled_owned()).into_future();
+    let limits = http::connections::ConnectionLimits::from_config(&app.shared.config);
+    let server = http::listener::serve_connections(listener, service, limits, closing);
     let drained = CancellationToken::new();
     app.supervisor.start("http", |_| {
         let drained = drained.clone();
         async move {
-            if let Err(error) = server.await {
-                tracing::error!(%error, "no connections can be accepted");
-            }
+            server.await;
             drained.cancel();
         }
     });

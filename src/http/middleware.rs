@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::body::HttpBody;
@@ -20,11 +20,21 @@ use futures_util::FutureExt;
 use tower::{Layer, Service};
 use tracing::{Instrument as _, Span};
 
-use super::{HttpState, context::RequestContext, error::ApiError, metrics::RouteMetrics, rate_limit::RateBucket};
+use super::{
+    HttpState, context::RequestContext, error::ApiError, listener::OverCapacity, metrics::RouteMetrics,
+    rate_limit::RateBucket,
+};
 use am_core::supervisor::panic_text;
 
 /// Status under which requests are counted whose client disconnected before the response (nginx's code).
 const CLIENT_CLOSED_REQUEST: u16 = 499;
+/// Time after which a client without a connection's place should try again.
+const OVER_CAPACITY_RETRY: Duration = Duration::from_secs(1);
+
+/// Return whether this is the path of a probe, which is answered however many clients there are.
+fn is_probe(path: &str) -> bool {
+    matches!(path, "/health" | "/health/live" | "/health/ready")
+}
 
 /// Layer that adds the middleware to routes.
 #[derive(Clone)]
@@ -123,6 +133,10 @@ impl InFlightRequest {
 
     /// Only API requests are rate limited: probes and scrapes must always be answered.
     fn admit(&self, request: &Request) -> Result<(), ApiError> {
+        if request.extensions().get::<OverCapacity>().is_some() && !is_probe(self.uri.path()) {
+            let refused = ApiError::unavailable("Too many connections are open", OVER_CAPACITY_RETRY);
+            return Err(refused.code("too_many_connections"));
+        }
         let Some(limiter) = self.shared.limiter.as_ref().filter(|_| self.uri.path().starts_with("/api/")) else {
             return Ok(());
         };
@@ -158,7 +172,7 @@ impl InFlightRequest {
 
     /// Count a refusal; log an internal error with all its causes.
     fn tell(&self, error: &ApiError) {
-        if matches!(error.code, "unauthorized" | "insufficient_role" | "rate_limited") {
+        if matches!(error.code, "unauthorized" | "insufficient_role" | "rate_limited" | "too_many_connections") {
             self.shared.metrics.refused(error.code);
         }
         if !error.status.is_server_error() {

@@ -7,6 +7,8 @@
 pub mod auth;
 /// Extractors for the caller of a request.
 pub mod caller;
+/// Places of connections.
+pub mod connections;
 /// Context of a request: id, trace, identity.
 pub mod context;
 /// Cross-origin rules for browsers.
@@ -19,6 +21,8 @@ pub mod etag;
 pub mod extract;
 /// Idempotency keys and request fingerprints.
 pub mod idempotency;
+/// The accept loop.
+pub mod listener;
 /// Prometheus metrics of requests and the process.
 pub mod metrics;
 /// Middleware around each route.

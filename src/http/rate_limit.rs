@@ -41,10 +41,16 @@ impl RateBucket {
     pub fn of_address(peer: Option<&ConnectInfo<SocketAddr>>, headers: &HeaderMap) -> Self {
         match client_address(peer, headers) {
             None => Self::Overflow,
-            // A household usually has a whole /64 prefix.
-            Some(IpAddr::V6(ip)) => Self::Address(IpAddr::V6(Ipv6Addr::from(u128::from(ip) >> 64 << 64))),
-            Some(ip) => Self::Address(ip),
+            Some(ip) => Self::Address(address_group(ip)),
         }
+    }
+}
+
+/// Return the address under which a client is counted: its own, or that of its /64, which a household usually has whole.
+pub fn address_group(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from(u128::from(ip) >> 64 << 64)),
+        ip => ip,
     }
 }
 

@@ -37,3 +37,26 @@ async fn workflow_runs_and_its_receipt_verifies_offline() {
         .unwrap();
     assert!(check.success());
 }
+
+/// Without free files nothing can be accepted; as soon as there are some, it goes on.
+#[tokio::test]
+async fn exhausted_open_files_are_survived() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+    let server = Server::start().await;
+    let pid = Pid::from_raw(server.pid().cast_signed());
+    let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count() as u64;
+    let few = Rlimit { current: Some(open + 20), maximum: Some(open + 20) };
+    prlimit(pid, Resource::Nofile, few).unwrap();
+    let mut halves = Vec::new();
+    for _ in 0..60 {
+        let mut half = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
+        half.write_all(b"GET /health HTTP/1.1\r\n").await.unwrap();
+        halves.push(half);
+    }
+    while !server.log().contains("no connection can be accepted") {
+        crate::harness::poll_interval().await;
+    }
+    drop(halves);
+    assert_eq!(server.get("/health").await.ok()["status"], "healthy");
+}

@@ -1,5 +1,6 @@
 //! Configuration: defaults, then a file, then `.env`, then the environment. `.env.example` documents every setting.
 
+mod connections;
 mod endpoints;
 mod error;
 mod group;
@@ -31,6 +32,7 @@ use self::{
 };
 use crate::money::Money;
 
+pub use connections::{AddressBlock, ConnectionConfig};
 pub use error::ConfigError;
 pub use messages::MessageConfig;
 pub use sources::ConfigSources;
@@ -110,6 +112,8 @@ settings! {
         /// the file). Default none.
         "HTTP_ENDPOINTS" http_endpoints: BTreeMap<String, HttpEndpoint> = BTreeMap::new(), endpoints::http_endpoints;
         groups:
+        /// Settings of connections.
+        connections: ConnectionConfig;
         /// Settings of the audit log.
         audit: AuditConfig;
         /// Settings of the workflow engine.

@@ -15,6 +15,7 @@ use std::{
 
 use agent_management::{
     app::{App, HostResources},
+    http::{connections::ConnectionLimits, listener::serve_connections},
     routes,
 };
 use am_core::{
@@ -26,7 +27,6 @@ use axum::{
     extract::{ConnectInfo, Request},
     http::{HeaderValue, header},
     response::Response,
-    serve::{IncomingStream, ListenerExt as _},
 };
 use chrono::TimeDelta;
 use tokio::{
@@ -165,19 +165,8 @@ async fn serve(config: Config, clock: TestClock) -> (App, BoxCloneSyncService<Re
     let service = BoxCloneSyncService::new(service);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let make = tower::service_fn({
-        let service = service.clone();
-        move |incoming: IncomingStream<'_, _>| {
-            let peer: SocketAddr = *incoming.remote_addr();
-            let service = service.clone().map_request(move |mut request: Request| {
-                request.extensions_mut().insert(ConnectInfo(peer));
-                request
-            });
-            std::future::ready(Ok::<_, Infallible>(service))
-        }
-    });
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    tokio::spawn(async move { axum::serve(listener, make).await });
+    let limits = ConnectionLimits::from_config(&app.shared.config);
+    tokio::spawn(serve_connections(listener, service.clone(), limits, app.supervisor.stopping().clone()));
     (app, service, port)
 }
 
