@@ -97,8 +97,8 @@ pub struct TrainAgentRequest {
     learning_rate: Option<f64>,
     /// Rows of one gradient step, 1 to 4096. Default 64.
     batch: Option<usize>,
-    /// How much better than expected, in units of reward, an action must be to weigh e times as much; above 0.
-    /// Default 1.
+    /// How much better than expected, in standard deviations of that, an action must be to weigh e times as much:
+    /// 0.001 to 1 000 000. Default 1.
     temperature: Option<f64>,
     /// Seed of the run; the same feedback, settings and seed give the same policy. Default 0.
     seed: Option<u64>,

@@ -164,7 +164,7 @@ fn q_values(atoms: &Tensor, constants: &ForwardConstants) -> Result<Tensor, TchE
 }
 
 /// A Gaussian's numbers as the critics take them: squashed or clamped.
-pub(crate) fn bound_actions(numbers: &Tensor, constants: &ForwardConstants) -> Result<Tensor, TchError> {
+fn bound_actions(numbers: &Tensor, constants: &ForwardConstants) -> Result<Tensor, TchError> {
     match &constants.bounds {
         Some([low, high]) => numbers.f_maximum(low)?.f_minimum(high),
         None => numbers.f_tanh(),

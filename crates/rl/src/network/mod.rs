@@ -22,7 +22,7 @@ pub use self::{
 };
 pub(super) use self::{
     file::serialize,
-    forward::{ForwardConstants, MAX_NORMALISED, bound_actions},
+    forward::{ForwardConstants, MAX_NORMALISED},
     layers::{DeviationSource, LinearLayer, NetworkBody, NetworkLayers, TensorRole, WeightArray},
     policy::ParsedPolicy,
     policy_spec::{NetworkAction, NetworkOutput},

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::{
     super::{TrainingError, argmax},
-    FeedbackAction, FeedbackSample,
+    FeedbackAction, FeedbackSample, OfflineSettings,
+    advantages::{StandardScores, advantages},
 };
 use crate::network::{NetworkAction, PolicyActions, PolicySpec};
 
@@ -16,7 +17,12 @@ pub(super) struct FeedbackRows {
     pub(super) indices: Vec<i64>,
     /// Actions in the form that a Gaussian policy's critics take.
     pub(super) taken: Vec<f32>,
+    /// Rewards in standard deviations from their mean.
     pub(super) rewards: Vec<f32>,
+    /// Weights of the actions for imitation.
+    pub(super) weights: Vec<f32>,
+    /// Mean and standard deviation of the rewards as they were given.
+    pub(super) given: [f64; 2],
     actions: Vec<NetworkAction>,
     length: usize,
 }
@@ -26,7 +32,11 @@ impl FeedbackRows {
     ///
     /// # Errors
     /// [`TrainingError::Setting`] that names the first row which does not fit the policy.
-    pub(super) fn from_feedback(feedback: &[FeedbackSample], form: &PolicySpec) -> Result<Self, TrainingError> {
+    pub(super) fn from_feedback(
+        feedback: &[FeedbackSample],
+        form: &PolicySpec,
+        settings: &OfflineSettings,
+    ) -> Result<Self, TrainingError> {
         if feedback.is_empty() {
             return Err(TrainingError::Setting { name: "feedback", reason: "there is none".to_owned() });
         }
@@ -35,7 +45,9 @@ impl FeedbackRows {
             states: Vec::with_capacity(feedback.len() * length),
             indices: Vec::new(),
             taken: Vec::new(),
-            rewards: Vec::with_capacity(feedback.len()),
+            rewards: Vec::new(),
+            weights: Vec::new(),
+            given: [0.0; 2],
             actions: Vec::with_capacity(feedback.len()),
             length,
         };
@@ -43,6 +55,12 @@ impl FeedbackRows {
             rows.add(one, form)
                 .map_err(|reason| TrainingError::Setting { name: "feedback", reason: format!("row {at}: {reason}") })?;
         }
+        let given: Vec<f64> = feedback.iter().map(|one| one.reward).collect();
+        let StandardScores { scores, mean, deviation } = StandardScores::new(&given);
+        rows.rewards = scores.iter().map(|score| *score as f32).collect();
+        rows.given = [mean, deviation];
+        let weight = |advantage: f64| (advantage / settings.temperature).exp().min(settings.most_weight) as f32;
+        rows.weights = advantages(&rows.states, &given).into_iter().map(weight).collect();
         Ok(rows)
     }
 
@@ -50,8 +68,7 @@ impl FeedbackRows {
         if one.state.len() != self.length {
             return Err(format!("a state of {} numbers is needed, not of {}", self.length, one.state.len()));
         }
-        let reward = one.reward as f32;
-        if !reward.is_finite() {
+        if !(one.reward as f32).is_finite() {
             return Err("the reward is not finite as a 32-bit float".to_owned());
         }
         let state = check_finite(&one.state, "state")?;
@@ -99,12 +116,11 @@ impl FeedbackRows {
             }
         }
         self.states.extend(state);
-        self.rewards.push(reward);
         Ok(())
     }
 
     pub(super) fn len(&self) -> usize {
-        self.rewards.len()
+        self.actions.len()
     }
 
     /// Return the rows to agree with: the best of their state, and above the mean reward where rewards differ.

@@ -2,8 +2,11 @@
 
 use tch::{Device, Kind, Reduction, TchError, Tensor};
 
-use super::{OfflineSettings, feedback_rows::FeedbackRows};
-use crate::network::{ForwardConstants, NetworkBody, PolicyActions, bound_actions};
+use super::feedback_rows::FeedbackRows;
+use crate::network::{NetworkBody, PolicyActions};
+
+/// Standard deviations of the rewards between the middle and an end of a distribution's atoms.
+const SUPPORT_DEVIATIONS: f32 = 4.0;
 
 /// A batch of rows of feedback.
 pub(super) struct FeedbackBatch {
@@ -14,6 +17,8 @@ pub(super) struct FeedbackBatch {
     /// Continuous actions, rows x numbers.
     taken: Option<Tensor>,
     rewards: Tensor,
+    /// Weights of the actions.
+    weights: Tensor,
     /// Rewards projected on the support of a distribution, rows x atoms.
     distributions: Option<Tensor>,
 }
@@ -49,8 +54,10 @@ impl FeedbackBatch {
         let rewards = chosen(&rows.rewards, some, 1);
         let distributions = match body {
             NetworkBody::Values { support: Some(support), .. } => {
-                let all: Vec<f32> =
-                    rewards.iter().flat_map(|reward| project_reward(*reward, &support.numbers)).collect();
+                let all: Vec<f32> = rewards
+                    .iter()
+                    .flat_map(|reward| project_reward(on_support(*reward, &support.numbers), &support.numbers))
+                    .collect();
                 Some(Tensor::f_from_slice(&all)?.f_view([-1, support.numbers.len() as i64])?.f_to_device(device)?)
             }
             _ => None,
@@ -60,31 +67,26 @@ impl FeedbackBatch {
             indices,
             taken: if rows.taken.is_empty() { None } else { Some(matrix(&rows.taken)?) },
             rewards: Tensor::f_from_slice(&rewards)?.f_to_device(device)?,
+            weights: Tensor::f_from_slice(&chosen(&rows.weights, some, 1))?.f_to_device(device)?,
             distributions,
         })
     }
 
     /// Compute the loss of a network with these layers.
-    pub(super) fn loss(
-        &self,
-        body: &NetworkBody<Tensor>,
-        constants: &ForwardConstants,
-        actions: &PolicyActions,
-        settings: &OfflineSettings,
-    ) -> Result<OfflineLoss, TchError> {
+    pub(super) fn loss(&self, body: &NetworkBody<Tensor>, actions: &PolicyActions) -> Result<OfflineLoss, TchError> {
         match body {
-            NetworkBody::ActorCritic { .. } => self.actor_critic(body, settings),
+            NetworkBody::ActorCritic { .. } => self.actor_critic(body),
             NetworkBody::Values { .. } => self.values(body),
-            NetworkBody::Gaussian { .. } => self.gaussian(body, constants, actions, settings),
+            NetworkBody::Gaussian { .. } => self.gaussian(body, actions),
         }
     }
 
     /// Advantage-weighted regression (Peng et al. 2019, arXiv:1910.00177): actions are imitated, each weighted by how
-    /// much it exceeded the critic's expectation, and the critic learns the reward.
-    fn actor_critic(&self, body: &NetworkBody<Tensor>, settings: &OfflineSettings) -> Result<OfflineLoss, TchError> {
+    /// much it exceeded the expectation, and the critic learns the reward.
+    fn actor_critic(&self, body: &NetworkBody<Tensor>) -> Result<OfflineLoss, TchError> {
         let [logits, values] = body.actor_critic(&self.states)?;
-        let weights = self.weights(&values, settings)?;
-        let imitated = self.log_probabilities(&logits)?.f_mul(&weights)?.f_mean(Kind::Float)?;
+        let weights = &self.weights;
+        let imitated = self.log_probabilities(&logits)?.f_mul(weights)?.f_mean(Kind::Float)?;
         let expected = values.f_mse_loss(&self.rewards, Reduction::Mean)?.f_mul_scalar(0.5)?;
         Ok(OfflineLoss { total: expected.f_sub(&imitated)?, weight: Some(weights.f_mean(Kind::Float)?) })
     }
@@ -107,38 +109,24 @@ impl FeedbackBatch {
     }
 
     /// Move both critics towards the reward, and the mean towards the action done, weighted as in advantage-weighted
-    /// regression by how much it exceeded the critics' value of the mean.
-    fn gaussian(
-        &self,
-        body: &NetworkBody<Tensor>,
-        constants: &ForwardConstants,
-        actions: &PolicyActions,
-        settings: &OfflineSettings,
-    ) -> Result<OfflineLoss, TchError> {
+    /// regression.
+    fn gaussian(&self, body: &NetworkBody<Tensor>, actions: &PolicyActions) -> Result<OfflineLoss, TchError> {
         let Some(taken) = &self.taken else { return Err(TchError::Torch("actions are missing".to_owned())) };
         let (mean, _) = body.gaussian(&self.states)?;
-        let would = bound_actions(&mean.f_detach()?, constants)?;
-        let [first, second] = body.judged(&self.states, &would)?;
-        let weights = self.weights(&first.f_minimum(&second)?, settings)?;
+        let weights = &self.weights;
         let far = match actions {
             PolicyActions::Scores { .. } => self.log_probabilities(&mean)?.f_neg()?,
             // For clamped actions the loss uses the number before clamping, which always has a gradient.
             PolicyActions::Continuous { squashed: false, .. } => squared_distances(&mean, taken)?,
             _ => squared_distances(&mean.f_tanh()?, taken)?,
         };
-        let imitated = far.f_mul(&weights)?.f_mean(Kind::Float)?;
+        let imitated = far.f_mul(weights)?.f_mean(Kind::Float)?;
         let [first, second] = body.judged(&self.states, taken)?;
         let expected = first
             .f_mse_loss(&self.rewards, Reduction::Mean)?
             .f_add(&second.f_mse_loss(&self.rewards, Reduction::Mean)?)?
             .f_mul_scalar(0.5)?;
         Ok(OfflineLoss { total: imitated.f_add(&expected)?, weight: Some(weights.f_mean(Kind::Float)?) })
-    }
-
-    /// Weights exp((reward - expected) / temperature), at most `most_weight`.
-    fn weights(&self, expected: &Tensor, settings: &OfflineSettings) -> Result<Tensor, TchError> {
-        let better = self.rewards.f_sub(&expected.f_detach()?)?;
-        better.f_div_scalar(settings.temperature)?.f_exp()?.f_clamp_max(settings.most_weight)
     }
 
     fn log_probabilities(&self, logits: &Tensor) -> Result<Tensor, TchError> {
@@ -153,6 +141,15 @@ impl FeedbackBatch {
 /// Squared distances of rows.
 fn squared_distances(one: &Tensor, other: &Tensor) -> Result<Tensor, TchError> {
     one.f_sub(other)?.f_square()?.f_sum_dim_intlist(&[-1i64][..], false, Kind::Float)
+}
+
+/// Place a reward, in standard deviations, on ascending atoms: the mean at their middle, and `SUPPORT_DEVIATIONS` of them
+/// at their ends. The atoms' own unit is that of another task.
+fn on_support(reward: f32, support: &[f32]) -> f32 {
+    match support {
+        [first, .., last] => 0.5 * (first + last) + reward * 0.5 * (last - first) / SUPPORT_DEVIATIONS,
+        _ => reward,
+    }
 }
 
 /// Project all mass at `reward` on ascending atoms: C51's projection (Bellemare et al. 2017, arXiv:1707.06887) with

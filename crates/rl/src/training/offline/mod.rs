@@ -2,8 +2,10 @@
 //! the output the changed policy.
 //!
 //! Policies with an actor imitate actions that were better than expected (advantage-weighted regression: Peng et al.
-//! 2019, arXiv:1910.00177); Rainbow and DQN learn the reward as the value of the action.
+//! 2019, arXiv:1910.00177); Rainbow and DQN learn the reward as the value of the action. Rewards are learned in standard
+//! deviations from their mean, so that their unit and offset change nothing.
 
+mod advantages;
 mod feedback_rows;
 mod loss;
 mod settings;
@@ -26,8 +28,8 @@ use super::{
     sampling::{TrainingRng, shuffle},
 };
 use crate::network::{
-    ForwardConstants, LinearLayer, LoadError, NetworkAction, NetworkBody, NetworkLayers, NetworkOutput, ParsedPolicy,
-    PolicyActions, PolicyNetwork, PolicySpec, TensorRole, WeightArray, normalise, serialize,
+    LinearLayer, LoadError, NetworkAction, NetworkBody, NetworkLayers, NetworkOutput, ParsedPolicy, PolicyActions,
+    PolicyNetwork, PolicySpec, TensorRole, WeightArray, normalise, serialize,
 };
 
 /// Epsilon of Adam.
@@ -41,7 +43,6 @@ pub struct OfflineTrainer {
     slots: NetworkLayers<TensorSlot>,
     learned: NetworkParameters,
     adam: Adam,
-    constants: ForwardConstants,
     rows: FeedbackRows,
     /// Normalised states of all rows.
     states: Vec<f32>,
@@ -89,14 +90,13 @@ impl OfflineTrainer {
         settings.validate()?;
         let refused = |error: LoadError| TrainingError::Setting { name: "weights", reason: error.to_string() };
         let ParsedPolicy { form, layers } = ParsedPolicy::read(weights).map_err(refused)?;
-        let rows = FeedbackRows::from_feedback(feedback, &form)?;
+        let rows = FeedbackRows::from_feedback(feedback, &form, &settings)?;
         if settings.mode == LearningMode::Meta {
             super::check_range("tasks", settings.tasks, 1, rows.len())?;
         }
         let mut states = rows.states.clone();
         normalise(layers.normalisation.as_ref(), &mut states);
         let changing = trainable_tensors(&layers.body, settings.mode);
-        let constants = ForwardConstants::new(&layers, device)?;
         let mut values = Vec::new();
         let slots = layers.map(|array, _| {
             if !changing(&array.name) {
@@ -121,7 +121,6 @@ impl OfflineTrainer {
             form,
             slots,
             learned,
-            constants,
             rows,
             states,
             device,
@@ -161,7 +160,7 @@ impl OfflineTrainer {
             let values = self.learned.values.f_detach()?.f_set_requires_grad(true)?;
             let layers = self.layers(&values, self.device)?;
             let batch = FeedbackBatch::from_rows(&self.rows, &self.states, batch, &layers.body, self.device)?;
-            let loss = batch.loss(&layers.body, &self.constants, &self.form.actions, &self.settings)?;
+            let loss = batch.loss(&layers.body, &self.form.actions)?;
             let total = f64::try_from(&loss.total)?;
             if !total.is_finite() {
                 return Err(TrainingError::Diverged { step: self.present.epochs, what: "the loss" });
@@ -236,7 +235,12 @@ impl Trainer for OfflineTrainer {
         self.present.epochs += 1;
         let mean = |sum: f64| sum / f64::from(sums.updates);
         let mut measures: Vec<TrainingMeasure> = vec![("loss", mean(sums.loss))];
-        measures.extend(sums.weight.map(|weight| ("mean_weight", mean(weight))));
+        if let Some(weight) = sums.weight {
+            measures.push(("mean_weight", mean(weight)));
+            measures.push(("effective_samples", advantages::effective_samples(&self.rows.weights)));
+        }
+        let [reward_mean, reward_deviation] = self.rows.given;
+        measures.extend([("reward_mean", reward_mean), ("reward_deviation", reward_deviation)]);
         measures.push(("agreement_before", self.present.agreement_before));
         measures.push(("agreement", self.agreement()?));
         Ok(TrainingProgress { ended: Vec::new(), updates: u64::from(sums.updates), measures })

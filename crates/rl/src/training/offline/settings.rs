@@ -55,8 +55,8 @@ pub struct OfflineSettings {
     pub batch: usize,
     /// Seed. Equal feedback, settings and seeds give equal policies on processors of the same kind.
     pub seed: u64,
-    /// Advantage, in units of reward, at which an action weighs e times as much as an expected one: above 0. Used for
-    /// PPO and SAC.
+    /// Advantage, in standard deviations of the advantages, at which an action weighs e times as much as an expected
+    /// one: 0.001 to 1 000 000. Used for PPO and SAC.
     pub temperature: f64,
     /// Maximum weight of an action: at least 1.
     pub most_weight: f64,
@@ -95,7 +95,7 @@ impl OfflineSettings {
         check_learning_rate(self.learning_rate)?;
         check_range("epochs", self.epochs, 1, 10_000)?;
         check_range("batch", self.batch, 1, 4096)?;
-        check_positive("temperature", self.temperature, f64::MAX)?;
+        check_range("temperature", self.temperature, 1e-3, 1e6)?;
         check_range("most_weight", self.most_weight, 1.0, 1e6)?;
         check_range("tasks", self.tasks, 1, 1000)?;
         check_range("inner_epochs", self.inner_epochs, 1, 100)?;

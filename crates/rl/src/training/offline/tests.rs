@@ -208,7 +208,9 @@ fn agreement_is_with_the_best_rows() {
         reward,
     };
     let form = ParsedPolicy::read(PPO).unwrap().form;
-    let best = |feedback: &[FeedbackSample]| FeedbackRows::from_feedback(feedback, &form).unwrap().best();
+    let best = |feedback: &[FeedbackSample]| {
+        FeedbackRows::from_feedback(feedback, &form, &OfflineSettings::default()).unwrap().best()
+    };
     // The mean is 0.5: row 2 is the best of its state, but a bad one; row 4 is alone in its state and good.
     let feedback = [row(1.0, 0, 1.0), row(1.0, 1, 0.7), row(2.0, 0, 0.1), row(2.0, 1, -0.2), row(3.0, 2, 0.9)];
     assert_eq!(best(&feedback), [0, 4]);
@@ -256,4 +258,48 @@ fn feedback_is_json() {
     assert!(serde_json::from_str::<FeedbackSample>(r#"{"state": [1], "action": -1, "reward": 0}"#).is_err());
     let settings: OfflineSettings = serde_json::from_str(r#"{"mode": "meta", "epochs": 3}"#).unwrap();
     assert_eq!((settings.mode, settings.epochs, settings.batch), (LearningMode::Meta, 3, 64));
+}
+
+/// 1000 rows of random actions, of which one of four is right in each state.
+fn logged(reward: impl Fn(f64) -> f64) -> Vec<FeedbackSample> {
+    let states = drawn(31, 1000 * 9, 1.5);
+    let actions = drawn(32, 1000, 1.0);
+    let rows = states.chunks(9).zip(actions);
+    rows.map(|(state, drawn)| {
+        let action = (((drawn + 1.0) * 2.0) as u64).min(3);
+        FeedbackSample {
+            state: state.iter().map(|number| f64::from(*number)).collect(),
+            action: FeedbackAction::Index(action),
+            reward: reward(f64::from(u8::from(right(state) == action as usize))),
+        }
+    })
+    .collect()
+}
+
+#[test]
+fn unit_and_offset_of_the_reward_change_nothing() {
+    tch::set_num_threads(1);
+    let decisions = |weights: &[u8], feedback: &[FeedbackSample]| {
+        let (offline, progress) = run(weights, feedback, &OfflineSettings::default());
+        let network = PolicyNetwork::from_safetensors(&offline.weights().unwrap()).unwrap();
+        let evaluations = network.evaluate(&drawn(99, 200 * 9, 1.5), false).unwrap();
+        let all: Vec<NetworkAction> = evaluations.iter().map(|one| network.form().greedy(one)).collect();
+        (all, right_elsewhere(&offline), progress.last().unwrap().clone())
+    };
+    for (name, weights) in kinds() {
+        let (wanted, right, last) = decisions(&weights, &logged(|reward| reward));
+        println!("{name}: {right} {:?}", last.measures);
+        assert!(right > 160, "{name}: {right} of 200 are right, 50 would be by chance");
+        let units: [fn(f64) -> f64; 4] = [|r| r * 1000.0, |r| r + 5000.0, |r| r * 1e-3, |r| r * 1e35 - 1e35];
+        for (at, unit) in units.into_iter().enumerate() {
+            let (found, ..) = decisions(&weights, &logged(unit));
+            let alike = found.iter().zip(&wanted).filter(|(one, other)| one == other).count();
+            assert!(alike >= 198, "{name}, unit {at}: {alike} of 200 decisions are the same");
+        }
+        if measure(&last, "mean_weight").is_some() {
+            let effective = measure(&last, "effective_samples").unwrap();
+            assert!(effective > 100.0 && effective < 1000.0, "{name}: {effective}");
+        }
+        assert!((measure(&last, "reward_mean").unwrap() - 0.25).abs() < 0.05, "{name}");
+    }
 }
