@@ -1,7 +1,7 @@
 //! Extractor for query parameters, with the monolith's rules: a list is a repeated parameter, of any other parameter
 //! the last value counts, and booleans have several spellings.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashMap, fmt};
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use serde::de::{
@@ -11,6 +11,9 @@ use serde::de::{
 use serde_path_to_error::Segment;
 
 use crate::http::error::{ApiError, FieldError, LocationSegment};
+
+/// Most parameters of a query, repeated ones included.
+const MAX_QUERY_PARAMETERS: usize = 100;
 
 /// Query parameters as `T`, a struct; parameters unknown to `T` are ignored.
 #[derive(Clone, Debug)]
@@ -26,17 +29,25 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryParams<T>
 
 /// Parse a query string without its question mark.
 pub(crate) fn parse_query<T: DeserializeOwned>(query: &str) -> Result<T, ApiError> {
+    if query.bytes().filter(|byte| *byte == b'&').count() >= MAX_QUERY_PARAMETERS {
+        let message = format!("At most {MAX_QUERY_PARAMETERS} parameters are taken");
+        return Err(ApiError::invalid_field(vec!["query".into()], message, "too_long"));
+    }
     let pairs: Vec<(Cow<str>, Cow<str>)> = serde_urlencoded::from_str(query)
         .map_err(|error| ApiError::invalid_field(vec!["query".into()], error.to_string(), "value_error"))?;
     let mut values: Vec<(Cow<str>, ParameterValues)> = Vec::with_capacity(pairs.len());
+    let mut places: HashMap<Cow<str>, usize> = HashMap::with_capacity(pairs.len());
     for (name, value) in pairs {
         if name.contains('\0') || value.contains('\0') {
             let loc = vec!["query".into(), name.replace('\0', "").into()];
             return Err(ApiError::invalid_field(loc, "The NUL character is not allowed", "value_error"));
         }
-        match values.iter_mut().find(|(known, _)| *known == name) {
+        match places.get(&name).and_then(|place| values.get_mut(*place)) {
             Some((_, ParameterValues(several))) => several.push(value),
-            None => values.push((name, ParameterValues(vec![value]))),
+            None => {
+                places.insert(name.clone(), values.len());
+                values.push((name, ParameterValues(vec![value])));
+            }
         }
     }
     serde_path_to_error::deserialize(MapDeserializer::new(values.into_iter())).map_err(query_error)
@@ -257,6 +268,14 @@ mod tests {
         }
         assert_eq!(refused::<Needed>("x=1")["loc"], json!(["query", "target_instances"]));
         assert_eq!(refused::<Needed>("x=1")["type"], "missing");
+    }
+
+    #[test]
+    fn parameters_are_bounded_before_they_are_read() {
+        let query = |count: usize| (0..count).map(|n| format!("x{n}=1")).collect::<Vec<_>>().join("&");
+        assert!(parse_query::<Filter>(&query(MAX_QUERY_PARAMETERS)).is_ok());
+        let field = refused::<Filter>(&query(MAX_QUERY_PARAMETERS + 1));
+        assert_eq!((&field["loc"], &field["type"]), (&json!(["query"]), &json!("too_long")));
     }
 
     proptest! {
