@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use axum::{
     extract::FromRequestParts,
-    http::{header, request::Parts},
+    http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use futures_util::{StreamExt, stream};
@@ -103,16 +103,23 @@ impl EventsRequest {
     }
 
     /// Answers `first`, which was read with [`EventsRequest::after`] and [`EventsRequest::limit`], as a page made by `page`; or else
-    /// everything that `follower` has, until there will be no more.
-    pub fn answer<P: Serialize>(
+    /// everything that `follower` has, until there will be no more. When a stream has ended and the client has its last event,
+    /// 204 says so: after it a browser does not connect again.
+    ///
+    /// # Errors
+    /// A database error.
+    pub async fn answer<P: Serialize>(
         &self,
         first: Vec<StreamEvent>,
         page: impl FnOnce(EventPage) -> P,
         follower: StreamFollower<impl StreamSource>,
-    ) -> Response {
+    ) -> Result<Response, ApiError> {
         if self.page {
             let next_after = first.last().map_or(self.after, |last| last.seq);
-            return JsonBody(page(EventPage { events: first, next_after })).into_response();
+            return Ok(JsonBody(page(EventPage { events: first, next_after })).into_response());
+        }
+        if self.after > 0 && first.is_empty() && follower.is_exhausted().await? {
+            return Ok(StatusCode::NO_CONTENT.into_response());
         }
         let batches = stream::unfold(follower, async |mut follower| match follower.next().await {
             Ok(Some(events)) => Some((events, follower)),
@@ -123,7 +130,7 @@ impl EventsRequest {
                 None
             }
         });
-        sse::sse_response(batches.flat_map(|events| stream::iter(events.into_iter().map(sse_event))))
+        Ok(sse::sse_response(batches.flat_map(|events| stream::iter(events.into_iter().map(sse_event)))))
     }
 }
 

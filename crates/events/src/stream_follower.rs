@@ -34,6 +34,16 @@ impl<S: StreamSource> StreamFollower<S> {
         Self { db, source, stream: stream.to_owned(), after, subscription: hub.subscribe(stream) }
     }
 
+    /// Whether the stream has ended and all its events were read.
+    ///
+    /// # Errors
+    /// Returns a database error when a query fails.
+    pub async fn is_exhausted(&self) -> Result<bool> {
+        let mut conn = self.db.read().await?;
+        Ok(self.source.has_ended(&mut conn, &self.stream).await?
+            && store::read_events(&mut conn, &self.stream, self.after, 1).await?.is_empty())
+    }
+
     /// The next events. `None` when the stream has ended and all events were read, or readers should stop.
     ///
     /// # Errors

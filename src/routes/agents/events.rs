@@ -47,7 +47,7 @@ pub async fn stream_execution_events(
     // Also when it is streamed: whether the caller may see it is known before the first event.
     let first = app.executions.events(&caller, &id, asked.after(), asked.limit()).await?;
     let follower = app.executions.follow(&id, asked.after());
-    Ok(asked.answer(first, |page| ExecutionEvents { execution_id: id, page }, follower))
+    asked.answer(first, |page| ExecutionEvents { execution_id: id, page }, follower).await
 }
 
 /// List or follow the events of the registry
@@ -70,5 +70,5 @@ pub async fn stream_registry_events(
     let asked = asked.page_by_default();
     let first = app.registry.events(asked.after(), asked.limit()).await?;
     let follower = app.registry.follow(asked.after());
-    Ok(asked.answer(first, |page| page, follower))
+    asked.answer(first, |page| page, follower).await
 }

@@ -367,7 +367,7 @@ pub async fn stream_plan_events(
     };
     let first = app.executions.events(&caller, &execution_id, asked.after(), asked.limit()).await?;
     let follower = app.executions.follow(&execution_id, asked.after());
-    Ok(asked.answer(first, |page| PlanEvents { plan_id: id, execution_id, page }, follower))
+    asked.answer(first, |page| PlanEvents { plan_id: id, execution_id, page }, follower).await
 }
 
 /// Counts of the caller's plans.

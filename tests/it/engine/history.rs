@@ -127,3 +127,23 @@ async fn active_executions_are_limited() {
     assert_eq!(peer.calls().len(), 200);
     assert!(peer.most_at_once() <= 8, "{}", peer.most_at_once());
 }
+
+/// A browser that is answered 204 does not connect again.
+#[tokio::test]
+async fn an_ended_stream_has_nothing_after_its_last_event() {
+    let server = TestApp::start().await;
+    let workflow = server.workflow(json!({"a": {"step_type": "data_processing"}})).await;
+    let run = server.execute(&workflow, json!({})).await;
+    let id = run["execution_id"].as_str().unwrap();
+    server.ended(id).await;
+    let path = format!("/api/v1/agents/executions/{id}/events");
+    let last = server.get(&format!("{path}?format=json")).await.ok()["next_after"].as_i64().unwrap();
+    let resume = |after: i64| {
+        let request = server.request(reqwest::Method::GET, &path).header("accept", "text/event-stream");
+        server.answer(request.header("last-event-id", after))
+    };
+    let before = resume(last - 1).await;
+    assert!(before.status == 200 && before.text.contains(&format!("id: {last}")), "{}", before.text);
+    let after = resume(last).await;
+    assert_eq!((after.status.as_u16(), after.text.as_str()), (204, ""));
+}

@@ -166,7 +166,7 @@ pub async fn stream_training_events(
 ) -> Result<Response, ApiError> {
     let first = app.training.events(&caller, &id, asked.after(), asked.limit()).await?;
     let follower = app.training.follow(&id, asked.after());
-    Ok(asked.answer(first, |page| RunEvents { run_id: id, page }, follower))
+    asked.answer(first, |page| RunEvents { run_id: id, page }, follower).await
 }
 
 /// Pause a training run
