@@ -11,7 +11,6 @@ use super::{
     auth::{ApiCaller, KeyRole},
     context::RequestContext,
     error::ApiError,
-    rate_limit,
 };
 use am_db::principal::{ClientOrigin, Principal};
 
@@ -38,9 +37,10 @@ fn authenticated_caller(
 }
 
 fn request_origin(parts: &Parts) -> Arc<ClientOrigin> {
+    let address = RequestContext::from_parts(parts).ok().and_then(|context| context.client_address);
     let agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     Arc::new(ClientOrigin {
-        ip_address: rate_limit::client_address(parts.extensions.get(), &parts.headers).map(|ip| ip.to_string()),
+        ip_address: address.map(|ip| ip.to_string()),
         user_agent: agent.map(|agent| agent.chars().take(512).collect()),
     })
 }

@@ -1,13 +1,13 @@
 //! Identity of a request: an id for people, a trace for machines (W3C Trace Context), and the caller.
 
-use std::{convert::Infallible, ops::Deref, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, ops::Deref, sync::Arc};
 
 use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, HeaderValue, request::Parts},
 };
 
-use super::{auth::CallerIdentity, error::ApiError};
+use super::{auth::CallerIdentity, error::ApiError, key_watch::PresentedKey};
 use am_core::{ambient::IdGenerator, ids::TraceId};
 
 /// Header with the request id, in requests and responses.
@@ -24,6 +24,10 @@ pub struct RequestContext {
     pub identity: CallerIdentity,
     /// Maximum size of the request body, in bytes.
     pub body_limit: usize,
+    /// Address of the client; `None` where the request came over no connection.
+    pub client_address: Option<IpAddr>,
+    /// Key that the request presented.
+    pub presented_key: PresentedKey,
     /// Request id sent by the client; without it the trace id is used.
     given_id: Option<String>,
     /// Traceparent: `00-<32 hex digits of the trace>-<16 of the span>-<2 of flags>`.
@@ -52,7 +56,8 @@ impl RequestContext {
         for part in ["-", &span, "-", flags] {
             traceparent.push_str(part);
         }
-        Self { identity, body_limit, given_id, traceparent }
+        let presented_key = PresentedKey::from_headers(headers);
+        Self { identity, body_limit, client_address: None, presented_key, given_id, traceparent }
     }
 
     /// Return the request id, for responses and logs.

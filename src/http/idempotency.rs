@@ -77,7 +77,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for IdempotentJson<T> {
         let (parts, body) = request.into_parts();
         let context = RequestContext::from_parts(&parts)?;
         let IdempotencyHeader { key } = IdempotencyHeader::from_headers(&parts.headers)?;
-        let bytes = read_json(&parts.headers, body, context.body_limit).await?;
+        let bytes = read_json(&parts.headers, body, context).await?;
         let once = key.map(|key| idempotency_key(key, context, &parts, &bytes));
         Ok(Self { body: decode_json(&bytes)?, once })
     }

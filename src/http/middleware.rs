@@ -21,8 +21,13 @@ use tower::{Layer, Service};
 use tracing::{Instrument as _, Span};
 
 use super::{
-    HttpState, context::RequestContext, error::ApiError, listener::OverCapacity, metrics::RouteMetrics,
-    rate_limit::RateBucket,
+    HttpState,
+    context::RequestContext,
+    error::ApiError,
+    key_watch,
+    listener::OverCapacity,
+    metrics::RouteMetrics,
+    rate_limit::{RateBucket, client_address},
 };
 use am_core::supervisor::panic_text;
 
@@ -105,7 +110,9 @@ impl InFlightRequest {
             shared.metrics.route(template)
         });
         let identity = shared.keyring.identify_headers(request.headers());
-        let context = RequestContext::new(request.headers(), &shared.ids, identity, shared.config.body_limit);
+        let mut context = RequestContext::new(request.headers(), &shared.ids, identity, shared.config.body_limit);
+        let proxies = &shared.config.connections;
+        context.client_address = client_address(request.extensions().get(), request.headers(), proxies);
         let context = Arc::new(context);
         request.extensions_mut().insert(context.clone());
         shared.metrics.in_flight.inc();
@@ -137,12 +144,14 @@ impl InFlightRequest {
             let refused = ApiError::unavailable("Too many connections are open", OVER_CAPACITY_RETRY);
             return Err(refused.code("too_many_connections"));
         }
+        let peer = request.extensions().get::<ConnectInfo<_>>();
+        self.shared.browser_rules().check(peer, request.uri(), request.headers())?;
         let Some(limiter) = self.shared.limiter.as_ref().filter(|_| self.uri.path().starts_with("/api/")) else {
             return Ok(());
         };
         let bucket = match self.context.identity.caller() {
             Some(caller) => RateBucket::Principal(caller.principal.name.clone()),
-            None => RateBucket::of_address(request.extensions().get::<ConnectInfo<_>>(), request.headers()),
+            None => RateBucket::of_address(self.context.client_address),
         };
         limiter.check(bucket).map_err(ApiError::too_many)
     }
@@ -167,6 +176,10 @@ impl InFlightRequest {
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         self.record(response.status(), response.body().size_hint().exact());
+        let streams = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+        if streams {
+            return key_watch::end_with_key(response, &self.context.presented_key, &self.shared.keyring);
+        }
         response
     }
 

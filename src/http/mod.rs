@@ -5,6 +5,8 @@
 
 /// Authentication: keys, principals, roles.
 pub mod auth;
+/// Rules for requests of browsers and proxies.
+pub mod browser_rules;
 /// Extractors for the caller of a request.
 pub mod caller;
 /// Places of connections.
@@ -21,6 +23,8 @@ pub mod etag;
 pub mod extract;
 /// Idempotency keys and request fingerprints.
 pub mod idempotency;
+/// Keys of open streams and sockets.
+pub mod key_watch;
 /// The accept loop.
 pub mod listener;
 /// Prometheus metrics of requests and the process.
@@ -62,7 +66,12 @@ use am_core::{
 
 /// State of the HTTP layer, which the application holds and hands out by `FromRef`. Cloning copies one pointer.
 #[derive(Clone)]
-pub struct HttpState(Arc<HttpStateParts>);
+pub struct HttpState(Arc<HttpStateInner>);
+
+struct HttpStateInner {
+    parts: HttpStateParts,
+    browser_rules: browser_rules::BrowserRules,
+}
 
 /// Content of [`HttpState`].
 pub struct HttpStateParts {
@@ -89,7 +98,15 @@ pub struct HttpStateParts {
 impl HttpState {
     /// Create the state from `parts`.
     pub fn new(parts: HttpStateParts) -> Self {
-        Self(Arc::new(parts))
+        let browser_rules = browser_rules::BrowserRules::new(&parts.config);
+        Self(Arc::new(HttpStateInner { parts, browser_rules }))
+    }
+}
+
+impl HttpState {
+    /// Return the rules for requests of browsers and proxies.
+    pub fn browser_rules(&self) -> &browser_rules::BrowserRules {
+        &self.0.browser_rules
     }
 }
 
@@ -97,6 +114,6 @@ impl Deref for HttpState {
     type Target = HttpStateParts;
 
     fn deref(&self) -> &HttpStateParts {
-        &self.0
+        &self.0.parts
     }
 }

@@ -18,7 +18,7 @@ use governor::{
     state::keyed::DashMapStateStore,
 };
 
-use am_core::config::Config;
+use am_core::config::{Config, ConnectionConfig};
 
 /// Maximum number of buckets; beyond it unknown addresses share one.
 const MAX_BUCKETS: usize = 65_536;
@@ -38,11 +38,8 @@ pub enum RateBucket {
 
 impl RateBucket {
     /// Return the bucket of a request without a valid key.
-    pub fn of_address(peer: Option<&ConnectInfo<SocketAddr>>, headers: &HeaderMap) -> Self {
-        match client_address(peer, headers) {
-            None => Self::Overflow,
-            Some(ip) => Self::Address(address_group(ip)),
-        }
+    pub fn of_address(client: Option<IpAddr>) -> Self {
+        client.map_or(Self::Overflow, |ip| Self::Address(address_group(ip)))
     }
 }
 
@@ -54,16 +51,23 @@ pub fn address_group(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Return the client's address. `X-Forwarded-For` is trusted only from a proxy on this machine.
-pub fn client_address(peer: Option<&ConnectInfo<SocketAddr>>, headers: &HeaderMap) -> Option<IpAddr> {
+/// Return the client's address. `X-Forwarded-For` is believed only from trusted proxies: the last of its addresses that is
+/// no trusted proxy's is the client's.
+pub fn client_address(
+    peer: Option<&ConnectInfo<SocketAddr>>,
+    headers: &HeaderMap,
+    proxies: &ConnectionConfig,
+) -> Option<IpAddr> {
     let ConnectInfo(peer) = peer?;
-    let forwarded = || {
-        // A proxy appends the address that it saw; earlier entries are the client's claims.
-        let list = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
-        list.rsplit(',').next()?.trim().parse().ok()
-    };
-    let ip = if peer.ip().is_loopback() { forwarded().unwrap_or(peer.ip()) } else { peer.ip() };
-    Some(ip.to_canonical())
+    let mut address = peer.ip().to_canonical();
+    // A proxy appends the address that it saw; earlier entries are the client's claims.
+    let lists = headers.get_all("x-forwarded-for").iter().rev();
+    let mut seen = lists.flat_map(|list| list.to_str().unwrap_or_default().rsplit(',')).map(str::trim);
+    while proxies.is_trusted_proxy(address) {
+        let Some(next) = seen.next().and_then(|text| text.parse::<IpAddr>().ok()) else { break };
+        address = next.to_canonical();
+    }
+    Some(address)
 }
 
 /// Rate limiter. Its memory is bounded: buckets that are full again are removed.
@@ -112,6 +116,7 @@ mod tests {
     use governor::clock::FakeRelativeClock;
 
     use super::*;
+    use am_core::config::AddressBlock;
 
     fn limiter(requests: u32, most: usize) -> (CallerRateLimiter<FakeRelativeClock>, FakeRelativeClock) {
         let clock = FakeRelativeClock::default();
@@ -159,16 +164,20 @@ mod tests {
     }
 
     #[test]
-    fn only_a_proxy_on_this_machine_is_believed() {
+    fn only_trusted_proxies_are_believed() {
         let peer = |text: &str| ConnectInfo(text.parse::<SocketAddr>().unwrap());
         let mut headers = HeaderMap::new();
-        headers.insert("x-forwarded-for", "6.6.6.6, 9.9.9.9".parse().unwrap());
-        let bucket = |at: &str| RateBucket::of_address(Some(&peer(at)), &headers);
+        headers.insert("x-forwarded-for", "6.6.6.6, 9.9.9.9, 10.0.0.7".parse().unwrap());
+        let trusted_proxies = ["127.0.0.1", "10.0.0.0/8"].map(|text| AddressBlock::parse(text).unwrap()).to_vec();
+        let proxies = ConnectionConfig { trusted_proxies, ..ConnectionConfig::default() };
+        let bucket = |at: &str| RateBucket::of_address(client_address(Some(&peer(at)), &headers, &proxies));
         assert_eq!(bucket("127.0.0.1:5"), RateBucket::Address([9, 9, 9, 9].into()));
         assert_eq!(bucket("8.8.8.8:5"), RateBucket::Address([8, 8, 8, 8].into()));
         assert_eq!(bucket("[::ffff:8.8.8.8]:5"), RateBucket::Address([8, 8, 8, 8].into()));
         assert_eq!(bucket("[2001:db8:1:2::7]:5"), bucket("[2001:db8:1:2:ffff::9]:6"));
         assert_ne!(bucket("[2001:db8:1:2::7]:5"), bucket("[2001:db8:1:3::7]:5"));
-        assert_eq!(RateBucket::of_address(None, &headers), RateBucket::Overflow);
+        assert_eq!(RateBucket::of_address(client_address(None, &headers, &proxies)), RateBucket::Overflow);
+        let nobody = client_address(Some(&peer("127.0.0.1:5")), &headers, &ConnectionConfig::default());
+        assert_eq!(nobody, Some([127, 0, 0, 1].into()), "no proxy is configured");
     }
 }

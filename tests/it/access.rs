@@ -269,6 +269,57 @@ async fn development_server_listens_remotely_only_when_allowed() {
 }
 
 #[tokio::test]
+async fn development_server_obeys_no_page_and_no_proxy() {
+    let server = TestApp::builder().env("APP_ENV", "dev").start().await;
+    let url = server.url(&format!("{AGENTS}/workflows"));
+    let body = json!({"name": "n", "steps": {"a": jq("1")}}).to_string();
+    let post = |headers: &[(&str, &str)]| {
+        let mut request = server.client().post(&url).body(body.clone());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request
+    };
+    let json = ("content-type", "application/json");
+    let table = [
+        (post(&[]), 415, "unsupported_media_type"),
+        (post(&[("content-type", "text/plain")]), 415, "unsupported_media_type"),
+        (post(&[json, ("host", "rebound.example")]), 403, "host_not_allowed"),
+        (post(&[json, ("origin", "https://evil.example")]), 403, "cross_origin"),
+        (post(&[json, ("sec-fetch-site", "cross-site")]), 403, "cross_origin"),
+        (post(&[json, ("x-forwarded-for", "8.8.8.8")]), 403, "forwarded_not_allowed"),
+        (post(&[json, ("content-encoding", "gzip")]), 415, "unsupported_encoding"),
+    ];
+    for (request, status, code) in table {
+        // Over a socket, as a browser sends it.
+        let answer = Answer::of(request).await;
+        assert_eq!((answer.status.as_u16(), answer.body["code"].as_str()), (status, Some(code)), "{}", answer.text);
+    }
+    assert_eq!(
+        ask(&server, None, Method::GET, &format!("{AGENTS}/workflows"), None).await.header("x-total-count"),
+        "0"
+    );
+    Answer::of(post(&[json])).await.ok();
+    // A page can't send a key, so whoever sends one may leave the type out.
+    Answer::of(post(&[("x-api-key", "any")])).await.ok();
+    let socket = server.client().get(server.url(&format!("{AGENTS}/messages/stream?agent_id=a")));
+    let socket =
+        socket.header("connection", "upgrade").header("upgrade", "websocket").header("sec-websocket-version", "13");
+    let socket =
+        socket.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==").header("origin", "https://evil.example");
+    assert_eq!(Answer::of(socket).await.body["code"], "cross_origin");
+}
+
+#[tokio::test]
+async fn a_query_of_many_parameters_is_refused_at_once() {
+    let server = TestApp::start().await;
+    let query: Vec<String> = (0..8000).map(|n| format!("x{n}=")).collect();
+    let path = format!("{AGENTS}/workflows?{}", query.join("&"));
+    ask(&server, None, Method::GET, &path, None).await.is(401);
+    assert_eq!(get_as(&server, ADMIN, &path).await.is(422)["detail"][0]["loc"], json!(["query"]));
+}
+
+#[tokio::test]
 async fn rate_limit_is_per_caller() {
     let server = TestApp::builder().env("RATE_LIMIT_REQUESTS", 3).env("RATE_LIMIT_WINDOW_SECONDS", 3600).start().await;
     let path = format!("{AGENTS}/workflows");

@@ -231,6 +231,37 @@ async fn rotated_key_keeps_its_principal_and_resources() {
 }
 
 #[tokio::test]
+async fn a_revoked_key_ends_its_streams_and_sockets() {
+    use futures_util::StreamExt as _;
+    use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
+    let server = TestApp::start().await;
+    let key = create(&server, "short", "admin", &[]);
+    let began = Instant::now();
+    while get_as(&server, &key, WORKFLOWS).await.status != 200 {
+        assert!(began.elapsed() < SOON, "it is not known");
+        crate::harness::poll_interval().await;
+    }
+    let url = server.url(&format!("{AGENTS}/registry/events?format=sse"));
+    let mut events = server.client().get(url).header("x-api-key", &key).send().await.unwrap();
+    assert_eq!(events.status(), 200);
+    let url = format!("ws://127.0.0.1:{}{AGENTS}/messages/stream?agent_id=a", server.port());
+    let mut request = url.into_client_request().unwrap();
+    request.headers_mut().insert("x-api-key", key.parse().unwrap());
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+    assert!(matches!(socket.next().await, Some(Ok(Message::Text(_)))), "the first frame");
+    printed(keys(server.dir(), &["revoke", "short"]));
+    let ended = async {
+        while events.chunk().await.unwrap().is_some() {}
+        loop {
+            if let Some(Ok(Message::Close(frame))) = socket.next().await {
+                return u16::from(frame.unwrap().code);
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(SOON, ended).await.expect("they stay open"), 1008);
+}
+
+#[tokio::test]
 async fn development_server_recognises_stored_keys() {
     let server = TestApp::builder().env("APP_ENV", "dev").start().await;
     let key = create(&server, "mine", "miner", &[]);

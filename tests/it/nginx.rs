@@ -341,7 +341,7 @@ async fn nginx_limits_bodies_to_ten_megabytes() {
     let mut body = vec![0; length];
     client.read_exact(&mut body).await.unwrap();
     let body: Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!((&body["code"], &body["request_id"]), (&json!("payload_too_large"), &json!("big")));
+    assert_eq!((&body["code"], &body["request_id"]), (&json!("body_too_large"), &json!("big")));
     assert!(body["detail"].is_string());
 }
 

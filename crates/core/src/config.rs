@@ -91,8 +91,8 @@ settings! {
         "LOG_LEVEL" log_level: String = "info".to_owned(), parsed(validate::LOG_FILTER_SYNTAX, validate::parse_log_filter);
         /// Log format: json (default) or text.
         "LOG_FORMAT" log_format: LogFormat = LogFormat::Json, parsed("json or text", validate::parse_log_format);
-        /// Requests allowed per window and API key, default 0: no limit.
-        "RATE_LIMIT_REQUESTS" rate_limit_requests: u32 = 0, number(0..=10_000_000);
+        /// Requests allowed per window and principal, default 120000; 0: no limit.
+        "RATE_LIMIT_REQUESTS" rate_limit_requests: u32 = 120_000, number(0..=10_000_000);
         /// Window of the rate limit, default 60 s.
         "RATE_LIMIT_WINDOW_SECONDS" rate_limit_window: Duration = Duration::from_secs(60), seconds(1..=86_400);
         /// Origins allowed by CORS: a JSON list or comma-separated, default none; `*` allows any.
@@ -148,7 +148,14 @@ impl Config {
     /// Settings for tests: dev, a free port, two readers, no rate limit, all files below `data_dir`.
     pub fn for_tests(data_dir: &Path) -> Self {
         let database = data_dir.join("coordinator.db");
-        Self { port: 0, db_readers: 2, database, data_dir: data_dir.to_owned(), ..Self::default() }
+        Self {
+            port: 0,
+            db_readers: 2,
+            rate_limit_requests: 0,
+            database,
+            data_dir: data_dir.to_owned(),
+            ..Self::default()
+        }
     }
 }
 

@@ -34,8 +34,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let limit = RequestContext::from_parts(&parts)?.body_limit;
-        decode_json(&read_json(&parts.headers, body, limit).await?).map(Self)
+        let context = RequestContext::from_parts(&parts)?;
+        decode_json(&read_json(&parts.headers, body, context).await?).map(Self)
     }
 }
 
@@ -61,15 +61,22 @@ impl IntoResponse for RawJson {
     }
 }
 
-/// Read a JSON body of at most `limit` bytes: 413 if it is larger, 415 if it has another content type.
-pub async fn read_json(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, ApiError> {
+/// Read a JSON body: 413 if it is larger than the limit, 415 if it has another content type. Only a request with a key may
+/// have none: a page can send a body without a type to a server of another origin, but no key.
+pub async fn read_json(headers: &HeaderMap, body: Body, context: &RequestContext) -> Result<Bytes, ApiError> {
+    let limit = context.body_limit;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(ApiError::too_large(limit));
     }
     let bytes = read_body(body, limit).await?;
-    match headers.get(header::CONTENT_TYPE) {
-        Some(kind) if !bytes.is_empty() && !is_json(kind) => {
+    if let Some(coding) = headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+        let detail = format!("Content-Encoding: {} is not taken", coding.to_str().unwrap_or("?"));
+        return Err(ApiError::unsupported_media(detail).code("unsupported_encoding"));
+    }
+    let fits = headers.get(header::CONTENT_TYPE).map_or(context.presented_key.is_given(), is_json);
+    match fits {
+        false if !bytes.is_empty() => {
             Err(ApiError::unsupported_media("The body must be JSON: Content-Type: application/json"))
         }
         _ => Ok(bytes),
@@ -368,7 +375,7 @@ mod tests {
         for (sizes, limit, good) in
             [(&[4, 0, 3, 3][..], 10, true), (&[4, 4, 3], 10, false), (&[11], 10, false), (&[], 10, true)]
         {
-            let answer = read_json(&HeaderMap::new(), pieces(sizes), limit).await;
+            let answer = read_body(pieces(sizes), limit).await;
             match answer {
                 Ok(bytes) => assert!(good && bytes == vec![b'1'; sizes.iter().sum()], "{sizes:?}"),
                 Err(error) => assert!(!good && error.status == 413, "{sizes:?}: {error}"),

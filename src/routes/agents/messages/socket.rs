@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{message_request, socket_token::SocketToken};
 use crate::{
     app::App,
-    http::{ApiError, context::RequestContextExtractor, rate_limit::RateBucket},
+    http::{ApiError, context::RequestContextExtractor, key_watch::KEY_CHECK_INTERVAL, rate_limit::RateBucket},
 };
 use am_communication::{
     delivery::{DeliverySession, ReplySender, SocketFrameKind},
@@ -133,9 +133,14 @@ async fn write_loop(
 ) -> SocketEnd {
     let every = app.shared.config.messages.ping;
     let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
+    let mut check = tokio::time::interval(KEY_CHECK_INTERVAL);
     let mut silent = 0;
     loop {
         let first = tokio::select! {
+            _ = check.tick() => match allowed() {
+                Ok(()) => continue,
+                Err(why) => return SocketEnd::NotAllowed(why),
+            },
             next = session.next() => match next {
                 Ok(Some(frame)) => text_frame(frame),
                 Ok(None) => return SocketEnd::Stopping,
@@ -148,9 +153,6 @@ async fn write_loop(
                 silent = if heard.swap(false, Ordering::AcqRel) { 0 } else { silent + 1 };
                 if silent >= MAX_MISSED_PINGS {
                     return SocketEnd::Silent;
-                }
-                if let Err(why) = allowed() {
-                    return SocketEnd::NotAllowed(why);
                 }
                 Frame::Ping(Bytes::new())
             }

@@ -20,7 +20,7 @@ impl SocketToken {
     pub fn caller(&self, app: &App, context: &RequestContext) -> Result<ApiCaller, &'static str> {
         let identity = match &self.0 {
             Some(token) => app.shared.keyring.identify(Some(token.expose_secret())),
-            None => context.identity.clone(),
+            None => context.presented_key.identify(&app.shared.keyring),
         };
         match identity {
             CallerIdentity::Known(caller) if caller.role == KeyRole::Admin => Ok(caller),
