@@ -106,10 +106,15 @@ if [ -e "$root$settings" ]; then
     fi
 else
     key() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
-    # Production starts with no empty list, so that nobody forgets one.
-    sed -e "s|^ADMIN_API_KEYS=.*|ADMIN_API_KEYS=$(key)|" -e "s|^CLIENT_API_KEYS=.*|CLIENT_API_KEYS=$(key)|" \
-        -e "s|^MINER_API_KEYS=.*|MINER_API_KEYS=$(key)|" \
-        -e "s|^MESSAGE_KEYS=.*|MESSAGE_KEYS=first:$(head -c 32 /dev/urandom | base64)|" "$here/env" >"$scratch/env"
+    # Production starts with no empty list, so that nobody forgets one. Written by the shell itself: the arguments of a
+    # program are there for every user to read.
+    while IFS= read -r line; do
+        case $line in
+            ADMIN_API_KEYS=* | CLIENT_API_KEYS=* | MINER_API_KEYS=*) line=${line%%=*}=$(key) ;;
+            MESSAGE_KEYS=*) line=MESSAGE_KEYS=first:$(head -c 32 /dev/urandom | base64) ;;
+        esac
+        printf '%s\n' "$line"
+    done <"$here/env" >"$scratch/env"
     [ -z "$database" ] || sed -i "s|^#DATABASE_URL=.*|DATABASE_URL=sqlite:///$database|" "$scratch/env"
     put 600 "$scratch/env" "$settings"
     say "  it holds a fresh key of each role and one for messages, for root to read"
