@@ -7,6 +7,8 @@ use am_db::{Connection, FromRow, codec::JsonText, row::Columns, sql};
 
 /// Maximum number of rows read from a table, newest first.
 const MAX_RECORDS: i64 = 10_000;
+/// Maximum number of successive hours without jobs that count as without demand: after a week there was no offer.
+const MAX_EMPTY_HOURS: i64 = 168;
 
 /// Price, demand and the document of others' prices, of a row that may hold other types or none.
 impl FromRow for PriceRecord {
@@ -49,7 +51,8 @@ pub async fn read_listings(conn: &mut Connection) -> Result<Vec<PriceRecord>> {
     Ok(records.bind(MAX_RECORDS).fetch_all(conn).await?)
 }
 
-/// Read `job` grouped by hour: mean price on the receipts of completed jobs, and number of jobs.
+/// Read `job` grouped by hour: mean price on the receipts of completed jobs, and number of jobs. Hours without jobs count,
+/// at the price of the hour before them.
 pub async fn read_hourly_jobs(conn: &mut Connection) -> Result<Vec<PriceRecord>> {
     let rows = sql!(
         "SELECT substr(CAST(requested_at AS VARCHAR), 1, 13), receipt FROM job WHERE state = 'COMPLETED' AND receipt IS NOT NULL
@@ -68,7 +71,41 @@ pub async fn read_hourly_jobs(conn: &mut Connection) -> Result<Vec<PriceRecord>>
             None => hours.push((hour, price, 1.0)),
         }
     }
-    let record =
-        |(_, sum, count): (String, f64, f64)| PriceRecord { price: sum / count, demand: count, rival_price: None };
-    Ok(hours.into_iter().map(record).collect())
+    let hours: Vec<_> = hours.into_iter().map(|(hour, sum, count)| (hour_number(&hour), sum / count, count)).collect();
+    let mut records = Vec::with_capacity(hours.len());
+    for (at, (hour, price, demand)) in hours.iter().enumerate() {
+        // Newest first: the hours between this one and the one before it in the list had no job, at this price.
+        let newer = at.checked_sub(1).and_then(|before| hours[before].0);
+        let empty = newer.zip(*hour).map_or(0, |(newer, hour)| newer - hour - 1);
+        if (1..=MAX_EMPTY_HOURS).contains(&empty) && records.len() < MAX_RECORDS as usize {
+            records.extend((0..empty).map(|_| PriceRecord { price: *price, demand: 0.0, rival_price: None }));
+        }
+        records.push(PriceRecord { price: *price, demand: *demand, rival_price: None });
+    }
+    Ok(records)
+}
+
+/// Number the hour of a text such as `2026-05-12 14` or `2026-05-12T14`, consecutively; `None` if it is not of that form.
+fn hour_number(text: &str) -> Option<i64> {
+    let part = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
+    let (year, month, day, hour) = (part(0, 4)?, part(5, 7)?, part(8, 10)?, part(11, 13)?);
+    // Days of the proleptic Gregorian calendar, of years that begin in March.
+    let year = if month <= 2 { year - 1 } else { year };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * ((month + 9) % 12) + 2) / 5 + day;
+    Some(24 * days + hour)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_are_consecutive() {
+        let between = |one: &str, other: &str| hour_number(other).unwrap() - hour_number(one).unwrap();
+        assert_eq!(between("2026-05-12 23", "2026-05-13T00"), 1);
+        assert_eq!(between("2024-02-28 12", "2024-03-01 12"), 48);
+        assert_eq!(between("2025-12-31 23", "2026-01-01 01"), 2);
+        assert_eq!(between("2025-03-01 00", "2026-03-01 00"), 365 * 24);
+        assert_eq!(hour_number("yesterday"), None);
+    }
 }

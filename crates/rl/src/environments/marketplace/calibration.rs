@@ -4,7 +4,7 @@
 //! listing of `agent_marketplace` (`execution_price`, `total_executions`), or an hour of `job`. The caller reads them;
 //! all records of one calibration measure demand in the same unit.
 
-use super::{PriceOptimization, parameters::MarketParameters};
+use super::{PriceOptimization, parameters::MarketParameters, poisson_fit::fit_poisson};
 
 /// Minimum number of usable records.
 pub const MIN_RECORDS: usize = 30;
@@ -15,6 +15,9 @@ const MIN_LOG_PRICE_SPREAD: f64 = 0.01;
 /// Minimum of 1 minus the squared correlation of own and rival prices. Below it the effects of the two prices on demand
 /// cannot be told apart.
 const MIN_PRICE_INDEPENDENCE: f64 = 1e-3;
+
+/// Reason for keeping a default when demand has no finite fit.
+const NO_ESTIMATE: &str = "demand has no finite fit: there is none, or none above some price";
 
 /// Price and demand of one provider in an hour, a day or a listing.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,7 +49,7 @@ pub struct PriceCalibration {
     /// All parameters; those that were not estimated have their default. As JSON they are accepted by
     /// [`environment`](super::super::environment).
     pub parameters: PriceOptimization,
-    /// Number of usable records: all of their numbers are finite and above 0.
+    /// Number of usable records: their prices are above 0, their demand is 0 or more.
     pub records: usize,
     /// Parameters that were estimated.
     pub estimated: Vec<FittedParameter>,
@@ -63,18 +66,19 @@ pub struct TooFewRecords {
 }
 
 /// Estimate `reference_price`, `elasticity` and `cross_elasticity` from `records`; the other parameters are defaults.
-/// Records with a price or demand of 0 or less have no logarithm and are not used.
+/// Records without demand count; those with a price of 0 or less have no logarithm and are not used.
 ///
-/// The reference price is the geometric mean. The elasticities are those of the environment's demand curve, which is
-/// linear in logarithms: `ln demand = a - elasticity x ln price + cross_elasticity x ln rival_price`, fitted by
-/// ordinary least squares. With fewer than [`MIN_RECORDS`] records that have a rival's price, that term is left out.
-/// An estimate that is too uncertain, or outside the parameter's range, is rejected.
+/// The reference price is the geometric mean. The elasticities are those of the environment's demand curve, whose mean
+/// is `exp(a - elasticity x ln price + cross_elasticity x ln rival_price)`, fitted by Poisson pseudo-maximum likelihood
+/// with robust errors. With fewer than [`MIN_RECORDS`] records that have a rival's price, that term is left out. An
+/// estimate that is too uncertain, or outside the parameter's range, is rejected.
 ///
 /// # Errors
 /// [`TooFewRecords`] with fewer than [`MIN_RECORDS`] usable records.
 pub fn calibrate_prices(records: &[PriceRecord]) -> Result<PriceCalibration, TooFewRecords> {
     let positive = |number: f64| number.is_finite() && number > 0.0;
-    let usable: Vec<_> = records.iter().filter(|one| positive(one.price) && positive(one.demand)).collect();
+    let counted = |number: f64| number.is_finite() && number >= 0.0;
+    let usable: Vec<_> = records.iter().filter(|one| positive(one.price) && counted(one.demand)).collect();
     if usable.len() < MIN_RECORDS {
         return Err(TooFewRecords { usable: usable.len() });
     }
@@ -91,21 +95,19 @@ pub fn calibrate_prices(records: &[PriceRecord]) -> Result<PriceCalibration, Too
         records: usable.len(),
     });
 
-    let with_rival = usable.iter().filter_map(|one| {
-        let rival = one.rival_price.filter(|price| positive(*price))?;
-        Some((one.price.ln(), rival.ln(), one.demand.ln()))
-    });
-    let with_rival: Vec<_> = with_rival.collect();
+    let with_rival: Vec<_> = usable
+        .iter()
+        .filter_map(|one| Some((one.price.ln(), one.rival_price.filter(|price| positive(*price))?.ln(), one.demand)))
+        .collect();
     if with_rival.len() < MIN_RECORDS {
         let reason = format!("{} records have a rival's price, {MIN_RECORDS} are needed", with_rival.len());
         calibration.kept.push(("cross_elasticity", reason));
-        let demand = CenteredSample::from_numbers(usable.iter().map(|one| one.demand.ln()));
-        calibration.own(&prices, &demand);
+        calibration.fit_own_price(&prices, &usable.iter().map(|one| one.demand).collect::<Vec<_>>());
     } else {
         calibration.fit_own_and_rival_price(
             &CenteredSample::from_numbers(with_rival.iter().map(|one| one.0)),
             &CenteredSample::from_numbers(with_rival.iter().map(|one| one.1)),
-            &CenteredSample::from_numbers(with_rival.iter().map(|one| one.2)),
+            &with_rival.iter().map(|one| one.2).collect::<Vec<_>>(),
         );
     }
     Ok(calibration)
@@ -140,50 +142,46 @@ impl PriceCalibration {
         }
     }
 
-    /// Fit demand by own price alone (least squares).
-    fn own(&mut self, price: &CenteredSample, demand: &CenteredSample) {
+    /// Fit demand by own price alone.
+    fn fit_own_price(&mut self, price: &CenteredSample, demand: &[f64]) {
         if price.deviation() < MIN_LOG_PRICE_SPREAD {
             return self.kept.push(("elasticity", "prices hardly differ".into()));
         }
-        let (records, squares) = (price.len(), price.with(price));
-        let slope = price.with(demand) / squares;
-        let rest = demand.with(demand) - slope * price.with(demand);
-        let variance = rest.max(0.0) / (records - 2) as f64;
-        let standard_error = (variance / squares).sqrt();
-        self.accept_if_reliable(FittedParameter { name: "elasticity", value: -slope, standard_error, records });
+        let rows: Vec<_> = price.distances.iter().zip(demand).map(|(price, demand)| ([1.0, *price], *demand)).collect();
+        let Some(fit) = fit_poisson(&rows) else { return self.kept.push(("elasticity", NO_ESTIMATE.into())) };
+        self.accept_if_reliable(FittedParameter {
+            name: "elasticity",
+            value: -fit.coefficients[1],
+            standard_error: fit.errors[1],
+            records: price.len(),
+        });
     }
 
-    /// Fit demand by own and rival price (least squares, normal equations).
-    fn fit_own_and_rival_price(&mut self, price: &CenteredSample, rival: &CenteredSample, demand: &CenteredSample) {
+    /// Fit demand by own and rival price.
+    fn fit_own_and_rival_price(&mut self, price: &CenteredSample, rival: &CenteredSample, demand: &[f64]) {
         if rival.deviation() < MIN_LOG_PRICE_SPREAD {
             self.kept.push(("cross_elasticity", "the rival's prices hardly differ".into()));
-            return self.own(price, demand);
+            return self.fit_own_price(price, demand);
         }
         let (own, cross, both) = (price.with(price), rival.with(rival), price.with(rival));
         let determinant = own * cross - both * both;
+        let mut keep = |reason: &str| {
+            self.kept.extend([("elasticity", reason.to_owned()), ("cross_elasticity", reason.to_owned())]);
+        };
         if price.deviation() < MIN_LOG_PRICE_SPREAD || determinant < MIN_PRICE_INDEPENDENCE * own * cross {
-            let reason = "prices hardly differ, or go with the rival's";
-            return self.kept.extend([("elasticity", reason.into()), ("cross_elasticity", reason.into())]);
+            return keep("prices hardly differ, or go with the rival's");
         }
-        let (of_own, of_cross) = (price.with(demand), rival.with(demand));
-        let own_slope = (cross * of_own - both * of_cross) / determinant;
-        let cross_slope = (own * of_cross - both * of_own) / determinant;
-        let records = price.len();
-        let rest = demand.with(demand) - own_slope * of_own - cross_slope * of_cross;
-        let variance = rest.max(0.0) / (records - 3) as f64;
-        let error = |other: f64| (variance * other / determinant).sqrt();
-        self.accept_if_reliable(FittedParameter {
-            name: "elasticity",
-            value: -own_slope,
-            standard_error: error(cross),
-            records,
-        });
-        self.accept_if_reliable(FittedParameter {
-            name: "cross_elasticity",
-            value: cross_slope,
-            standard_error: error(own),
-            records,
-        });
+        let prices = price.distances.iter().zip(&rival.distances);
+        let rows: Vec<_> = prices.zip(demand).map(|((own, rival), demand)| ([1.0, *own, *rival], *demand)).collect();
+        let Some(fit) = fit_poisson(&rows) else { return keep(NO_ESTIMATE) };
+        for (name, at, sign) in [("elasticity", 1, -1.0), ("cross_elasticity", 2, 1.0)] {
+            self.accept_if_reliable(FittedParameter {
+                name,
+                value: sign * fit.coefficients[at],
+                standard_error: fit.errors[at],
+                records: price.len(),
+            });
+        }
     }
 }
 
@@ -275,24 +273,43 @@ mod tests {
         assert_eq!(calibration.estimated.len(), 3);
     }
 
+    /// Records of the environment's own law: prices on its ladder, Poisson demand.
+    fn simulated(count: usize, seed: u64) -> Vec<PriceRecord> {
+        let mut generator = EnvironmentRng::seed_from_u64(seed);
+        let mut record = || {
+            let mut level = || 1.2f64.powi((7.0 * sample_unit(&mut generator)) as i32 - 3);
+            let (price, rival) = (level(), level());
+            let (mean, mut left) = (1.2 * price.powf(-2.2) * rival.powf(1.4), sample_unit(&mut generator));
+            let (mut probability, mut demand) = ((-mean).exp(), 0.0);
+            while left > probability && demand < 200.0 {
+                left -= probability;
+                demand += 1.0;
+                probability *= mean / demand;
+            }
+            PriceRecord { price, demand, rival_price: Some(rival) }
+        };
+        (0..count).map(|_| record()).collect()
+    }
+
     #[test]
-    fn a_line_through_three_kinds_of_points_is_that_computed_by_hand() {
-        // At ln price 0, 1, 2: ln demand 0, -1, -1, ten times each. Slope -10 / 20 = -0.5; what is left is 20/3 - 5 = 5/3,
-        // over 28 degrees of freedom, over 20.
-        let points = [(0.0f64, 0.0f64), (1.0, -1.0), (2.0, -1.0)];
-        let record = |(x, y): &(f64, f64)| PriceRecord { price: x.exp(), demand: y.exp(), rival_price: None };
-        let records: Vec<_> = points.iter().cycle().take(30).map(record).collect();
-        let calibration = calibrate_prices(&records).unwrap();
-        let estimate = calibration.estimated.iter().find(|one| one.name == "elasticity").unwrap();
-        assert!((estimate.value - 0.5).abs() < 1e-12);
-        assert!((estimate.standard_error - (5.0f64 / 3.0 / 28.0 / 20.0).sqrt()).abs() < 1e-12);
-        assert_eq!(why(&calibration, "cross_elasticity"), "0 records have a rival's price, 30 are needed");
+    fn its_own_law_is_recovered_within_its_errors() {
+        let truth = [("reference_price", 1.0), ("elasticity", 2.2), ("cross_elasticity", 1.4)];
+        let mut covered = [0; 3];
+        for seed in 0..100 {
+            let calibration = calibrate_prices(&simulated(1000, seed)).unwrap();
+            for (at, (name, value)) in truth.into_iter().enumerate() {
+                let estimate = calibration.estimated.iter().find(|one| one.name == name).unwrap();
+                covered[at] += usize::from((estimate.value - value).abs() <= 2.0 * estimate.standard_error);
+                assert!(estimate.standard_error < 0.15, "{estimate:?}");
+            }
+        }
+        assert!(covered.iter().all(|count| *count >= 88), "{covered:?} of 100 within two standard errors");
     }
 
     #[test]
     fn too_few_say_nothing() {
         let mut few = records(MIN_RECORDS, 0.1);
-        few[3].demand = 0.0;
+        few[3].demand = -1.0;
         few[4].price = f64::NAN;
         assert_eq!(calibrate_prices(&few), Err(TooFewRecords { usable: 28 }));
         let message = "28 records of price and demand can be used, 30 are needed";
@@ -314,12 +331,12 @@ mod tests {
         let together = of(&|one| one.rival_price = Some(1.1 * one.price));
         assert_eq!(why(&together, "cross_elasticity"), "prices hardly differ, or go with the rival's");
         let luxury = of(&|one| one.demand = one.price);
-        assert!(why(&luxury, "elasticity").starts_with("elasticity is -1"), "{luxury:?}");
+        assert!(why(&luxury, "elasticity").starts_with("elasticity is -"), "{luxury:?}");
         assert_eq!(luxury.parameters.elasticity, default.elasticity);
         let calm = of(&|one| one.rival_price = Some(22.0));
         assert_eq!(why(&calm, "cross_elasticity"), "the rival's prices hardly differ");
         assert!(calm.estimated.iter().any(|one| one.name == "elasticity"));
-        let noisy = calibrate_prices(&records(40, 6.0)).unwrap();
+        let noisy = calibrate_prices(&records(30, 2.5)).unwrap();
         assert!(why(&noisy, "elasticity").contains("standard error"), "{noisy:?}");
     }
 }

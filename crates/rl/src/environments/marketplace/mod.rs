@@ -21,6 +21,7 @@ mod calibration;
 mod marketplace_trading;
 mod negotiation_strategy;
 mod parameters;
+mod poisson_fit;
 mod portfolio_management;
 mod price_optimization;
 mod resource_allocation;
