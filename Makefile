@@ -62,6 +62,14 @@ bench-audit: libtorch ## Measure the security routes at a million audit entries,
 bench-jobs: libtorch ## Measure what 10 000 open jobs cost at rest
 	scripts/jobs-at-rest.sh
 
+.PHONY: fuzz-http
+fuzz-http: libtorch ## Send 100 000 seeded random requests under 3 GB of memory (five minutes); fails on a 5xx or kept memory
+	scripts/fuzz-http.sh
+
+.PHONY: bombs
+bombs: libtorch ## Send requests that ask for too much work, alone and 32 at once, under 3 GB of memory
+	scripts/bombs.sh
+
 .PHONY: message-load
 message-load: libtorch ## Measure messages between agents: 5000 sockets, 2000 messages a second
 	scripts/message-load.sh
