@@ -17,13 +17,22 @@ pub const TRACEPARENT_HEADER: &str = "traceparent";
 
 const MAX_REQUEST_ID_LEN: usize = 128;
 
+/// How large a request's body may be.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// Most bytes (`BODY_LIMIT_BYTES`).
+    pub bytes: usize,
+    /// Most JSON values at any depth (`BODY_VALUE_LIMIT`).
+    pub values: usize,
+}
+
 /// Context of a request, created by the middleware before any handler.
 #[derive(Debug)]
 pub struct RequestContext {
     /// Result of the authentication.
     pub identity: CallerIdentity,
-    /// Maximum size of the request body, in bytes.
-    pub body_limit: usize,
+    /// How large the request's body may be.
+    pub body_limits: BodyLimits,
     /// Address of the client; `None` where the request came over no connection.
     pub client_address: Option<IpAddr>,
     /// Key that the request presented.
@@ -36,7 +45,7 @@ pub struct RequestContext {
 
 impl RequestContext {
     /// Use the client's id and trace where they are well-formed, and generate what is missing.
-    pub fn new(headers: &HeaderMap, ids: &IdGenerator, identity: CallerIdentity, body_limit: usize) -> Self {
+    pub fn new(headers: &HeaderMap, ids: &IdGenerator, identity: CallerIdentity, body_limits: BodyLimits) -> Self {
         let given_id = headers.get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
         let given_id = given_id.filter(|id| is_request_id(id)).map(str::to_owned);
         let parent = headers.get(TRACEPARENT_HEADER).and_then(|value| value.to_str().ok()).and_then(parse_traceparent);
@@ -57,7 +66,7 @@ impl RequestContext {
             traceparent.push_str(part);
         }
         let presented_key = PresentedKey::from_headers(headers);
-        Self { identity, body_limit, client_address: None, presented_key, given_id, traceparent }
+        Self { identity, body_limits, client_address: None, presented_key, given_id, traceparent }
     }
 
     /// Return the request id, for responses and logs.
@@ -175,7 +184,12 @@ mod tests {
         for (name, value) in pairs {
             headers.insert(*name, HeaderValue::from_str(value).unwrap());
         }
-        RequestContext::new(&headers, &IdGenerator::seeded(1), CallerIdentity::Missing, 10)
+        RequestContext::new(
+            &headers,
+            &IdGenerator::seeded(1),
+            CallerIdentity::Missing,
+            BodyLimits { bytes: 10, values: 10 },
+        )
     }
 
     #[test]

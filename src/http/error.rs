@@ -177,6 +177,12 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
     }
 
+    /// 413 `body_too_large`, with the limit in JSON values.
+    pub fn too_many_values(limit: usize) -> Self {
+        let detail = format!("The body has more than {limit} values (BODY_VALUE_LIMIT)");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+    }
+
     /// 415 `unsupported_media_type`: the content type is not accepted.
     pub fn unsupported_media(detail: impl Into<ErrorText>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)

@@ -14,7 +14,7 @@ use utoipa::IntoParams;
 use super::{
     context::RequestContext,
     error::ApiError,
-    extract::{JsonBody, decode_json, read_body, read_json},
+    extract::{JsonBody, decode_body, read_body, read_json},
 };
 use am_db::idempotency::{IdempotencyKey, IdempotentResult};
 
@@ -70,7 +70,7 @@ pub struct IdempotentJson<T> {
     pub once: Option<IdempotencyKey>,
 }
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for IdempotentJson<T> {
+impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for IdempotentJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
@@ -79,7 +79,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for IdempotentJson<T> {
         let IdempotencyHeader { key } = IdempotencyHeader::from_headers(&parts.headers)?;
         let bytes = read_json(&parts.headers, body, context).await?;
         let once = key.map(|key| idempotency_key(key, context, &parts, &bytes));
-        Ok(Self { body: decode_json(&bytes)?, once })
+        Ok(Self { body: decode_body(bytes, context.body_limits.values).await?, once })
     }
 }
 
@@ -99,7 +99,7 @@ impl<S: Send + Sync> FromRequest<S> for IdempotentBytes {
         let (parts, body) = request.into_parts();
         let context = RequestContext::from_parts(&parts)?;
         let IdempotencyHeader { key } = IdempotencyHeader::from_headers(&parts.headers)?;
-        let bytes = read_body(body, context.body_limit).await?;
+        let bytes = read_body(body, context.body_limits.bytes).await?;
         let once = key.map(|key| idempotency_key(key, context, &parts, &bytes));
         Ok(Self { bytes, once })
     }

@@ -22,7 +22,7 @@ use tracing::{Instrument as _, Span};
 
 use super::{
     HttpState,
-    context::RequestContext,
+    context::{BodyLimits, RequestContext},
     error::ApiError,
     key_watch,
     listener::OverCapacity,
@@ -110,7 +110,8 @@ impl InFlightRequest {
             shared.metrics.route(template)
         });
         let identity = shared.keyring.identify_headers(request.headers());
-        let mut context = RequestContext::new(request.headers(), &shared.ids, identity, shared.config.body_limit);
+        let body_limits = BodyLimits { bytes: shared.config.body_limit, values: shared.config.body_values };
+        let mut context = RequestContext::new(request.headers(), &shared.ids, identity, body_limits);
         let proxies = &shared.config.connections;
         context.client_address = client_address(request.extensions().get(), request.headers(), proxies);
         let context = Arc::new(context);

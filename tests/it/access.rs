@@ -399,6 +399,11 @@ async fn body_size_limit_holds_for_chunked_and_sized_requests() {
     let large = Answer::of(post().body(body(2049))).await;
     assert_eq!((large.status.as_u16(), &large.body["code"]), (413, &json!("body_too_large")));
     assert!(large.body.text("detail").contains("2048"), "{}", large.text);
+    let server = TestApp::builder().env("BODY_VALUE_LIMIT", 2000).start().await;
+    let many = |count: usize| json!({"name": "n", "steps": {}, "tags": vec!["a,[:"; count]});
+    server.post(&format!("{AGENTS}/workflows"), many(2_500)).await.is(413);
+    let refused = server.post(&format!("{AGENTS}/workflows"), many(1_900)).await;
+    assert_ne!(refused.status, 413, "brackets inside strings are not values: {}", refused.text);
     let pieces = |bytes: usize| {
         let pieces: Vec<_> =
             body(bytes).into_bytes().chunks(100).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();

@@ -99,6 +99,9 @@ settings! {
         "CORS_ORIGINS" cors_origins: Vec<String> = Vec::new(), validate::read_cors_origins;
         /// Largest accepted request body in bytes, default 10 MB.
         "BODY_LIMIT_BYTES" body_limit: usize = 10 << 20, number(1024..=MAX_SIZE_BYTES);
+        /// Most values (members and elements at any depth) that a JSON body may have, default 500 000. Each takes some
+        /// hundred bytes of memory while the request is served.
+        "BODY_VALUE_LIMIT" body_values: usize = 500_000, number(1024..=MAX_SIZE_BYTES);
         /// Time limit of a request, default 60 s.
         "REQUEST_TIMEOUT_SECONDS" request_timeout: Duration = Duration::from_secs(60), seconds(1..=3600);
         /// First stage of a shutdown, during which running requests and steps may finish, default 25 s.

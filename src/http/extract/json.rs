@@ -1,6 +1,10 @@
 //! JSON request bodies and responses.
 
-use std::{borrow::Cow, error::Error as _};
+use std::{
+    borrow::Cow,
+    error::Error as _,
+    sync::{Arc, OnceLock},
+};
 
 use axum::{
     body::Body,
@@ -10,6 +14,7 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use parking_lot::Mutex;
 use serde::{
     Serialize,
     de::{self, DeserializeOwned},
@@ -22,6 +27,9 @@ use crate::http::{
     error::{ApiError, FieldError, LocationSegment},
 };
 
+/// Largest body that is parsed where it was read, in bytes: that takes well below a millisecond.
+const INLINE_BODY_BYTES: usize = 64 << 10;
+
 const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// JSON body: content type `application/json`, `application/*+json` or none. Members unknown to `T` are ignored; an
@@ -29,13 +37,13 @@ const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json
 #[derive(Clone, Debug)]
 pub struct JsonBody<T>(pub T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let context = RequestContext::from_parts(&parts)?;
-        decode_json(&read_json(&parts.headers, body, context).await?).map(Self)
+        decode_body(read_json(&parts.headers, body, context).await?, context.body_limits.values).await.map(Self)
     }
 }
 
@@ -64,7 +72,7 @@ impl IntoResponse for RawJson {
 /// Read a JSON body: 413 if it is larger than the limit, 415 if it has another content type. Only a request with a key may
 /// have none: a page can send a body without a type to a server of another origin, but no key.
 pub async fn read_json(headers: &HeaderMap, body: Body, context: &RequestContext) -> Result<Bytes, ApiError> {
-    let limit = context.body_limit;
+    let limit = context.body_limits.bytes;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(ApiError::too_large(limit));
@@ -113,8 +121,48 @@ fn is_json(kind: &HeaderValue) -> bool {
     subtype == "json" || subtype.ends_with("+json")
 }
 
+/// Return whether a body has more than `limit` JSON values: one for each comma, colon and opening bracket outside strings.
+/// A member counts twice, as its name takes memory too.
+fn has_more_values(body: &[u8], limit: usize) -> bool {
+    let (mut count, mut in_string, mut escaped) = (0, false, false);
+    body.iter().any(|byte| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b',' | b':' | b'[' | b'{' if !in_string => count += 1,
+            _ => {}
+        }
+        count > limit
+    })
+}
+
+/// Parse a body of at most `max_values` JSON values (413 if it has more). A large one is parsed on a thread that may block, so that it holds up no other request.
+pub async fn decode_body<T: DeserializeOwned + Send + 'static>(body: Bytes, max_values: usize) -> Result<T, ApiError> {
+    if body.len() <= INLINE_BODY_BYTES {
+        return decode_bounded(&body, max_values);
+    }
+    let parsed = Arc::new(OnceLock::new());
+    let place = parsed.clone();
+    blocking(Box::new(move || drop(place.set(Mutex::new(Some(decode_bounded::<T>(&body, max_values))))))).await?;
+    let value = parsed.get().and_then(|value| value.lock().take());
+    value.unwrap_or_else(|| Err(ApiError::internal("the body was not parsed")))
+}
+
+fn decode_bounded<T: DeserializeOwned>(body: &[u8], max_values: usize) -> Result<T, ApiError> {
+    if body.len() > max_values && has_more_values(body, max_values) {
+        return Err(ApiError::too_many_values(max_values));
+    }
+    decode_json(body)
+}
+
+/// Run work on a thread that may block. The work is boxed, so that this is compiled once for all bodies.
+async fn blocking(work: Box<dyn FnOnce() + Send>) -> Result<(), ApiError> {
+    tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)
+}
+
 /// Parse a body, or return an error that names the invalid field.
-pub fn decode_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+fn decode_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let present = if body.is_empty() { b"null" } else { body };
     if has_nul(present) {
         return Err(nul_error(present));

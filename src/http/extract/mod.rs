@@ -4,7 +4,7 @@ mod json;
 mod path;
 mod query;
 
-pub use json::{JsonBody, RawJson, decode_json, read_body, read_json};
+pub use json::{JsonBody, RawJson, decode_body, read_body, read_json};
 pub use path::PathParams;
 pub use query::QueryParams;
 #[cfg(test)]
