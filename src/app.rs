@@ -5,12 +5,12 @@ mod background;
 mod host;
 mod messaging;
 mod readiness_checks;
+mod signing;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::extract::FromRef;
 use prometheus_client::registry::Registry;
-use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::http::{self, HttpState, Keyring, metrics::HttpMetrics, rate_limit::CallerRateLimiter};
 use am_audit::AuditLog;
@@ -66,6 +66,7 @@ use host::{open_sandboxes, start_jq};
 use messaging::Messaging;
 pub use messaging::open_sealing;
 use readiness_checks::build_readiness;
+pub use signing::{open_audit, receipt_signer};
 
 /// The application's services. Cloning copies one pointer.
 #[derive(Clone)]
@@ -163,6 +164,9 @@ pub enum StartError {
         /// Error of the database.
         source: am_db::DatabaseError,
     },
+    /// The audit log cannot be opened with the keys that are there.
+    #[error("the audit log: {0}")]
+    Audit(#[from] am_audit::CustodyError),
     /// The signing key cannot be read or made.
     #[error("the signing key: {0}")]
     Key(#[from] am_core::crypto::KeyFileError),
@@ -213,6 +217,12 @@ pub enum StartError {
 /// The missing or unexpected database objects, by name.
 pub async fn open_database(config: &Config, clock: &Clock, migrate: bool) -> Result<Database, StartError> {
     let failed = |source| StartError::Database { path: config.database.clone(), source };
+    if !migrate && !config.database.exists() {
+        // Opening would make an empty one.
+        return Err(failed(am_db::DatabaseError::SchemaMismatch(
+            "there is no such file; `agent-management migrate` makes it".to_owned(),
+        )));
+    }
     let settings = DatabaseSettings { readers: config.db_readers, busy_timeout: config.db_busy_timeout };
     let db = Database::open(&config.database, &settings).await.map_err(failed)?;
     if migrate {
@@ -223,46 +233,6 @@ pub async fn open_database(config: &Config, clock: &Clock, migrate: bool) -> Res
         am_db::check_schema(&mut conn).await.map_err(failed)?;
     }
     Ok(db)
-}
-
-/// Return the key that signs receipts: the configured one, or one stored beside the database and made at the first
-/// start.
-///
-/// # Errors
-/// When it cannot be read or made.
-pub fn receipt_signer(config: &Config) -> Result<Signer, StartError> {
-    load_signing_key(config, config.receipt_signing_key.as_ref(), "RECEIPT_SIGNING_KEY_HEX", "receipt-signing-key.hex")
-}
-
-fn load_signing_key(config: &Config, set: Option<&SecretString>, name: &str, file: &str) -> Result<Signer, StartError> {
-    if let Some(key) = set {
-        return Ok(Signer::from_hex(key.expose_secret())?);
-    }
-    std::fs::create_dir_all(&config.data_dir).map_err(|error| StartError::System("the data directory", error))?;
-    let path = config.data_dir.join(file);
-    let (signer, created) = Signer::load_or_create(&path)?;
-    if created {
-        tracing::warn!(path = %path.display(), key_id = signer.key_id(), "{name} is not set; a signing key was created, back up this file");
-    }
-    Ok(signer)
-}
-
-/// Open the audit log of `db`, and the webhooks that send its signed heads and alerts.
-///
-/// # Errors
-/// When its signing key cannot be read or made.
-pub fn open_audit(
-    config: &Config,
-    db: &Database,
-    clock: &Clock,
-    ids: &IdGenerator,
-) -> Result<(AuditLog, WebhookService), StartError> {
-    let webhooks = WebhookService::new(db.clone(), clock.clone(), ids.clone(), &config.webhooks)?;
-    let set = config.audit.signing_key.as_ref();
-    let signer = load_signing_key(config, set, "AUDIT_SIGNING_KEY_HEX", "audit-signing-key.hex")?;
-    let settings = am_audit::AuditSettings { origin: config.audit.origin.clone(), every: config.audit.every };
-    let audit = AuditLog::new(db.clone(), clock.clone(), ids.clone(), webhooks.clone(), signer, settings);
-    Ok((audit, webhooks))
 }
 
 impl App {
@@ -283,7 +253,7 @@ impl App {
         let config = Arc::new(config);
         let db = open_database(&config, &clock, config.migrate_on_start).await?;
         let signer = Arc::new(receipt_signer(&config)?);
-        let (audit, webhooks) = open_audit(&config, &db, &clock, &ids)?;
+        let (audit, webhooks) = open_audit(&config, &db, &clock, &ids).await?;
         let keys = ApiKeyService::open(db.clone(), clock.clone(), ids.clone(), audit.clone()).await?;
         let trust = TrustService::new(db.clone(), clock.clone(), ids.clone(), audit.clone());
         // Registered before the first event that it would have to count.
@@ -360,6 +330,7 @@ impl App {
         training.register(&mut registry);
         engine.register(&mut registry);
         webhooks.register(&mut registry);
+        audit.register(&mut registry);
         sandboxes.register(&mut registry);
         agents.assignments.register(&mut registry);
         messages.register(&mut registry);
@@ -369,7 +340,7 @@ impl App {
         let shared = HttpState::new(http::HttpStateParts {
             keyring: Arc::new(Keyring::new(&config)?.with_stored_keys(keys.clone())),
             limiter: CallerRateLimiter::from_config(&config).map(Arc::new),
-            readiness: build_readiness(&db, &engine, &jq, &supervisor),
+            readiness: build_readiness(&db, &engine, &jq, &audit, &supervisor),
             openapi: std::sync::OnceLock::new(),
             registry: Arc::new(registry),
             config,

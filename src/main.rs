@@ -37,7 +37,11 @@ struct CliArguments {
 #[derive(Subcommand)]
 enum CliCommand {
     /// Serve HTTP until SIGTERM or SIGINT. This is the default command.
-    Serve,
+    Serve {
+        /// Start although the key that signed the audit log's last head is lost. The log says so for ever.
+        #[arg(long)]
+        new_audit_key: bool,
+    },
     /// Create missing tables, check the existing ones, then exit.
     ///
     /// The coordinator's tables are never altered. Exit status 1 and the name of the table if one does not fit.
@@ -73,6 +77,18 @@ enum CliCommand {
     /// Write the audit log to standard output as JSON lines. Reads the database; a server may run or not.
     #[command(after_help = "Example:\n  agent-management export-audit > log.jsonl")]
     ExportAudit,
+    /// Accept that the database was restored from a backup, so that heads of the audit log are signed again.
+    ///
+    /// Writes a signed entry that names the head which the log continues and the one that was lost. Run it once, after the
+    /// restore; servers may run or not.
+    #[command(
+        after_help = "Example:\n  agent-management accept-audit-restore --reason \"disk failure, backup of 1 May\""
+    )]
+    AcceptAuditRestore {
+        /// Why the database was restored, for those who verify the log.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
     /// Verify an exported audit log offline. Exit status 0: unchanged since it was signed; 1: not.
     ///
     /// The log alone can't prove that nothing was cut off its end, nor that it was not rewritten with the key. Keep
@@ -83,9 +99,10 @@ enum CliCommand {
     VerifyAudit {
         /// Export file, from `export-audit` or the export route; `-` reads standard input.
         file: PathBuf,
-        /// The log's public key in hex, from `/api/v1/agents/security/audit-tree/head`. Keep a copy on another machine.
-        #[arg(long, value_name = "HEX")]
-        public_key: String,
+        /// A public key of the log: `public_key` or `verifier_key` of `/api/v1/agents/security/audit-tree/head`. Keep a copy on
+        /// another machine. Repeatable; keys that a rotation connects with one of these are accepted too.
+        #[arg(long, value_name = "KEY", required = true)]
+        public_key: Vec<String>,
         /// File with a signed head (C2SP checkpoint) that was kept on another machine. Repeatable.
         #[arg(long, value_name = "FILE")]
         checkpoint: Vec<PathBuf>,
@@ -96,9 +113,9 @@ enum CliCommand {
         /// File with the answer of `/api/v1/agents/security/audit-tree/inclusion/...` or `.../consistency`; `-` reads
         /// standard input.
         file: PathBuf,
-        /// Public key of the log in hex.
-        #[arg(long, value_name = "HEX")]
-        public_key: String,
+        /// A public key of the log, in hex or as `verifier_key`. Repeatable.
+        #[arg(long, value_name = "KEY", required = true)]
+        public_key: Vec<String>,
     },
 }
 
@@ -108,8 +125,9 @@ fn main() -> ExitCode {
     let _scenario = fail::FailScenario::setup();
     let arguments = CliArguments::parse();
     am_rl::keep_freed_memory();
-    let result = match arguments.command.unwrap_or(CliCommand::Serve) {
-        CliCommand::Serve => run_with_config(arguments.config, |config| {
+    let result = match arguments.command.unwrap_or(CliCommand::Serve { new_audit_key: false }) {
+        CliCommand::Serve { new_audit_key } => run_with_config(arguments.config, |mut config| {
+            config.audit.new_key |= new_audit_key;
             run_to_completion(lifecycle::serve_until_stopped(config))?.map_err(Into::into)
         }),
         CliCommand::Migrate => run_with_config(arguments.config, |config| {
@@ -133,6 +151,9 @@ fn main() -> ExitCode {
         CliCommand::ExportAudit => {
             run_with_config(arguments.config, |config| run_to_completion(commands::audit::export_log(config))?)
         }
+        CliCommand::AcceptAuditRestore { reason } => run_with_config(arguments.config, |config| {
+            run_to_completion(async move { commands::audit::accept_restore(config, &reason).await })?
+        }),
         CliCommand::VerifyAudit { file, public_key, checkpoint } => {
             commands::audit::verify_export(&file, &public_key, &checkpoint)
         }

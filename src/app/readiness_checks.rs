@@ -1,12 +1,21 @@
 //! Readiness checks of the service.
 
 use crate::http::Readiness;
+use am_audit::AuditLog;
 use am_core::supervisor::Supervisor;
 use am_db::Database;
 use am_orchestration::{engine::Engine, jq};
 
-/// The database answers and is migrated, the background tasks run, and the jq workers keep up.
-pub(super) fn build_readiness(db: &Database, engine: &Engine, jq: &jq::JqPool, supervisor: &Supervisor) -> Readiness {
+/// The database answers and is migrated, the background tasks run, the jq workers keep up, and the audit log continues what
+/// was signed.
+pub(super) fn build_readiness(
+    db: &Database,
+    engine: &Engine,
+    jq: &jq::JqPool,
+    audit: &AuditLog,
+    supervisor: &Supervisor,
+) -> Readiness {
+    let audit = audit.clone();
     let (reads, migrated) = (db.clone(), db.clone());
     let (engine, jq) = (engine.clone(), jq.clone());
     let supervisor = supervisor.clone();
@@ -21,6 +30,10 @@ pub(super) fn build_readiness(db: &Database, engine: &Engine, jq: &jq::JqPool, s
                 let mut conn = db.read().await.map_err(|error| error.to_string())?;
                 am_db::check_schema(&mut conn).await.map_err(|error| error.to_string())
             }
+        })
+        .check("audit_log", move || {
+            let refusal = audit.refusal();
+            async move { refusal.map_or(Ok(()), Err) }
         })
         .check("workers", move || {
             let (failure, running) = (supervisor.failure(), engine.is_running());

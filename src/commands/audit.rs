@@ -20,8 +20,8 @@ use super::{CommandError, print_output, read_text};
 /// sealed first.
 pub async fn export_log(config: Config) -> Result<(), CommandError> {
     let (clock, ids) = (Clock::system(), IdGenerator::system()?);
-    let db = app::open_database(&config, &clock, config.migrate_on_start).await?;
-    let (audit, _) = app::open_audit(&config, &db, &clock, &ids)?;
+    let db = app::open_database(&config, &clock, false).await?;
+    let (audit, _) = app::open_audit(&config, &db, &clock, &ids).await?;
     audit.seal().await?;
     let mut export = audit.export(1).await?;
     let mut out = std::io::stdout().lock();
@@ -33,16 +33,31 @@ pub async fn export_log(config: Config) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// Accept that the database was restored from a backup, and print the first head of the epoch that begins.
+pub async fn accept_restore(config: Config, reason: &str) -> Result<(), CommandError> {
+    let (clock, ids) = (Clock::system(), IdGenerator::system()?);
+    let db = app::open_database(&config, &clock, false).await?;
+    let (audit, _) = app::open_audit(&config, &db, &clock, &ids).await?;
+    let head = audit.accept_restore(reason).await?;
+    print_output(&head.checkpoint);
+    db.close().await;
+    Ok(())
+}
+
+fn parse_keys(keys: &[String]) -> Result<Vec<Ed25519PublicKey>, CommandError> {
+    Ok(keys.iter().map(|key| am_audit::parse_log_key(key)).collect::<Result<_, _>>()?)
+}
+
 /// Verify an export offline and print the result.
-pub fn verify_export(file: &Path, key: &str, checkpoints: &[PathBuf]) -> Result<(), CommandError> {
-    let key = Ed25519PublicKey::from_hex(key)?;
+pub fn verify_export(file: &Path, keys: &[String], checkpoints: &[PathBuf]) -> Result<(), CommandError> {
+    let keys = parse_keys(keys)?;
     let kept = checkpoints.iter().map(|file| read_text(file)).collect::<Result<Vec<_>, _>>()?;
     let source: Box<dyn BufRead> = if file.as_os_str() == "-" {
         Box::new(BufReader::new(std::io::stdin()))
     } else {
         Box::new(BufReader::new(File::open(file).map_err(|error| format!("{}: {error}", file.display()))?))
     };
-    let report = am_audit::verify_export(source, &key, &kept)?;
+    let report = am_audit::verify_export(source, &keys, &kept)?;
     print_output(&serde_json::to_string_pretty(&report)?);
     match report.first_fault {
         None => Ok(()),
@@ -53,10 +68,10 @@ pub fn verify_export(file: &Path, key: &str, checkpoints: &[PathBuf]) -> Result<
 }
 
 /// Verify a proof of inclusion or consistency in the form of the routes' responses.
-pub fn verify_proof(file: &Path, key: &str) -> Result<(), CommandError> {
-    let (key, text) = (Ed25519PublicKey::from_hex(key)?, read_text(file)?);
+pub fn verify_proof(file: &Path, keys: &[String]) -> Result<(), CommandError> {
+    let (keys, text) = (parse_keys(keys)?, read_text(file)?);
     if let Ok(proof) = serde_json::from_str::<InclusionProof>(&text) {
-        proof.verify(&key)?;
+        proof.verify(&keys)?;
         print_output(&format!(
             "{} is entry {} of the log's first {}",
             proof.audit_id,
@@ -64,7 +79,7 @@ pub fn verify_proof(file: &Path, key: &str) -> Result<(), CommandError> {
             proof.head.size
         ));
     } else if let Ok(proof) = serde_json::from_str::<ConsistencyProof>(&text) {
-        proof.verify(&key)?;
+        proof.verify(&keys)?;
         print_output(&format!(
             "the log's first {} entries are the beginning of its first {}",
             proof.from.size, proof.to.size

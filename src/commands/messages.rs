@@ -192,7 +192,7 @@ pub async fn run_master_keys(config: &Config, command: MasterKeyCommand) -> Resu
     }
     let clock = Clock::system();
     let db = app::open_database(config, &clock, false).await?;
-    let (audit, _) = app::open_audit(config, &db, &clock, &ids)?;
+    let (audit, _) = app::open_audit(config, &db, &clock, &ids).await?;
     let sealing = app::open_sealing(config, &audit, &db, &clock, &ids)?;
     let done = run_on_master_keys(&sealing, &command).await;
     db.close().await;

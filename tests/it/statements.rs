@@ -126,7 +126,7 @@ fn statements_of(sql: &str) -> Vec<String> {
     for statement in lines.join("\n").split(';') {
         let statement = one_line(statement);
         in_trigger |= statement.starts_with("CREATE TRIGGER");
-        if !in_trigger && !statement.is_empty() {
+        if !in_trigger && !statement.is_empty() && !statement.starts_with("DROP TRIGGER") {
             found.push(format!("{statement};"));
         }
         in_trigger &= statement != "END";

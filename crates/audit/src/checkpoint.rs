@@ -7,11 +7,13 @@ use sha2::{Digest, Sha256};
 use super::merkle::NodeHash;
 use am_core::{
     config::is_valid_log_origin,
-    crypto::{Ed25519PublicKey, Signer},
+    crypto::{Ed25519PublicKey, KeyFileError, Signer},
 };
 
 /// Number of the algorithm Ed25519 in signed notes.
 const ED25519_ALGORITHM: u8 = 1;
+/// Beginning of the extension line that tells the number of a log's life.
+const EPOCH_LINE: &str = "epoch ";
 
 /// Content of a signed head: a log's name, its size and its Merkle root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub struct LogCheckpoint {
     pub size: u64,
     /// Merkle root over the leaves.
     pub root: NodeHash,
+    /// Number of the log's life, from 1: each restore of an older state begins another. Heads from 2 on have a line for it.
+    pub epoch: u64,
 }
 
 /// Reason why a checkpoint was not accepted.
@@ -52,17 +56,46 @@ pub fn verifier_key(name: &str, key: &Ed25519PublicKey) -> String {
     format!("{name}+{}+{}", hex::encode(key_hash(name, key)), STANDARD.encode(bytes))
 }
 
+/// Parse a public key of the log: 64 hex digits, or the form that verifiers of signed notes accept.
+///
+/// # Errors
+/// Returns [`KeyFileError`] when the text is neither, or its parts do not fit each other.
+pub fn parse_log_key(text: &str) -> Result<Ed25519PublicKey, KeyFileError> {
+    let mut parts = text.trim().splitn(3, '+');
+    let (Some(name), Some(hash), Some(encoded)) = (parts.next(), parts.next(), parts.next()) else {
+        return Ed25519PublicKey::from_hex(text.trim());
+    };
+    let bytes = STANDARD.decode(encoded).ok().and_then(|bytes| <[u8; 33]>::try_from(bytes).ok());
+    let Some([ED25519_ALGORITHM, key @ ..]) = bytes else { return Err(KeyFileError::InvalidPublicKey) };
+    let key = Ed25519PublicKey::from_bytes(&key)?;
+    if hex::encode(key_hash(name, &key)) == hash { Ok(key) } else { Err(KeyFileError::InvalidPublicKey) }
+}
+
 impl LogCheckpoint {
     fn text(&self) -> String {
-        format!("{}\n{}\n{}\n", self.origin, self.size, STANDARD.encode(self.root))
+        let head = format!("{}\n{}\n{}\n", self.origin, self.size, STANDARD.encode(self.root));
+        if self.epoch == 1 { head } else { format!("{head}{EPOCH_LINE}{}\n", self.epoch) }
     }
 
-    /// The checkpoint as a signed note.
-    pub fn sign(&self, signer: &Signer) -> String {
+    /// The checkpoint as a note signed by each of `signers`.
+    pub fn sign<'s>(&self, signers: impl IntoIterator<Item = &'s Signer>) -> String {
         let text = self.text();
-        let mut bytes = key_hash(&self.origin, signer.public_key()).to_vec();
-        bytes.extend_from_slice(&signer.sign_bytes(text.as_bytes()));
-        format!("{text}\n\u{2014} {} {}\n", self.origin, STANDARD.encode(bytes))
+        let mut note = format!("{text}\n");
+        for signer in signers {
+            let mut bytes = key_hash(&self.origin, signer.public_key()).to_vec();
+            bytes.extend_from_slice(&signer.sign_bytes(text.as_bytes()));
+            note.push_str(&format!("\u{2014} {} {}\n", self.origin, STANDARD.encode(bytes)));
+        }
+        note
+    }
+
+    /// Parse a signed note without verifying it.
+    ///
+    /// # Errors
+    /// Returns [`CheckpointError::Malformed`] when it is no checkpoint.
+    pub fn parse(note: &str) -> Result<Self, CheckpointError> {
+        let (text, _) = note.split_once("\n\n").ok_or(CheckpointError::Malformed)?;
+        Self::parse_body(text).ok_or(CheckpointError::Malformed)
     }
 
     /// Parse a signed note and verify its signature by `key`. Signatures by other keys, such as witnesses', are
@@ -84,6 +117,25 @@ impl LogCheckpoint {
         if key.verifies(signed.as_bytes(), &signature) { Ok(checkpoint) } else { Err(CheckpointError::Mismatch) }
     }
 
+    /// Like [`LogCheckpoint::parse_verified`], by the first of `keys` that signed it.
+    ///
+    /// # Errors
+    /// As there; a signature that does not match its text counts more than one that is missing.
+    pub fn parse_verified_by<'k>(
+        note: &str,
+        keys: impl IntoIterator<Item = &'k Ed25519PublicKey>,
+    ) -> Result<Self, CheckpointError> {
+        let mut reason = CheckpointError::MissingSignature;
+        for key in keys {
+            match Self::parse_verified(note, key) {
+                Ok(checkpoint) => return Ok(checkpoint),
+                Err(CheckpointError::MissingSignature) => {}
+                Err(other) => reason = other,
+            }
+        }
+        Err(reason)
+    }
+
     fn parse_body(text: &str) -> Option<Self> {
         let mut lines = text.split('\n');
         let (origin, size, root) = (lines.next()?, lines.next()?, lines.next()?);
@@ -91,7 +143,8 @@ impl LogCheckpoint {
         let number: u64 = size.parse().ok()?;
         let sound = is_valid_log_origin(origin) && number.to_string() == size;
         let root = STANDARD.decode(root).ok()?.try_into().ok()?;
-        sound.then(|| Self { origin: origin.to_owned(), size: number, root })
+        let epoch = lines.find_map(|line| line.strip_prefix(EPOCH_LINE)).map_or(Some(1), |epoch| epoch.parse().ok())?;
+        sound.then(|| Self { origin: origin.to_owned(), size: number, root, epoch })
     }
 }
 
@@ -101,8 +154,9 @@ mod tests {
 
     fn signed() -> (LogCheckpoint, Signer, String) {
         let signer = Signer::from_hex(&"17".repeat(32)).unwrap();
-        let head = LogCheckpoint { origin: "example.com/agent-management".into(), size: 20_852_163, root: [7; 32] };
-        let note = head.sign(&signer);
+        let head =
+            LogCheckpoint { origin: "example.com/agent-management".into(), size: 20_852_163, root: [7; 32], epoch: 1 };
+        let note = head.sign([&signer]);
         (head, signer, note)
     }
 
@@ -116,6 +170,11 @@ mod tests {
         assert_eq!(LogCheckpoint::parse_verified(&note, other.public_key()), Err(CheckpointError::MissingSignature));
         let both = format!("{note}\u{2014} witness.example AAAAAAAA\n");
         assert!(LogCheckpoint::parse_verified(&both, signer.public_key()).is_ok(), "a witness may have signed too");
+        let second = LogCheckpoint { epoch: 2, ..LogCheckpoint::parse(&note).unwrap() };
+        let note = second.sign([&signer, &other]);
+        for key in [signer.public_key(), other.public_key()] {
+            assert_eq!(LogCheckpoint::parse_verified(&note, key), Ok(second.clone()), "each of both signatures holds");
+        }
     }
 
     #[test]
@@ -150,5 +209,10 @@ mod tests {
         let (_, signer, _) = signed();
         let key = verifier_key("example.com/log", signer.public_key());
         assert_eq!(key.split('+').count(), 3);
+        assert_eq!(parse_log_key(&key).unwrap(), *signer.public_key());
+        assert_eq!(parse_log_key(&signer.public_key_hex()).unwrap(), *signer.public_key());
+        for bad in [key.replace("example", "other"), key[..key.len() - 4].to_owned(), "a+b".into(), String::new()] {
+            assert!(parse_log_key(&bad).is_err(), "{bad}");
+        }
     }
 }

@@ -57,6 +57,7 @@ pub struct SealedEntry {
     /// Values in the order of [`LEAF_COLUMNS`].
     pub columns: [SqlValue; LEAF_COLUMNS.len()],
     pub leaf: NodeHash,
+    pub source: EntrySource,
     pub event: &'static str,
     pub level: &'static str,
     pub risk: i64,
@@ -99,6 +100,7 @@ impl SealedEntry {
             signature.into(),
             now.stored().into(),
         ];
-        Self { leaf: leaf_hash(EntrySource::Service, &columns), columns, event, level, risk }
+        let source = entry.source;
+        Self { leaf: leaf_hash(source, &columns), columns, source, event, level, risk }
     }
 }

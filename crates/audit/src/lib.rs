@@ -2,10 +2,17 @@
 //! leaf over all its columns, to a Merkle log with signed heads. Entries that the coordinator writes are added to the
 //! Merkle log once they are found.
 
+mod alarms;
 mod checkpoint;
 mod consumer;
+mod continuity;
+#[cfg(test)]
+mod continuity_tests;
+mod custody;
 mod export;
+mod key_entries;
 mod leaf;
+mod look_through;
 mod merkle;
 mod model;
 mod proofs;
@@ -14,23 +21,33 @@ mod search;
 mod store;
 #[cfg(test)]
 mod tests;
+mod verification;
 
 use std::{
-    sync::{Arc, atomic::AtomicI64},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU64},
+    },
     time::Duration,
 };
 
 use tokio::sync::Notify;
 
-pub use checkpoint::verifier_key;
-pub use export::{AuditExport, AuditFault, AuditVerificationReport, verify_export};
+pub use checkpoint::{parse_log_key, verifier_key};
+pub use continuity::{CustodyError, last_head_size};
+pub use custody::KeyCustody;
+pub use export::AuditExport;
 pub use model::{
-    AuditAlert, AuditEntry, AuditRecord, EntrySource, EventType, INVESTIGATION_THRESHOLD, RISK_SCORES, SecurityLevel,
-    SignedTreeHead, risk_score,
+    AuditAlert, AuditEntry, AuditRecord, EntrySource, EventType, INVESTIGATION_THRESHOLD, LogKey, RISK_SCORES,
+    SecurityLevel, SignedTreeHead, risk_score,
 };
 pub use proofs::{ConsistencyProof, InclusionProof, ProofError};
 pub use search::{AuditCounts, AuditEntryView, AuditFilter, AuditPageRequest, SearchPage, risk_band};
+pub use verification::{AuditFault, AuditVerificationReport, KeyChange, LogRestore, verify_export};
 
+use alarms::LogAlarms;
+use checkpoint::LogCheckpoint;
+use custody::EntryMac;
 use leaf::SealedEntry;
 
 use am_core::{
@@ -85,6 +102,14 @@ struct AuditLogInner {
     seen: AtomicI64,
     /// Notified when an entry that requires investigation was written.
     nudge: Notify,
+    custody: KeyCustody,
+    /// Codes of this key's entries, and of the key before.
+    macs: Vec<EntryMac>,
+    /// The last head that this process signed, or found outside the database at its start.
+    known: Mutex<Option<LogCheckpoint>>,
+    /// The next complete subtree to read again.
+    looked_at: AtomicU64,
+    alarms: LogAlarms,
 }
 
 /// Settings of the audit log.
@@ -105,6 +130,7 @@ impl AuditLog {
         signer: Signer,
         settings: AuditSettings,
     ) -> Self {
+        let macs = vec![EntryMac::derive(&signer)];
         Self(Arc::new(AuditLogInner {
             db,
             clock,
@@ -115,7 +141,52 @@ impl AuditLog {
             every: settings.every,
             seen: AtomicI64::new(0),
             nudge: Notify::new(),
+            custody: KeyCustody::default(),
+            macs,
+            known: Mutex::new(None),
+            looked_at: AtomicU64::new(0),
+            alarms: LogAlarms::default(),
         }))
+    }
+
+    /// The same log with this custody, and the head that is known from outside the database.
+    fn rebuilt(&self, custody: KeyCustody, known: Option<LogCheckpoint>) -> Self {
+        let inner = &self.0;
+        let signers = std::iter::once(&inner.signer).chain(&custody.previous);
+        Self(Arc::new(AuditLogInner {
+            macs: signers.map(EntryMac::derive).collect(),
+            custody,
+            known: Mutex::new(known),
+            db: inner.db.clone(),
+            clock: inner.clock.clone(),
+            ids: inner.ids.clone(),
+            webhooks: inner.webhooks.clone(),
+            signer: inner.signer.clone(),
+            origin: inner.origin.clone(),
+            every: inner.every,
+            seen: AtomicI64::new(0),
+            nudge: Notify::new(),
+            looked_at: AtomicU64::new(0),
+            alarms: LogAlarms::default(),
+        }))
+    }
+
+    fn known_head(&self) -> Option<LogCheckpoint> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_known_head(&self, head: LogCheckpoint) {
+        *self.0.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
+    }
+
+    /// Why no head is signed; `None`: heads are signed.
+    pub fn refusal(&self) -> Option<String> {
+        self.0.alarms.refusal()
+    }
+
+    /// Register the metrics of the log.
+    pub fn register(&self, registry: &mut prometheus_client::registry::Registry) {
+        self.0.alarms.register(registry);
     }
 
     /// Append entries in the transaction of the change that they record.
@@ -182,7 +253,9 @@ impl AuditLog {
         if sealed.iter().any(|entry| entry.risk >= INVESTIGATION_THRESHOLD) {
             self.0.nudge.notify_one();
         }
-        store::add_sealed_rows(rows, sealed);
+        if let Some(mac) = self.0.macs.first() {
+            store::add_sealed_rows(rows, sealed, mac);
+        }
     }
 
     /// Name of the log and public key of its heads, in the form that verifiers of signed notes accept.

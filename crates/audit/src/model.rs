@@ -155,6 +155,7 @@ pub struct AuditEntry {
     pub(super) data: Value,
     pub(super) previous: Value,
     pub(super) new: Value,
+    pub(super) source: EntrySource,
 }
 
 impl AuditEntry {
@@ -172,7 +173,15 @@ impl AuditEntry {
             data: Value::Object(Map::new()),
             previous: Value::Null,
             new: Value::Null,
+            source: EntrySource::Service,
         }
+    }
+
+    /// Mark the event as one that the caller reported: it reads as [`EntrySource::Reported`] and is evidence for nothing.
+    #[must_use]
+    pub fn reported(mut self) -> Self {
+        self.source = EntrySource::Reported;
+        self
     }
 
     /// Set the acting principal and the client it acted from.
@@ -247,6 +256,20 @@ impl AuditEntry {
         self
     }
 
+    /// Add what went wrong: its class, and the SHA-256 of the text. The text itself has values of the run, which other
+    /// admins may not see; it stays with the owner's resource. `None` adds nothing.
+    #[must_use]
+    pub fn error(self, class: &str, text: Option<&str>) -> Self {
+        let Some(text) = text else { return self };
+        self.data("error_message", json!(class)).data("error_sha256", json!(crypto::sha256_hex(text.as_bytes())))
+    }
+
+    /// Add the SHA-256 of a reason that somebody gave, for the same cause as [`AuditEntry::error`]. `None` adds nothing.
+    #[must_use]
+    pub fn reason(self, text: Option<&str>) -> Self {
+        self.data("reason_sha256", text.map_or(Value::Null, |text| json!(crypto::sha256_hex(text.as_bytes()))))
+    }
+
     /// Set the states before and after the change.
     #[must_use]
     pub fn change(mut self, previous: Option<Value>, new: Option<Value>) -> Self {
@@ -263,8 +286,10 @@ impl AuditEntry {
 pub enum EntrySource {
     /// This service; the entry was written in the transaction of the change.
     Service,
-    /// The coordinator; the entry was sealed when it was found.
+    /// The coordinator, or whoever else writes its tables; the entry was sealed when it was found.
     Coordinator,
+    /// An admin who reported the event over the API: the service vouches for who reported it and when, not for what it says.
+    Reported,
 }
 
 impl EntrySource {
@@ -273,12 +298,13 @@ impl EntrySource {
         match self {
             Self::Service => "service",
             Self::Coordinator => "coordinator",
+            Self::Reported => "reported",
         }
     }
 
     /// Parse the stored form.
     pub fn from_stored(word: &str) -> Option<Self> {
-        [Self::Service, Self::Coordinator].into_iter().find(|source| source.word() == word)
+        [Self::Service, Self::Coordinator, Self::Reported].into_iter().find(|source| source.word() == word)
     }
 }
 
@@ -308,7 +334,7 @@ pub struct ExportedEntry {
     pub audit_id: AuditId,
     /// Leaf hash in hex.
     pub leaf_hash: String,
-    /// Writer of the entry: `service` or `coordinator`.
+    /// Writer of the entry: `service`, `coordinator` or `reported`.
     pub source: String,
     /// Columns of `agent_audit_logs` in their order; null when the row is missing.
     pub columns: Option<Vec<SqlValue>>,
@@ -349,6 +375,25 @@ pub struct SignedTreeHead {
     pub checkpoint: String,
     /// Time of signing.
     pub made_at: Timestamp,
+}
+
+/// A key that signs heads of the log, and from which size on.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[schema(as = AuditLogKey)]
+pub struct LogKey {
+    /// Size of the first head that it signs; it signs all heads until the next key's first.
+    pub first_size: u64,
+    /// The key in hexadecimal digits.
+    pub public_key: String,
+    /// The key as verifiers of signed notes (C2SP) take it.
+    pub verifier_key: String,
+    /// How it came to sign: `first`, `rotated` (an entry signed by both keys tells of it) or `replaced` (the key before
+    /// was lost, so that nothing but the operator's word connects both).
+    pub change: String,
+    /// Id of the entry that tells of the change; null: it was the first.
+    pub audit_id: Option<AuditId>,
+    /// When it signed first.
+    pub begun_at: Timestamp,
 }
 
 #[cfg(test)]

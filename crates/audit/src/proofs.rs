@@ -24,7 +24,7 @@ pub struct InclusionProof {
     pub leaf_index: u64,
     /// Leaf hash in base64.
     pub leaf_hash: String,
-    /// Writer of the entry: `service` or `coordinator`.
+    /// Writer of the entry: `service`, `coordinator` or `reported`.
     pub source: String,
     /// Hashes from the leaf to the root, in base64.
     pub proof: Vec<String>,
@@ -67,12 +67,12 @@ fn decode_hashes(proof: &[String]) -> std::result::Result<Vec<NodeHash>, ProofEr
 }
 
 impl InclusionProof {
-    /// Verify that the leaf is in the head's tree and that the head is signed by `key`.
+    /// Verify that the leaf is in the head's tree and that the head is signed by one of `keys`.
     ///
     /// # Errors
     /// Returns the reason why the proof was not accepted.
-    pub fn verify(&self, key: &Ed25519PublicKey) -> std::result::Result<(), ProofError> {
-        let head = LogCheckpoint::parse_verified(&self.head.checkpoint, key)?;
+    pub fn verify(&self, keys: &[Ed25519PublicKey]) -> std::result::Result<(), ProofError> {
+        let head = LogCheckpoint::parse_verified_by(&self.head.checkpoint, keys)?;
         let (leaf, proof) = (decode_hash(&self.leaf_hash)?, decode_hashes(&self.proof)?);
         let holds = merkle::verify_inclusion(leaf, self.leaf_index, head.size, &proof, &head.root);
         if holds { Ok(()) } else { Err(ProofError::Mismatch) }
@@ -81,14 +81,14 @@ impl InclusionProof {
 
 impl ConsistencyProof {
     /// Verify that the smaller head's tree is a prefix of the larger one's, and that both are of the same log and
-    /// signed by `key`.
+    /// signed by one of `keys`.
     ///
     /// # Errors
     /// Returns the reason why the proof was not accepted.
-    pub fn verify(&self, key: &Ed25519PublicKey) -> std::result::Result<(), ProofError> {
+    pub fn verify(&self, keys: &[Ed25519PublicKey]) -> std::result::Result<(), ProofError> {
         let [old, new] = [
-            LogCheckpoint::parse_verified(&self.from.checkpoint, key)?,
-            LogCheckpoint::parse_verified(&self.to.checkpoint, key)?,
+            LogCheckpoint::parse_verified_by(&self.from.checkpoint, keys)?,
+            LogCheckpoint::parse_verified_by(&self.to.checkpoint, keys)?,
         ];
         let proof = decode_hashes(&self.proof)?;
         let holds = merkle::verify_consistency(old.size, new.size, &proof, &old.root, &new.root);

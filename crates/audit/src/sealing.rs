@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AuditError, AuditLog, Result,
-    checkpoint::LogCheckpoint,
+    continuity::{LastHead, NewHead, to_database_error},
     model::{EntrySource, SignedTreeHead},
     store,
 };
@@ -48,6 +48,7 @@ impl AuditLog {
     pub async fn seal(&self) -> Result<()> {
         self.seal_coordinators().await?;
         while self.sign_checkpoint().await? {}
+        self.look_through().await?;
         self.tell().await
     }
 
@@ -82,41 +83,42 @@ impl AuditLog {
         Ok(())
     }
 
-    /// Sign a head over the entries since the last one. Returns false when there are none.
+    /// Sign a head over the entries since the last one. Returns false when there are none, or when the log does not
+    /// continue the last head.
     async fn sign_checkpoint(&self) -> Result<bool> {
         let mut conn = self.0.db.read().await?;
-        let from = store::head_until(&mut conn, u64::MAX).await?.map_or(0, |head| head.size);
-        let size = store::log_size(&mut conn).await?.min(from + MAX_ENTRIES_PER_HEAD);
+        let last = match self.check_continuity(&mut conn).await? {
+            Ok(last) => last,
+            Err(reason) => {
+                self.0.alarms.refuse(reason);
+                return Ok(false);
+            }
+        };
+        self.0.alarms.accept();
+        let from = last.as_ref().map_or(0, LastHead::size);
+        let entries = store::log_size(&mut conn).await?;
+        self.disown_foreign(&mut conn, from, entries.min(from + MAX_ENTRIES_PER_HEAD)).await?;
+        if last.as_ref().is_some_and(LastHead::needs_key_change) {
+            drop(conn);
+            return Ok(self.change_key().await?.is_some());
+        }
+        let size = entries.min(from + MAX_ENTRIES_PER_HEAD);
         if size <= from {
             return Ok(false);
         }
         let tiles = store::compute_new_tiles(&mut conn, from, size).await?;
         drop(conn);
-        let (audit, now) = (self.clone(), Timestamp(self.0.clock.now()));
+        let audit = self.clone();
         let signed = self.0.db.write(async move |tx: &mut Tx| {
-            store::insert_tiles(tx, &tiles).await?;
-            let root = store::range_hash(tx.conn().await?, 0..size).await?;
-            let checkpoint = LogCheckpoint { origin: audit.0.origin.clone(), size, root };
-            let note = checkpoint.sign(&audit.0.signer);
-            let head = SignedTreeHead { size, root: hex::encode(root), checkpoint: note, made_at: now };
-            if store::insert_head(tx, &head).await? {
-                // Published off the host, because a log alone can't prove that its end was not cut off.
-                audit
-                    .0
-                    .webhooks
-                    .enqueue(
-                        tx,
-                        WebhookEventKind::AuditHead,
-                        &head,
-                        now,
-                        Some(&format!("{}/{size}", WebhookEventKind::AuditHead.word())),
-                    )
-                    .await
-                    .map_err(to_database_error)?;
-            }
-            Ok::<_, am_db::DatabaseError>(head)
+            // Once more where nobody else can write: what was checked above is what is signed.
+            let Ok(last) = audit.check_continuity(tx.conn().await?).await? else { return Ok(None) };
+            let epoch = last.as_ref().map_or(1, LastHead::epoch);
+            let next = NewHead { size, epoch, tiles, with_previous: false, change: None };
+            audit.add_head(tx, next).await.map(Some)
         });
-        let head = signed.await?;
+        let head: Option<SignedTreeHead> = signed.await.map_err(|error: am_db::DatabaseError| error)?;
+        let Some(head) = head else { return Ok(false) };
+        self.keep_head(&head).await;
         tracing::debug!(size = head.size, entries = head.size - from, root = head.root, "the audit log was sealed");
         Ok(true)
     }
@@ -169,14 +171,6 @@ impl AuditLog {
             self.0.nudge.notify_one();
         }
         Ok(())
-    }
-}
-
-/// Convert the error: the delivery must be stored together with the change that it reports, or neither.
-fn to_database_error(error: am_webhooks::WebhookError) -> am_db::DatabaseError {
-    match error {
-        am_webhooks::WebhookError::Db(error) => error,
-        other => am_db::DatabaseError::InvalidValue(other.to_string()),
     }
 }
 

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use super::{
+    custody::EntryMac,
     leaf::{LEAF_COLUMNS, SELECTED, SealedEntry},
     merkle::{self, NodeHash},
-    model::{AuditAlert, AuditRecord, EntrySource, EventType, ExportedEntry, SignedTreeHead},
+    model::{AuditAlert, AuditRecord, EntrySource, EventType, ExportedEntry, LogKey, SignedTreeHead},
 };
 use am_core::ids::AuditId;
 use am_db::{
@@ -27,7 +28,7 @@ static LOG_INSERT: InsertStatement =
 am_db::inventory::submit! { Listed::Insert(&LOG_INSERT) }
 
 /// Add the rows of this service's own entries with their leaves.
-pub fn add_sealed_rows(rows: &mut RowBatch, sealed: &[SealedEntry]) {
+pub fn add_sealed_rows(rows: &mut RowBatch, sealed: &[SealedEntry], mac: &EntryMac) {
     for entry in sealed {
         rows.push(&LOG_INSERT, |row| {
             for column in &entry.columns {
@@ -41,7 +42,8 @@ pub fn add_sealed_rows(rows: &mut RowBatch, sealed: &[SealedEntry]) {
             &LeafRow {
                 id: &entry.columns[0],
                 hash: &entry.leaf,
-                source: EntrySource::Service,
+                source: entry.source,
+                mac: Some(mac.tag(entry.columns[0].text().unwrap_or_default(), &entry.leaf)),
                 event: entry.event,
                 level: entry.level,
                 risk: entry.risk,
@@ -55,6 +57,7 @@ struct LeafRow<'a> {
     id: &'a SqlValue,
     hash: &'a NodeHash,
     source: EntrySource,
+    mac: Option<String>,
     event: &'a str,
     level: &'a str,
     risk: i64,
@@ -65,6 +68,7 @@ fn add_leaf_row(rows: &mut RowBatch, leaf: &LeafRow<'_>) {
         audit_id: leaf.id,
         leaf_hash: hex::encode(leaf.hash),
         source: leaf.source.word(),
+        mac: &leaf.mac,
         event_type: leaf.event,
         security_level: leaf.level,
         risk_score: leaf.risk,
@@ -131,6 +135,7 @@ pub async fn insert_coordinator_leaves(tx: &mut Tx, rows: &[UnsealedRow]) -> Res
             id: &row.columns[0],
             hash: &super::leaf::leaf_hash(EntrySource::Coordinator, &row.columns),
             source: EntrySource::Coordinator,
+            mac: None,
             event: word(1),
             level: word(7),
             risk: row.columns[13].as_integer().unwrap_or(0),
@@ -373,14 +378,15 @@ pub struct ConsumerRange<'a> {
     pub events: &'a [EventType],
 }
 
-/// Data of these entries, in order. Entries that the coordinator wrote before the log began are left out.
+/// Data of these entries, in order. Entries that the coordinator wrote before the log began, and events that somebody
+/// reported, are left out.
 pub async fn read_audit_records(conn: &mut Connection, next: &ConsumerRange<'_>) -> Result<Vec<AuditRecord>> {
     let facts = sql!(
         "SELECT ",
         AuditRecord::COLUMNS,
         " FROM am_audit_entries e JOIN agent_audit_logs l ON l.id = e.audit_id WHERE e.seq > $1 AND e.seq <= $2
              AND NOT (e.source = 'coordinator' AND l.created_at < (SELECT installed_on FROM am_migrations WHERE description = 'audit'))
-             AND e.event_type IN ($3) ORDER BY e.seq",
+             AND e.source <> 'reported' AND e.event_type IN ($3) ORDER BY e.seq",
     );
     let facts = facts.bind(next.from.cast_signed()).bind(next.to.cast_signed());
     facts.bind_all(next.events.iter().copied()).fetch_all(conn).await
@@ -395,4 +401,62 @@ row! {
         workflow_id,
         data = "l.event_data",
     }
+}
+
+row! {
+    /// An entry that is said to be this service's own, with the code that only the service can compute.
+    pub struct ClaimedEntry {
+        pub seq: u64 => i64::cast_unsigned,
+        pub audit_id: String,
+        /// Leaf hash in hex.
+        pub leaf_hash: String,
+        /// The code in hex; null: none.
+        pub mac: Option<String>,
+    }
+}
+
+/// Entries of a range (positions from 0) that are said to be this service's own.
+pub async fn claimed_entries(conn: &mut Connection, range: Range<u64>) -> Result<Vec<ClaimedEntry>> {
+    let claimed = sql!(
+        "SELECT ",
+        ClaimedEntry::COLUMNS,
+        " FROM am_audit_entries WHERE seq > $1 AND seq <= $2 AND source <> 'coordinator' ORDER BY seq",
+    );
+    claimed.bind(range.start.cast_signed()).bind(range.end.cast_signed()).fetch_all(conn).await
+}
+
+/// Give an entry, with the leaf hash that follows from it, to the coordinator.
+pub async fn disown_entry(tx: &mut Tx, seq: u64, leaf: &NodeHash) -> Result<()> {
+    let disown = sql!("UPDATE am_audit_entries SET source = 'coordinator', mac = NULL, leaf_hash = $1 WHERE seq = $2");
+    disown.bind(hex::encode(leaf)).bind(seq.cast_signed()).execute(tx.conn().await?).await?;
+    Ok(())
+}
+
+/// The stored tile of level 1 at a place; `None` when there is none.
+pub async fn find_tile(conn: &mut Connection, place: u64) -> Result<Option<String>> {
+    let tile = sql!("SELECT hash FROM am_audit_tiles WHERE level = 1 AND place = $1").bind(place.cast_signed());
+    tile.fetch_optional_value(conn).await
+}
+
+row! {
+    LogKey { first_size => i64::cast_unsigned, public_key, verifier_key, change, audit_id, begun_at }
+}
+
+/// Keys that signed heads, oldest first.
+pub async fn log_keys(conn: &mut Connection) -> Result<Vec<LogKey>> {
+    sql!("SELECT ", LogKey::COLUMNS, " FROM am_audit_keys ORDER BY first_size").fetch_all(conn).await
+}
+
+/// Record from which head on a key signs.
+pub async fn insert_log_key(tx: &mut Tx, key: &LogKey) -> Result<()> {
+    let insert = insert!("am_audit_keys" {
+        first_size: key.first_size.cast_signed(),
+        public_key: &key.public_key,
+        verifier_key: &key.verifier_key,
+        change: &key.change,
+        audit_id: &key.audit_id,
+        begun_at: key.begun_at,
+    } "ON CONFLICT DO NOTHING");
+    insert.execute(tx.conn().await?).await?;
+    Ok(())
 }

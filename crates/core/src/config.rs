@@ -169,6 +169,10 @@ settings! {
         "AUDIT_ORIGIN" origin: String = "agent-management".to_owned(), parsed(validate::ORIGIN, validate::origin);
         /// Ed25519 signing key of the heads, 32 bytes in hex. `None`: a key is created in a file beside the database.
         "AUDIT_SIGNING_KEY_HEX" signing_key: Option<SecretString> = None, secret;
+        /// The signing key before the current one, 32 bytes in hex, to rotate the key. `None`: it was not changed.
+        "AUDIT_PREVIOUS_SIGNING_KEY_HEX" previous_signing_key: Option<SecretString> = None, secret;
+        /// Whether a key may sign that is not connected with the one before, which is lost; default false.
+        "AUDIT_NEW_KEY" new_key: bool = false, boolean;
         /// Interval between two signed heads, default 5 s.
         "AUDIT_SEAL_SECONDS" every: Duration = Duration::from_secs(5), seconds(1..=3600);
     }

@@ -25,6 +25,7 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (8, "messages", include_str!("../../../migrations/0008_messages.sql")),
     (9, "relations", include_str!("../../../migrations/0009_relations.sql")),
     (10, "registry_and_plans", include_str!("../../../migrations/0010_registry_and_plans.sql")),
+    (14, "audit_epochs", include_str!("../../../migrations/0014_audit_epochs.sql")),
 ];
 
 /// The table in which sqlx records what was applied.

@@ -158,7 +158,7 @@ impl JobQueue {
             None => entry.on_behalf_of(owner::SYSTEM_PRINCIPAL),
         };
         let entry = entry.data("job_id", json!(id)).data("service_type", json!(kept.service));
-        Ok(Some(entry.data("client_id", json!(kept.client_id)).data("reason", json!(error))))
+        Ok(Some(entry.data("client_id", json!(kept.client_id)).reason(error.as_deref())))
     }
 
     /// Expire clients' jobs whose time has passed: the coordinator does so only when a miner asks.

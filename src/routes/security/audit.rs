@@ -79,7 +79,8 @@ pub struct AuditShape {
     log_sequence: Option<i64>,
     /// Leaf in the Merkle log, in hexadecimal digits; null: as above.
     leaf_hash: Option<String>,
-    /// Who wrote the entry.
+    /// Who wrote the entry: `service` with the change that it tells of; `coordinator`, or whoever else writes the database;
+    /// `reported` by an admin over the API.
     source: EntrySource,
 }
 
@@ -205,8 +206,8 @@ fn default_security_level() -> SecurityLevel {
 
 /// Record an event
 ///
-/// For events that other parts of the marketplace saw. The risk is computed as for this service's own; from 70 it is
-/// an alert.
+/// For events that other parts of the marketplace saw. The entry's source is `reported`: it says who reported it and
+/// when, and counts nowhere as evidence. The risk is computed as for this service's own; from 70 it is an alert.
 #[utoipa::path(
     post, path = "/api/v1/agents/security/audit-logs", operation_id = "audit_record", tag = "audit",
     security(("ApiKey" = ["admin"])),
@@ -225,7 +226,8 @@ pub async fn record_audit_entry(
         let message = format!("Has {size} bytes of JSON; at most {MAX_EVENT_DATA_BYTES} are kept");
         return Err(ApiError::invalid_field(vec!["body".into(), "event_data".into()], message, "value_error"));
     }
-    let mut entry = AuditEntry::new(body.event_type, Timestamp(app.clock.now())).by(&caller).level(body.security_level);
+    let mut entry =
+        AuditEntry::new(body.event_type, Timestamp(app.clock.now())).by(&caller).level(body.security_level).reported();
     entry = body.workflow_id.into_iter().fold(entry, AuditEntry::workflow);
     entry = body.execution_id.into_iter().fold(entry, AuditEntry::execution);
     entry = body.step_id.into_iter().fold(entry, AuditEntry::step);

@@ -12,7 +12,7 @@ use crate::{
     app::App,
     http::{AdminKey, ApiError, JsonBody, PathParams, QueryParams, pagination::row_limit},
 };
-use am_audit::{ConsistencyProof, InclusionProof, SignedTreeHead};
+use am_audit::{ConsistencyProof, InclusionProof, LogKey, SignedTreeHead};
 use am_core::ids::AuditId;
 
 /// The last signed head of the audit log, and the key to check it with.
@@ -78,6 +78,19 @@ pub async fn list_audit_heads(
 ) -> Result<JsonBody<Vec<SignedTreeHead>>, ApiError> {
     let limit = row_limit(query.limit, 100)?;
     Ok(JsonBody(app.audit.heads(query.after.unwrap_or(0), limit).await?))
+}
+
+/// List the keys of the audit log
+///
+/// Each with the size of the first head that it signs, oldest first. A `rotated` key is connected with the one before by
+/// an entry that both signed.
+#[utoipa::path(
+    get, path = "/api/v1/agents/security/audit-tree/keys", operation_id = "audit_list_keys", tag = "audit",
+    security(("ApiKey" = ["admin"])),
+    responses((status = 200, body = Vec<LogKey>, description = "Keys that signed heads, oldest first"))
+)]
+pub async fn list_audit_keys(State(app): State<App>, _: AdminKey) -> Result<JsonBody<Vec<LogKey>>, ApiError> {
+    Ok(JsonBody(app.audit.keys().await?))
 }
 
 /// The tree of an inclusion proof.

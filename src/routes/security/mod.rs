@@ -21,6 +21,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(audit::get_audit_entry))
         .routes(routes!(audit_tree::get_audit_head))
         .routes(routes!(audit_tree::list_audit_heads))
+        .routes(routes!(audit_tree::list_audit_keys))
         .routes(routes!(audit_tree::get_inclusion_proof))
         .routes(routes!(audit_tree::get_consistency_proof))
         .routes(routes!(policies::create_security_policy, policies::list_security_policies))

@@ -30,6 +30,7 @@ pub(super) fn validate_config(config: &Config, reader: &mut SettingReader) {
     let signing = [
         ("RECEIPT_SIGNING_KEY_HEX", &config.receipt_signing_key),
         ("AUDIT_SIGNING_KEY_HEX", &config.audit.signing_key),
+        ("AUDIT_PREVIOUS_SIGNING_KEY_HEX", &config.audit.previous_signing_key),
     ];
     for (name, key) in signing {
         if key.as_ref().is_some_and(|key| !is_valid_signing_key(key.expose_secret())) {

@@ -159,9 +159,9 @@ pub fn audit_entry(one: &Assignment, attempt: &AssignmentAttempt, action: &str, 
         }
         Some(AttemptOutcome::Cancelled) | None => EventType::WorkflowUpdated,
     };
-    let reason = attempt.reason.as_deref().map(|reason| reason.chars().take(1000).collect::<String>());
+    let reason = attempt.reason.as_deref();
     let failed = event == EventType::ExecutionFailed;
-    AuditEntry::new(event, now)
+    let entry = AuditEntry::new(event, now)
         .of("assignment", action)
         .on_behalf_of(owner::SYSTEM_PRINCIPAL)
         .workflow(one.workflow_id.as_str())
@@ -170,6 +170,6 @@ pub fn audit_entry(one: &Assignment, attempt: &AssignmentAttempt, action: &str, 
         .data("step", json!(one.step_key))
         .data("agent_id", json!(attempt.agent_id))
         .data("attempt", json!(attempt.attempt))
-        .data("execution_time", json!(attempt.seconds))
-        .data(if failed { "error_message" } else { "reason" }, json!(reason))
+        .data("execution_time", json!(attempt.seconds));
+    if failed { entry.error("assignment_failed", reason) } else { entry.reason(reason) }
 }

@@ -1,6 +1,6 @@
 //! Audit entries of a run: one per change that its events report.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     event_kinds::ExecutionEventKind,
@@ -9,9 +9,6 @@ use crate::{
 use am_audit::{AuditEntry, EventType};
 use am_core::ids::ExternalTaskId;
 use am_db::codec::Timestamp;
-
-/// Maximum length of an error message in the audit log, in characters; the execution keeps the whole message.
-const MAX_ERROR_LEN: usize = 1000;
 
 /// Build the audit entries of the unsaved events.
 pub fn build_entries(run: &RunState, now: Timestamp) -> Vec<AuditEntry> {
@@ -25,11 +22,6 @@ pub fn build_entries(run: &RunState, now: Timestamp) -> Vec<AuditEntry> {
         entries.extend(verification_entry(run, event));
     }
     entries
-}
-
-/// Truncate an error message for the audit log.
-pub fn truncate_message(error: &str) -> String {
-    error.chars().take(MAX_ERROR_LEN).collect()
 }
 
 /// Build the entry of a cancelled external task; a miner that already has the job continues.
@@ -56,7 +48,6 @@ fn event_entry(run: &RunState, event: &PendingEvent) -> AuditEntry {
         let id = at.and_then(|at| run.steps.get(at)).map_or(key, |step| step.step_id.as_str());
         of(kind, action).of("step", action).step(id).data("step", json!(key)).data("attempt", data["attempt"].clone())
     };
-    let error = |from: &Value| from.as_str().map_or(Value::Null, |error| json!(truncate_message(error)));
     let seconds = run.completed_at.zip(run.started_at).map(|(end, start)| end.seconds_since(start));
     match event.kind {
         ExecutionEventKind::ExecutionStarted => of(EventType::ExecutionStarted, "started")
@@ -70,7 +61,7 @@ fn event_entry(run: &RunState, event: &PendingEvent) -> AuditEntry {
             .data("cost", data["cost"].clone())
             .data("verified", data["verified"].clone()),
         ExecutionEventKind::StepFailed => of_step(EventType::StepFailed, "failed")
-            .data("error_message", error(&data["error"]))
+            .error("step_failed", data["error"].as_str())
             .data("retry_at", data["retry_at"].clone()),
         ExecutionEventKind::ExecutionCompleted => of(EventType::ExecutionCompleted, "completed")
             .data("execution_time", json!(seconds))
@@ -78,7 +69,7 @@ fn event_entry(run: &RunState, event: &PendingEvent) -> AuditEntry {
             .data("verified", data["verified"].clone())
             .change(Some(json!({"status": "running"})), Some(json!({"status": "completed"}))),
         ExecutionEventKind::ExecutionFailed => of(EventType::ExecutionFailed, "failed")
-            .data("error_message", error(&data["error"]))
+            .error("execution_failed", data["error"].as_str())
             .data("failed_step", data["failed_step"].clone())
             .data("execution_time", json!(seconds))
             .data("total_cost", data["total_cost"].clone())

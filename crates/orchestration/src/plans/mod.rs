@@ -361,7 +361,7 @@ impl PlanService {
 
     async fn let_go(&self, caller: &Principal, id: &PlanId, why: &OrchestrationError) -> Result<()> {
         let (id, audit) = (id.clone(), self.audit.clone());
-        let entry = audit_entry("not_started", &id, self.now()).by(caller).data("reason", json!(why.to_string()));
+        let entry = audit_entry("not_started", &id, self.now()).by(caller).reason(Some(&why.to_string()));
         self.db
             .write(async move |tx: &mut Tx| {
                 store::release_slot(tx, &id).await?;

@@ -460,7 +460,7 @@ impl TrainingDriver {
                 .data("policy", json!(policy))
                 .data("version", json!(ending.version))
                 .data("execution_time", json!(seconds))
-                .data("error_message", json!(ending.error));
+                .error("training_failed", ending.error.as_deref());
             let entry = entry.change(Some(json!({"status": RunStatus::Running})), Some(json!({"status": status})));
             audit.append(tx, vec![entry]).await?;
             store::append_event(tx, &id, kind, data, now).await?;

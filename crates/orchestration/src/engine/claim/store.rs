@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    engine::{audit_entries, external_tasks},
+    engine::external_tasks,
     error::Result,
     event_kinds::ExecutionEventKind,
     model::{ExecutionStatus, VerificationLevel},
@@ -131,7 +131,7 @@ pub async fn fail_unloadable(tx: &mut Tx, run: &HeldRun, why: &str, now: Timesta
         .on_behalf_of(client_id.as_str())
         .workflow(workflow_id.as_str())
         .execution(id.as_str())
-        .data("error_message", json!(audit_entries::truncate_message(why)));
+        .error("execution_unreadable", Some(why));
     Ok(Some(entry))
 }
 
