@@ -139,8 +139,10 @@ fn parse_local_timestamp(text: &str) -> Result<LocalTimestamp, BoxDynError> {
     let naive = parse_timestamp(text)?;
     // The hour that the end of summer time repeats is read as its first occurrence, the hour that its start skips as
     // UTC.
-    let local = Local.from_local_datetime(&naive).earliest();
-    Ok(LocalTimestamp(local.map_or(naive.and_utc(), |local| local.with_timezone(&Utc))))
+    let found = Local.from_local_datetime(&naive);
+    // chrono may call the later of two the earliest.
+    let moments = [found.earliest(), found.latest()].into_iter().flatten().map(|local| local.with_timezone(&Utc));
+    Ok(LocalTimestamp(moments.min().unwrap_or(naive.and_utc())))
 }
 
 macro_rules! impl_text_codec {
