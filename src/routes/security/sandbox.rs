@@ -44,7 +44,7 @@ pub struct LevelQuery {
     request_body = Option<SandboxRequirements>,
     responses(
         (status = 200, body = SandboxState, description = "The sandbox"),
-        (status = 404, description = "No execution has this id"),
+        (status = 404, description = "The caller has no execution of this id"),
         (status = 503, description = "This host does not enforce all of a sandbox's rules (`sandbox_unenforced`)"),
     )
 )]
@@ -131,15 +131,15 @@ impl From<SandboxView> for SandboxReport {
     params(("execution_id" = ExecutionId, Path, description = "Id of the execution: `exec_` and hexadecimal digits")),
     responses(
         (status = 200, body = SandboxReport, description = "The sandbox, its use of resources and the attempts against its rules"),
-        (status = 404, description = "The execution has no sandbox"),
+        (status = 404, description = "The caller has no execution of this id, or it has no sandbox"),
     )
 )]
 pub async fn get_sandbox(
     State(app): State<App>,
-    _: AdminKey,
+    AdminKey(caller): AdminKey,
     PathParams(execution_id): PathParams<ExecutionId>,
 ) -> Result<JsonBody<SandboxReport>, ApiError> {
-    Ok(JsonBody(app.sandboxes.monitor(&execution_id).await?.into()))
+    Ok(JsonBody(app.sandboxes.monitor(&caller, &execution_id).await?.into()))
 }
 
 /// Kill the commands of a sandbox and remove its files
@@ -154,7 +154,7 @@ pub async fn get_sandbox(
     ),
     responses(
         (status = 200, body = CleanupReport, description = "What was removed"),
-        (status = 404, description = "The execution has no sandbox"),
+        (status = 404, description = "The caller has no execution of this id, or it has no sandbox"),
     )
 )]
 pub async fn clean_up_sandbox(

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::{audited, command, gone, monitor, processes_with, python, run};
 use crate::{
-    harness::{Answer, ApiClient, CLIENT, PATIENCE, Server},
-    kit::{JsonDocument, post_as, sql},
+    harness::{Answer, ApiClient, CLIENT, OTHER_ADMIN, PATIENCE, Server},
+    kit::{JsonDocument, ask, post_as, sql},
     peer::Peer,
 };
 
@@ -156,6 +156,11 @@ async fn prepared_sandbox_limits_every_command() {
     server.post(&create(&execution, "secret"), Value::Null).await.is(422);
     post_as(&server, CLIENT, &create(&execution, "public"), Value::Null).await.is(403);
     server.get("/api/v1/agents/security/sandbox/exec_none/monitor").await.is(404);
+    // Another admin's execution is none.
+    post_as(&server, OTHER_ADMIN, &create(&execution, "public"), Value::Null).await.is(404);
+    post_as(&server, OTHER_ADMIN, &cleanup(&execution), Value::Null).await.is(404);
+    let shown = format!("/api/v1/agents/security/sandbox/{execution}/monitor");
+    ask(&server, Some(OTHER_ADMIN), Method::GET, &shown, None).await.is(404);
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ impl SandboxService {
     /// Create the sandbox of an execution, or change its rules. They apply to each of its commands that starts later.
     ///
     /// # Errors
-    /// Returns [`SandboxError::NotFound`] without such an execution, [`SandboxError::Unenforced`] when this host can't enforce the
+    /// Returns [`SandboxError::NotFound`] without such an execution of the caller, [`SandboxError::Unenforced`] when this host can't enforce the
     /// rules.
     #[boxed]
     pub async fn create(
@@ -82,9 +82,7 @@ impl SandboxService {
         if let Some(done) = self.0.db.answered(&self.0.clock, once.as_ref()).await? {
             return Ok(done);
         }
-        if !store::has_execution(&mut *self.0.db.read().await?, execution).await? {
-            return Err(execution_not_found(execution));
-        }
+        self.check_owner(caller, execution).await?;
         let unenforced = self.capabilities().await.check_enforced()?;
         let rules = presets::rules_for_level(level).with(requirements);
         let (audit, now) = (self.0.audit.clone(), self.now());
@@ -109,12 +107,19 @@ impl SandboxService {
             .await
     }
 
-    /// State of the sandbox of an execution.
+    /// An execution of another principal is treated as one that does not exist.
+    async fn check_owner(&self, caller: &Principal, execution: &ExecutionId) -> Result<()> {
+        let known = store::has_execution(&mut *self.0.db.read().await?, caller, execution).await?;
+        if known { Ok(()) } else { Err(execution_not_found(execution)) }
+    }
+
+    /// State of the sandbox of the caller's execution.
     ///
     /// # Errors
-    /// Returns [`SandboxError::NotFound`] when it has none.
+    /// Returns [`SandboxError::NotFound`] when it has none, or the execution is not the caller's.
     #[boxed]
-    pub async fn monitor(&self, execution: &ExecutionId) -> Result<SandboxView> {
+    pub async fn monitor(&self, caller: &Principal, execution: &ExecutionId) -> Result<SandboxView> {
+        self.check_owner(caller, execution).await?;
         let running: Vec<_> = self.lock().get(execution).cloned().unwrap_or_default();
         let kept = store::get_sandbox(&mut *self.0.db.read().await?, execution).await?;
         // Nothing is stored before the first command has ended.
@@ -139,7 +144,7 @@ impl SandboxService {
         if let Some(done) = self.0.db.answered(&self.0.clock, once.as_ref()).await? {
             return Ok(done);
         }
-        self.monitor(execution).await?;
+        self.monitor(caller, execution).await?;
         let removed = self.remove(execution).await?;
         let (audit, now) = (self.0.audit.clone(), self.now());
         let (execution, caller) = (execution.clone(), caller.clone());

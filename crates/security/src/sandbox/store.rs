@@ -11,7 +11,9 @@ use am_core::ids::{ExecutionId, SandboxId};
 use am_db::{
     Connection, FromRow, Tx,
     codec::{JsonOr, Timestamp},
-    insert, row,
+    insert,
+    principal::Principal,
+    row,
     row::Columns,
     sql,
 };
@@ -113,9 +115,10 @@ pub async fn coordinator_rules(conn: &mut Connection, execution: &ExecutionId) -
     Ok(rules.bind(sandbox_id(execution)).fetch_optional(conn).await?)
 }
 
-/// Whether the execution exists.
-pub async fn has_execution(conn: &mut Connection, execution: &ExecutionId) -> Result<bool> {
-    Ok(sql!("SELECT 1 FROM agent_executions WHERE id = $1").bind(execution).exists(conn).await?)
+/// Whether the execution exists and is the caller's.
+pub async fn has_execution(conn: &mut Connection, caller: &Principal, execution: &ExecutionId) -> Result<bool> {
+    let owned = sql!("SELECT 1 FROM agent_executions WHERE id = $1 AND client_id IN ($2)");
+    Ok(owned.bind(execution).bind_all(caller.aliases.iter()).exists(conn).await?)
 }
 
 fn to_json(value: &impl serde::Serialize) -> Result<String> {
