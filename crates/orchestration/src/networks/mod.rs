@@ -239,7 +239,7 @@ impl NetworkService {
                 }
                 let mut measured = Vec::new();
                 for agent in network.agent_ids() {
-                    measured.push(store::agent_run_stats(tx.conn().await?, agent).await?);
+                    measured.push(store::agent_run_stats(tx.conn().await?, &caller, agent).await?);
                 }
                 let before = network.agent_ids();
                 network.reorder(objective, &measured);

@@ -83,14 +83,14 @@ row! {
     }
 }
 
-/// Read the figures of an agent's own executions.
-pub async fn agent_run_stats(conn: &mut Connection, agent_id: WorkflowId) -> Result<AgentRunStats> {
+/// Read the figures of an agent's own executions that `caller` may see, its own.
+pub async fn agent_run_stats(conn: &mut Connection, caller: &Principal, agent_id: WorkflowId) -> Result<AgentRunStats> {
     let query = sql!(
         "SELECT ",
         EndedRuns::COLUMNS,
-        " FROM agent_executions WHERE workflow_id = $1 AND status IN ('COMPLETED', 'FAILED')",
+        " FROM agent_executions WHERE workflow_id = $1 AND status IN ('COMPLETED', 'FAILED') AND client_id IN ($2)",
     );
-    let ended: EndedRuns = query.bind(&agent_id).fetch_one(conn).await?;
+    let ended: EndedRuns = query.bind(&agent_id).bind_all(caller.aliases.iter()).fetch_one(conn).await?;
     let EndedRuns { runs, completed, mean_seconds, mean_cost } = ended;
     let success_rate = (runs > 0).then(|| completed as f64 / runs as f64);
     Ok(AgentRunStats { agent_id, runs, mean_seconds, mean_cost, success_rate })
