@@ -262,7 +262,11 @@ impl App {
         let jq = start_jq(&config, &executables, &supervisor).await?;
         let settings =
             am_jobs::JobSettings { poll: config.engine.job_poll, private_addresses: config.services.private_addresses };
-        let jobs = JobQueue::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), webhooks.clone(), settings);
+        let keyring = Arc::new(Keyring::new(&config)?.with_stored_keys(keys.clone()));
+        let known = keyring.clone();
+        let names = am_jobs::ShownNames::new(move |name| known.shown(name));
+        let (time, random) = (clock.clone(), ids.clone());
+        let jobs = JobQueue::new(db.clone(), time, random, audit.clone(), webhooks.clone(), settings, names);
         let hub = StreamHub::default();
         let library = open_library(&config, &audit, &db, &clock, &ids).await?;
         let policies = library.policies().clone();
@@ -338,7 +342,7 @@ impl App {
         supervisor.register(&mut registry);
         let metrics = Arc::new(HttpMetrics::register(&mut registry));
         let shared = HttpState::new(http::HttpStateParts {
-            keyring: Arc::new(Keyring::new(&config)?.with_stored_keys(keys.clone())),
+            keyring,
             limiter: CallerRateLimiter::from_config(&config).map(Arc::new),
             readiness: build_readiness(&db, &engine, &jq, &audit, &supervisor),
             openapi: std::sync::OnceLock::new(),

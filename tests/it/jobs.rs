@@ -265,3 +265,84 @@ async fn unreadable_job_row_fails_its_step_only() {
     let _miner = Miner::start(&server.database(), None);
     assert_eq!(server.ended(&good).await["status"], "completed");
 }
+
+#[tokio::test]
+async fn hour_repeated_at_the_end_of_summer_time_is_its_first() {
+    let server = Server::builder().env("TZ", "CET-1CEST,M3.5.0,M10.5.0/3").start().await;
+    start(&server, json!({"j": llm("hello")}), json!({})).await;
+    let id = queue_until(&server, |rows| rows.len() == 1).await[0].text("id").to_owned();
+    for (stored, moment) in
+        [("01:30", "2020-10-24T23:30"), ("02:30", "2020-10-25T00:30"), ("03:30", "2020-10-25T02:30")]
+    {
+        let change = format!("UPDATE job SET requested_at = '2020-10-25 {stored}:00.000000' WHERE id = '{id}'");
+        crate::kit::sql(&server.database(), &change).await;
+        let job = server.get(&format!("/api/v1/services/jobs/{id}")).await.ok();
+        assert!(job.text("requested_at").starts_with(moment), "{stored}: {job}");
+    }
+}
+
+/// Whether any table but the coordinator's `job` holds this text.
+async fn tables_with(server: &ApiClient, text: &str) -> Vec<String> {
+    let mut conn = open(&server.database()).await;
+    let tables: Vec<String> =
+        sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'job'")
+            .fetch_all(&mut conn)
+            .await
+            .unwrap();
+    let mut found = Vec::new();
+    for table in tables {
+        let columns: Vec<String> = sqlx::query_scalar("SELECT name FROM pragma_table_info(?)")
+            .bind(&table)
+            .fetch_all(&mut conn)
+            .await
+            .unwrap();
+        let any: Vec<String> = columns.iter().map(|name| format!("instr(CAST(\"{name}\" AS TEXT), ?1) > 0")).collect();
+        let query = format!("SELECT count(*) FROM \"{table}\" WHERE {}", any.join(" OR "));
+        let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(query)).bind(text).fetch_one(&mut conn).await.unwrap();
+        if count > 0 {
+            found.push(table);
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn keys_of_miners_and_clients_are_neither_shown_nor_stored() {
+    const KEY: &str = crate::harness::MINER;
+    const OWNER: &str = crate::harness::CLIENT;
+    let server = TestApp::start().await;
+    let end = async |id: &str| {
+        let change = format!(
+            "UPDATE job SET state = 'COMPLETED', client_id = '{OWNER}', assigned_miner_id = '{KEY}', \
+             result = '{{\"text\": \"by {KEY}\"}}', \
+             receipt = '{{\"provider\": \"{KEY}\", \"client\": \"{OWNER}\", \"price\": 0.1}}' WHERE id = '{id}'"
+        );
+        crate::kit::sql(&server.database(), &change).await;
+    };
+    let run = start(&server, json!({"j": llm("hello")}), json!({})).await;
+    let job = queue_until(&server, |rows| rows.len() == 1).await[0].text("id").to_owned();
+    end(&job).await;
+    let done = server.ended(&run).await;
+    assert_eq!((&done["status"], &done["total_cost"]), (&json!("completed"), &json!(0.11)), "{done}");
+    let asked = json!({"model": "llama-7b", "prompt": "hello"});
+    let ordered = server.post("/api/v1/services/llm/inference", asked).await.is(201).text("job_id").to_owned();
+    end(&ordered).await;
+    server.post(&format!("/api/v1/agents/{KEY}/learning/enable"), json!({})).await.ok();
+    for path in [
+        format!("/api/v1/services/jobs/{job}"),
+        format!("/api/v1/services/jobs/{ordered}?wait=5"),
+        format!("/api/v1/services/jobs/{ordered}/events"),
+        "/api/v1/services/jobs".to_owned(),
+        format!("/api/v1/agents/executions/{run}"),
+        format!("/api/v1/agents/executions/{run}/events"),
+        format!("/api/v1/agents/executions/{run}/receipt"),
+        format!("/api/v1/agents/{KEY}/learning/progress"),
+        "/api/v1/agents/security/audit-logs".to_owned(),
+    ] {
+        let shown = server.get(&path).await.ok().to_string();
+        assert!(!shown.contains(KEY) && !shown.contains(OWNER), "{path}: {shown}");
+    }
+    for key in [KEY, OWNER] {
+        assert_eq!(tables_with(&server, key).await, [""; 0]);
+    }
+}

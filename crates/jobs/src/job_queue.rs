@@ -16,6 +16,7 @@ use super::{
     metrics::JobMetrics,
     model::{JobOutcome, JobState},
     queue_view::QueueView,
+    shown_names::ShownNames,
 };
 use am_audit::AuditLog;
 use am_core::{
@@ -45,6 +46,8 @@ pub(super) struct JobQueueInner {
     pub(super) audit: AuditLog,
     pub(super) webhooks: WebhookService,
     pub(super) settings: JobSettings,
+    /// What names of clients and miners may be shown as.
+    pub(super) names: ShownNames,
     pub(super) metrics: JobMetrics,
     /// Waiting steps by the id of their job.
     pub(super) waiting: Mutex<HashMap<JobId, JobWaiter>>,
@@ -74,6 +77,7 @@ impl JobQueue {
         audit: AuditLog,
         webhooks: WebhookService,
         settings: JobSettings,
+        names: ShownNames,
     ) -> Self {
         let inner = JobQueueInner {
             db,
@@ -82,6 +86,7 @@ impl JobQueue {
             audit,
             webhooks,
             settings,
+            names,
             metrics: JobMetrics::default(),
             waiting: Mutex::default(),
             followed: Mutex::default(),

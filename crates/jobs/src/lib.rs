@@ -12,6 +12,7 @@ mod queue_view;
 mod queue_watcher;
 mod request;
 mod service;
+mod shown_names;
 mod store;
 
 pub use error::{JobError, Result};
@@ -25,4 +26,5 @@ pub use request::{
     BlenderRequest, FfmpegRequest, LlmRequest, RequestVariant, StableDiffusionRequest, WhisperRequest, service_schema,
 };
 pub use service::{AcceptedJob, CanceledJob, JobSubmission};
+pub use shown_names::ShownNames;
 pub use store::{cancel_queued, enqueue};

@@ -119,7 +119,7 @@ impl JobQueue {
         by: Option<&Principal>,
     ) -> Result<Option<AuditEntry>> {
         let ids = [id.clone()];
-        let how = store::find_outcomes(tx.conn().await?, &ids).await?.pop().map(|(_, how)| how);
+        let how = store::find_outcomes(tx.conn().await?, &self.0.names, &ids).await?.pop().map(|(_, how)| how);
         let JobOutcome { state, error, miner, price, .. } = match how {
             Some(how) => how,
             None if store::job_exists(tx.conn().await?, id).await? => return Ok(None),

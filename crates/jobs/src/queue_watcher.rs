@@ -172,7 +172,10 @@ impl JobQueue {
         let followed: Vec<JobId> = self.followed().keys().cloned().collect();
         let (ended, states) = {
             let mut conn = self.0.db.read().await?;
-            (store::find_outcomes(&mut conn, &ids).await?, store::read_states(&mut conn, &followed).await?)
+            (
+                store::find_outcomes(&mut conn, &self.0.names, &ids).await?,
+                store::read_states(&mut conn, &followed).await?,
+            )
         };
         for (id, state) in states {
             if let Some(sender) = self.followed().get(&id) {

@@ -21,7 +21,7 @@ use am_core::{
     boxed,
     ids::{JobId, PrincipalId},
     money::Money,
-    validation::Violation,
+    validation::{FieldPath, Violation},
 };
 use am_db::{
     Tx,
@@ -115,10 +115,21 @@ impl JobQueue {
         done.await
     }
 
-    /// Safety faults of a request that did not come through the services' routes, such as addresses that no miner
-    /// should fetch.
-    pub fn hazards(&self, service: JobService, request: &Value) -> Vec<Violation> {
-        request::safety_faults(service, request, self.0.settings.private_addresses)
+    /// Validate the request of a step and fill in its defaults, by the rules of the services' routes. Members that the
+    /// service does not know are left out.
+    ///
+    /// # Errors
+    /// All faults of the request.
+    pub fn validate_step_request(
+        &self,
+        service: JobService,
+        body: Value,
+    ) -> std::result::Result<Value, Vec<Violation>> {
+        let private = self.0.settings.private_addresses;
+        request::validate_request(service, RequestVariant::Plain, body, private).map_err(|error| match error {
+            JobError::Invalid(faults) => faults,
+            other => vec![Violation::new(FieldPath::default(), other.to_string())],
+        })
     }
 
     fn job(&self, caller: &Principal, order: JobSubmission, now: DateTime<Utc>) -> Result<NewJob> {
@@ -191,7 +202,7 @@ impl JobQueue {
     /// Returns [`JobError::NotFound`]; [`JobError::Forbidden`] for a job of another client.
     #[boxed]
     pub async fn get(&self, who: &JobViewer, id: &JobId) -> Result<JobRecord> {
-        let job = store::get_job(&mut *self.0.db.read().await?, id).await?.ok_or(JobError::NotFound)?;
+        let job = store::get_job(&mut *self.0.db.read().await?, &self.0.names, id).await?.ok_or(JobError::NotFound)?;
         if who.may_see(&job) { Ok(job) } else { Err(JobError::Forbidden) }
     }
 
@@ -225,7 +236,7 @@ impl JobQueue {
     /// Returns a database error when a query fails.
     #[boxed]
     pub async fn list(&self, who: &JobViewer, filter: &JobFilter, page: &PageRequest) -> Result<(Vec<JobRecord>, i64)> {
-        Ok(store::list_jobs(&mut *self.0.db.read().await?, who, filter, page).await?)
+        Ok(store::list_jobs(&mut *self.0.db.read().await?, &self.0.names, who, filter, page).await?)
     }
 
     /// Cancel a job. A queued job is withdrawn; of a running one the row changes to CANCELED, which is all that the
@@ -239,7 +250,7 @@ impl JobQueue {
         let me = self.clone();
         let now = Timestamp(self.0.clock.now());
         let canceled = self.0.db.write(async move |tx: &mut Tx| {
-            let found = store::get_job(tx.conn().await?, &id).await?.ok_or(JobError::NotFound)?;
+            let found = store::get_job(tx.conn().await?, &me.0.names, &id).await?.ok_or(JobError::NotFound)?;
             if !who.may_see(&found) {
                 return Err(JobError::Forbidden);
             }
@@ -262,7 +273,7 @@ impl JobQueue {
             };
             let entry = entry.data("job_id", json!(id)).data("was", json!(was.word()));
             me.0.audit.append(tx, vec![entry]).await?;
-            let job = store::get_job(tx.conn().await?, &id).await?.ok_or(JobError::NotFound)?;
+            let job = store::get_job(tx.conn().await?, &me.0.names, &id).await?.ok_or(JobError::NotFound)?;
             let watching = me.clone();
             tx.after_commit(move || watching.wake());
             Ok(CanceledJob { job, was })

@@ -3,7 +3,10 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::model::{JobFilter, JobOutcome, JobRecord, JobService, JobState, JobViewer, NewJob};
+use super::{
+    model::{JobFilter, JobOutcome, JobRecord, JobService, JobState, JobViewer, NewJob},
+    shown_names::ShownNames,
+};
 use am_core::{ids::JobId, money::Money};
 use am_db::{
     Connection, FromRow, Result, Tx,
@@ -149,8 +152,8 @@ impl FromRow for JobDocumentRow {
     }
 }
 
-/// A job with all its documents.
-pub async fn get_job(conn: &mut Connection, id: &JobId) -> Result<Option<JobRecord>> {
+/// A job with all its documents, without keys.
+pub async fn get_job(conn: &mut Connection, names: &ShownNames, id: &JobId) -> Result<Option<JobRecord>> {
     let job = sql!(
         "SELECT ",
         JobSummaryRow::COLUMNS,
@@ -158,7 +161,7 @@ pub async fn get_job(conn: &mut Connection, id: &JobId) -> Result<Option<JobReco
         JOB_TABLES,
         "WHERE j.id = $1",
     );
-    Ok(job.bind(id).fetch_optional(conn).await?.map(|JobDocumentRow(job)| job))
+    Ok(job.bind(id).fetch_optional(conn).await?.map(|JobDocumentRow(job)| names.hide_in_record(job)))
 }
 
 const MATCHING: &str =
@@ -171,9 +174,10 @@ fn bind_filter(query: Query, who: &JobViewer, filter: &JobFilter) -> Query {
         .bind_some(filter.service.map(JobService::name))
 }
 
-/// A page of jobs without their documents, newest first, and the total number of matches.
+/// A page of jobs without their documents and without keys, newest first, and the total number of matches.
 pub async fn list_jobs(
     conn: &mut Connection,
+    names: &ShownNames,
     who: &JobViewer,
     filter: &JobFilter,
     page: &PageRequest,
@@ -190,26 +194,30 @@ pub async fn list_jobs(
     let jobs = jobs.bind(i64::from(page.limit)).bind(i64::from(page.offset));
     let jobs: Vec<JobSummaryRow> = jobs.fetch_all(&mut *conn).await?;
     let total = bind_filter(sql!("SELECT count(*) FROM job j ", MATCHING), who, filter).fetch_value(conn).await?;
-    Ok((jobs.into_iter().map(JobRecord::from).collect(), total))
+    Ok((jobs.into_iter().map(|job| names.hide_in_record(job.into())).collect(), total))
 }
 
-/// Outcomes of the ended jobs among `ids`.
-pub async fn find_outcomes(conn: &mut Connection, ids: &[JobId]) -> Result<Vec<(JobId, JobOutcome)>> {
+/// Outcomes of the ended jobs among `ids`, without keys.
+pub async fn find_outcomes(
+    conn: &mut Connection,
+    names: &ShownNames,
+    ids: &[JobId],
+) -> Result<Vec<(JobId, JobOutcome)>> {
     let mut ended = Vec::new();
     for chunk in ids.chunks(500) {
         // A state that this service does not know must not be taken for an end.
         let found = sql!(
-            "SELECT id, state, result, receipt, error, assigned_miner_id FROM job
+            "SELECT id, state, result, receipt, error, assigned_miner_id, client_id FROM job
              WHERE id IN ($1) AND upper(state) IN ('COMPLETED', 'FAILED', 'CANCELED', 'CANCELLED', 'EXPIRED')",
         );
         let found: Vec<End> = found.bind_all(chunk).fetch_all(&mut *conn).await?;
-        ended.extend(found.into_iter().map(|End(id, how)| (id, how)));
+        ended.extend(found.into_iter().map(|End(id, how, client)| (id, names.hide_in_outcome(&client, how))));
     }
     Ok(ended)
 }
 
-/// A job that has ended, and how. One whose row can't be read has failed, and says so; the others are not held up by it.
-struct End(JobId, JobOutcome);
+/// A job that has ended, how, and its client as stored. One whose row can't be read has failed, and says so; the others are not held up by it.
+struct End(JobId, JobOutcome, String);
 
 impl FromRow for End {
     fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
@@ -220,6 +228,7 @@ impl FromRow for End {
         };
         let (result, receipt) = (document(), document());
         let (error, miner): (Option<String>, Option<String>) = (columns.next_value()?, columns.next_value()?);
+        let client: String = columns.next_value()?;
         let read = || {
             let state = JobState::from_stored(&text).ok_or_else(|| format!("its state is {text:?}"))?;
             let (result, receipt) = (result?, receipt?);
@@ -235,6 +244,6 @@ impl FromRow for End {
             receipt: Value::Null,
             miner,
         });
-        Ok(Self(id, how))
+        Ok(Self(id, how, client))
     }
 }

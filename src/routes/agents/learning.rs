@@ -27,6 +27,11 @@ use am_rl::{
     training::{LearningMode, OfflineSettings},
 };
 
+/// The name under which an agent is stored: one that is an API key is known by its principal, since no key is stored.
+fn stored_agent_id(app: &App, id: &AgentId) -> AgentId {
+    app.shared.keyring.shown(id).into()
+}
+
 /// Learning settings of an agent.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = LearningEnableRequest)]
@@ -74,9 +79,10 @@ pub struct LearnerDocument {
 pub async fn enable_learning(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(agent_id): PathParams<AgentId>,
+    PathParams(id): PathParams<AgentId>,
     request: IdempotentJson<EnableLearningRequest>,
 ) -> Result<IdempotentOk<LearnerDocument>, ApiError> {
+    let agent_id = stored_agent_id(&app, &id);
     let EnableLearningRequest { mode, learning_rate, feedback_source, policy } = request.body;
     let learning_rate = learning_rate.unwrap_or(OfflineSettings::default().learning_rate);
     let enabling = LearnerSettings { mode, learning_rate, feedback_source, policy };
@@ -177,9 +183,10 @@ impl<'de> Deserialize<'de> for FeedbackRowsInput {
 pub async fn train_agent(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(agent_id): PathParams<AgentId>,
+    PathParams(id): PathParams<AgentId>,
     request: IdempotentJson<TrainAgentRequest>,
 ) -> Result<IdempotentCreated<TrainingRun>, ApiError> {
+    let agent_id = stored_agent_id(&app, &id);
     let TrainAgentRequest { feedback, epochs, learning_rate, batch, temperature, seed } = request.body;
     let default = OfflineSettings::default();
     let settings = |learner: &Learner| OfflineSettings {
@@ -251,9 +258,10 @@ pub struct LearningProgress {
 pub async fn get_learning_progress(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(agent_id): PathParams<AgentId>,
+    PathParams(id): PathParams<AgentId>,
     QueryParams(query): QueryParams<LearningProgressQuery>,
 ) -> Result<JsonBody<LearningProgress>, ApiError> {
+    let agent_id = stored_agent_id(&app, &id);
     let LearnerStatus { learner, version, runs, total } = app.learning.standing(&caller, &agent_id).await?;
     let completed = || runs.iter().filter(|run| run.status == RunStatus::Completed);
     let measured = |name: &str| runs.iter().find_map(|run| run.measures.get(name).copied());
@@ -295,9 +303,10 @@ pub async fn get_learning_progress(
 pub async fn export_agent_policy(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(agent_id): PathParams<AgentId>,
+    PathParams(id): PathParams<AgentId>,
     QueryParams(query): QueryParams<PolicyExportQuery>,
 ) -> Result<Response, ApiError> {
+    let agent_id = stored_agent_id(&app, &id);
     let format = query.format()?;
     let learner = app.learning.get(&caller, &agent_id).await?;
     export_response(&app, &PolicyReference::newest(&learner.policy), format, Some(&agent_id)).await

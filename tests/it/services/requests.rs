@@ -158,5 +158,21 @@ async fn job_steps_have_the_limits_of_client_requests() {
     let failed = server.ended(run.text("id")).await;
     assert_eq!(failed["status"], "failed", "{failed}");
     assert!(failed.text("error_message").contains("custom_args.0"), "{failed}");
+    for (member, value) in [
+        ("input_url", json!(["file:///etc/passwd"])),
+        ("input_url", json!("file:///etc/passwd")),
+        ("resolution", json!("1x1 -i /etc/passwd")),
+        ("output_format", json!("mp4 -y /tmp/x")),
+        ("codec", json!({"-i": "/etc/passwd"})),
+    ] {
+        let mut request = json!({"input_url": "https://example.com/a"});
+        request[member] = "$.inputs.it".into();
+        let step = json!({"step_type": "inference", "max_retries": 0,
+            "action": {"kind": "job", "service": "ffmpeg", "request": request}});
+        let workflow = server.workflow(json!({"j": step})).await;
+        let run = server.execute(&workflow, json!({"it": value})).await;
+        let failed = server.ended(run.text("id")).await;
+        assert!(failed.text("error_message").contains(member), "{member}: {failed}");
+    }
     assert!(queue(&server).await.is_empty());
 }

@@ -99,40 +99,6 @@ pub fn validate_request(service: JobService, variant: RequestVariant, body: Valu
     Ok(request)
 }
 
-/// Safety faults of a request that was not validated by [`validate_request`] and may lack members or have others.
-pub fn safety_faults(service: JobService, request: &Value, private: bool) -> Vec<Violation> {
-    let addresses: &[&str] = match service {
-        JobService::Whisper => &["audio_url"],
-        JobService::StableDiffusion => &["image_url"],
-        JobService::LlmInference => &[],
-        JobService::Ffmpeg => &["input_url"],
-        JobService::Blender => &["blend_file_url"],
-    };
-    let mut faults: Vec<Violation> = Vec::new();
-    for name in addresses {
-        faults.extend(
-            request.get(*name).and_then(Value::as_str).and_then(|url| address::address_fault(name, url, private)),
-        );
-    }
-    let known = match service {
-        JobService::Ffmpeg => command_arguments::FFMPEG_FLAGS,
-        JobService::Blender => command_arguments::BLENDER_FLAGS,
-        _ => return faults,
-    };
-    match request.get("custom_args") {
-        None | Some(Value::Null) => {}
-        Some(Value::Array(items)) => {
-            let texts: Option<Vec<String>> = items.iter().map(|item| item.as_str().map(str::to_owned)).collect();
-            match texts {
-                Some(texts) => faults.extend(command_arguments::argument_faults(known, &texts)),
-                None => faults.push(Violation::new("custom_args", "Should be a list of strings")),
-            }
-        }
-        Some(_) => faults.push(Violation::new("custom_args", "Should be a list of strings")),
-    }
-    faults
-}
-
 // Defaults, in the form that serde and the schema generator take: functions named by a path.
 
 fn default_integer<const N: u32>() -> u32 {

@@ -151,12 +151,14 @@ impl ActionExecutor {
                 }
                 let scope = run.scope_inputs(step)?;
                 let request = build_job_request(job, job.request.fill(&run.context(at, scope.as_ref(), None))?, &input);
-                let violations = self.jobs.hazards(job.service, &request);
-                if !violations.is_empty() {
-                    let why = validation::join(&violations);
-                    let refused = ActionFailure::permanent(format!("no miner is given this request: {why}"));
-                    return Ok((ActionInvocation::Resolved(Err(refused)), None));
-                }
+                let request = match self.jobs.validate_step_request(job.service, request) {
+                    Ok(request) => request,
+                    Err(violations) => {
+                        let why = validation::join(&violations);
+                        let refused = ActionFailure::permanent(format!("no miner is given this request: {why}"));
+                        return Ok((ActionInvocation::Resolved(Err(refused)), None));
+                    }
+                };
                 let mut constraints = MinerConstraints::for_request(job.service, &request);
                 constraints.0.extend(job.constraints.clone());
                 if let Some(price) = job.max_price {
