@@ -277,15 +277,10 @@ async fn crash_after_http_call_repeats_it_with_the_same_key() {
     assert_eq!(calls_when_dying_at("step.after_http").await, [(2, 1), (1, 2)]);
 }
 
-#[tokio::test]
-async fn crash_after_claim_leaves_the_execution_claimable() {
-    let peer = Peer::start();
-    let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
-    let workflow = server.workflow(json!({"held": held()})).await;
-    let run = server.execute(&workflow, json!({"x": 1})).await;
-    peer.called(1).await;
+/// Start the server so often that it dies as many times right after it has claimed a run.
+fn die_after_claims(server: Server, times: usize) -> Builder {
     let mut again = server.again().env("FAILPOINTS", "engine.after_claim=return");
-    for _ in 0..3 {
+    for _ in 0..times {
         again = match again.try_start() {
             Err(builder) => builder,
             Ok(mut server) => {
@@ -294,6 +289,45 @@ async fn crash_after_claim_leaves_the_execution_claimable() {
             }
         };
     }
+    again
+}
+
+#[tokio::test]
+async fn execution_that_ends_its_process_each_time_is_given_up() {
+    let peer = Peer::start();
+    let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
+    let workflow = server.workflow(json!({"held": held()})).await;
+    let run = server.execute(&workflow, json!({"x": 1})).await;
+    peer.called(1).await;
+    let server = die_after_claims(server, 2).env("FAILPOINTS", "").start().await;
+    let failed = server.ended(run.text("id")).await;
+    assert_eq!(failed["status"], "failed", "{failed}");
+    assert!(failed.text("error_message").contains("claimed 3 times without progress"), "{failed}");
+    let path =
+        format!("/api/v1/agents/security/audit-logs?execution_id={}&event_type=execution_failed", run.text("id"));
+    assert_eq!(server.get(&path).await.ok().as_array().map(Vec::len), Some(1), "it is audited");
+    peer.open();
+    // One that only waits is no danger: it may be claimed any number of times.
+    peer.shut();
+    let waits = server.execute(&workflow, json!({"x": 1})).await;
+    peer.called(2).await;
+    let mut server = server;
+    for calls in 3..7 {
+        server = server.again().start().await;
+        peer.called(calls).await;
+    }
+    peer.open();
+    assert_eq!(server.ended(waits.text("id")).await["status"], "completed");
+}
+
+#[tokio::test]
+async fn crash_after_claim_leaves_the_execution_claimable() {
+    let peer = Peer::start();
+    let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
+    let workflow = server.workflow(json!({"held": held()})).await;
+    let run = server.execute(&workflow, json!({"x": 1})).await;
+    peer.called(1).await;
+    let again = die_after_claims(server, 1);
     peer.open();
     let server = again.env("FAILPOINTS", "").start().await;
     let id = run.text("id");

@@ -204,16 +204,6 @@ fn every_fault_is_told_with_its_place() {
     }
 }
 
-#[test]
-fn requests_of_steps_are_looked_through_for_what_harms() {
-    let of = |service, request: Value| safety_faults(service, &request, false).len();
-    assert_eq!(of(JobService::Ffmpeg, json!({})), 0);
-    assert_eq!(of(JobService::Ffmpeg, json!({"input_url": "file:///etc/passwd", "custom_args": ["-y"]})), 2);
-    assert_eq!(of(JobService::Ffmpeg, json!({"custom_args": "-y"})), 1);
-    assert_eq!(of(JobService::Blender, json!({"custom_args": ["-P", 1]})), 1);
-    assert_eq!(of(JobService::Whisper, json!({"audio_url": "https://example.com/a", "custom_args": ["-y"]})), 0);
-}
-
 fn any_value() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(json!(null)),

@@ -80,6 +80,8 @@ pub struct RunDriver {
     /// Audit entries of policy refusals for the next save.
     refusals: Vec<AuditEntry>,
     paused: bool,
+    /// Whether the claim still counts as one without progress.
+    claim_counts: bool,
 }
 
 impl RunDriver {
@@ -96,6 +98,7 @@ impl RunDriver {
             take_back: Vec::new(),
             refusals: Vec::new(),
             paused: false,
+            claim_counts: false,
         }
     }
 
@@ -108,6 +111,7 @@ impl RunDriver {
 
     /// Continue steps that were in progress when the previous worker lost the run.
     pub fn resume(&mut self) {
+        self.claim_counts = true;
         let now = self.now();
         for at in 0..self.run.steps.len() {
             let step = &self.run.steps[at];
@@ -190,6 +194,10 @@ impl RunDriver {
             if self.run.status.is_final() {
                 continue;
             }
+            if self.claim_counts && !self.computes() {
+                // All that is left to do is to wait, which ends no process.
+                self.save(Ownership::Driven).await?;
+            }
             if draining && !self.has_calls_in_flight() {
                 return self.release().await;
             }
@@ -233,6 +241,12 @@ impl RunDriver {
     fn has_calls_in_flight(&self) -> bool {
         let steps = self.run.steps.iter();
         steps.filter(|step| step.status == ExecutionStatus::Running).any(|step| step.job_id.is_none())
+    }
+
+    /// Whether a step that this process computes is in progress.
+    fn computes(&self) -> bool {
+        let steps = self.run.plan.steps.iter().zip(&self.run.steps);
+        steps.into_iter().any(|(spec, step)| step.status == ExecutionStatus::Running && spec.action.is_pure())
     }
 
     fn is_external(&self, landed: &Completion) -> bool {
@@ -429,6 +443,7 @@ impl RunDriver {
             match self.engine.save(save.clone()).await {
                 Ok(SaveOutcome { paused }) => {
                     self.paused = paused;
+                    self.claim_counts = false;
                     return Ok(());
                 }
                 Err(OrchestrationError::Db(error @ (am_db::DatabaseError::Busy | am_db::DatabaseError::DiskFull)))

@@ -34,6 +34,9 @@ use am_db::{
     codec::{JsonText, Timestamp},
 };
 
+/// At this many claims without progress a run fails.
+const MAX_CLAIMS: i64 = 3;
+
 impl EngineInner {
     pub async fn beat(self: Arc<Self>) {
         let mut suspects = HashSet::new();
@@ -132,7 +135,17 @@ impl EngineInner {
         }
         let worker = self.worker.id.clone();
         let claimed = self.db.write(async move |tx: &mut Tx| store::claim_next(tx, &worker).await).await?;
-        let Some(claimed) = claimed else { return Ok(None) };
+        let Some(store::ClaimedRun { id, fence, claims }) = claimed else { return Ok(None) };
+        let claimed = HeldRun { id, fence };
+        if claims >= MAX_CLAIMS {
+            // Before the crash point: what ends the process does so once it is driven.
+            let why = format!(
+                "given up: claimed {claims} times without progress, because the process ended or the save failed each time"
+            );
+            tracing::error!(execution = %claimed.id, claims, "an execution is given up: it never came on");
+            self.end_claim(claimed, Some(why)).await?;
+            return Ok(None);
+        }
         am_core::crash_point!("engine.after_claim");
         let run = match self.load(&claimed).await {
             Ok(run) => run,
@@ -152,15 +165,19 @@ impl EngineInner {
     /// could not be read this time.
     async fn fail_unloadable(&self, run: HeldRun, error: &OrchestrationError) -> Result<()> {
         tracing::warn!(execution = %run.id, %error, "a claimed execution cannot be run");
-        let (hub, audit) = (self.hub.clone(), self.audit.clone());
-        let now = Timestamp(self.clock.now());
         let failed = matches!(
             error,
             OrchestrationError::Invalid(_)
                 | OrchestrationError::NotFound(_)
                 | OrchestrationError::Db(am_db::DatabaseError::InvalidValue(_))
         );
-        let why = failed.then(|| error.to_string());
+        self.end_claim(run, failed.then(|| error.to_string())).await
+    }
+
+    /// Fail a claimed run for the reason `why`; release it if there is none.
+    async fn end_claim(&self, run: HeldRun, why: Option<String>) -> Result<()> {
+        let (hub, audit) = (self.hub.clone(), self.audit.clone());
+        let now = Timestamp(self.clock.now());
         self.db
             .write(async move |tx: &mut Tx| {
                 match why {

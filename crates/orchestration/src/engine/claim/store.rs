@@ -36,12 +36,22 @@ row! {
     }
 }
 
-/// Claim the run that has waited longest, under a new fence.
-pub async fn claim_next(tx: &mut Tx, worker_id: &WorkerId) -> Result<Option<HeldRun>> {
+row! {
+    /// A run that was claimed just now.
+    pub struct ClaimedRun {
+        pub id: ExecutionId = "execution_id",
+        pub fence: i64,
+        /// Claims since it was last saved, this one included.
+        pub claims: i64,
+    }
+}
+
+/// Claim the run that has waited longest, under a new fence, and count the claim until the next save.
+pub async fn claim_next(tx: &mut Tx, worker_id: &WorkerId) -> Result<Option<ClaimedRun>> {
     let claimed = sql!(
-        "UPDATE am_runs SET state = 'driven', worker = $1, fence = fence + 1
+        "UPDATE am_runs SET state = 'driven', worker = $1, fence = fence + 1, claims = claims + 1
          WHERE execution_id = (SELECT execution_id FROM am_runs WHERE state = 'ready' AND NOT paused ORDER BY queued_at LIMIT 1)
-         RETURNING execution_id, fence",
+         RETURNING execution_id, fence, claims",
     );
     Ok(claimed.bind(worker_id).fetch_optional(tx.conn().await?).await?)
 }
