@@ -25,6 +25,8 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (8, "messages", include_str!("../../../migrations/0008_messages.sql")),
     (9, "relations", include_str!("../../../migrations/0009_relations.sql")),
     (10, "registry_and_plans", include_str!("../../../migrations/0010_registry_and_plans.sql")),
+    (11, "claims", include_str!("../../../migrations/0011_claims.sql")),
+    (12, "message_identity", include_str!("../../../migrations/0012_message_identity.sql")),
     (14, "audit_epochs", include_str!("../../../migrations/0014_audit_epochs.sql")),
 ];
 

@@ -75,6 +75,10 @@ async fn agents_exchange_messages_over_sockets() {
     );
     alice.send(json!({"type": "message", "payload": {"content": {}}})).await;
     assert_eq!(alice.next().await["code"], "validation_error");
+    // What HTTP refuses is refused here: content is an object.
+    for content in [json!("hello"), json!(["hello"]), json!(7), Value::Null] {
+        assert_eq!(alice.say("bob", content).await["detail"][0]["loc"], json!(["body", "content"]));
+    }
     alice.send(json!({"type": "sing"})).await;
     assert_eq!(alice.next().await["type"], "error");
     alice.send_raw(Message::text("{")).await;

@@ -5,6 +5,7 @@ mod client;
 mod contract;
 mod crash;
 mod delivery;
+mod ids;
 mod refusals;
 mod topics;
 

@@ -22,6 +22,7 @@ async fn message_statistics_count_stored_messages() {
         (&nothing["sent"]["messages"], &nothing["response_time"], &nothing["sent"]["delivery_rate"]),
         (&json!(0), &Value::Null, &Value::Null)
     );
+    assert_eq!(nothing["sent"]["cost"], Value::Null);
     let first = send(&server, "a", "b", json!({"x": 1})).await;
     try_send(&server, "a", "b", json!({"message_type": "urgent"})).await.ok();
     send(&server, "a", "c", json!({"x": 3})).await;

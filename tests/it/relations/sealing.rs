@@ -71,6 +71,15 @@ async fn sealed_message_is_opened_by_its_recipient_only() {
     bad["content"]["hpke"]["enc"] = json!("AAAA");
     let refused = server.post(&format!("{MESSAGES}/send"), bad).await.is(422);
     assert_eq!(locations(&refused), [json!(["body", "content", "hpke", "enc"])]);
+    // Without the id that it is bound to nobody could open it, nor could one of several.
+    let mut unnamed = seal(&content);
+    unnamed.as_object_mut().unwrap().remove("message_id");
+    let refused = server.post(&format!("{MESSAGES}/send"), unnamed).await.is(422);
+    assert_eq!(locations(&refused), [json!(["body", "message_id"])]);
+    let mut several = seal(&content);
+    several.as_object_mut().unwrap().remove("recipient");
+    let refused = server.post(&format!("{MESSAGES}/broadcast"), several).await.is(422);
+    assert_eq!(locations(&refused), [json!(["body", "content"])]);
     let mut late = seal(&content);
     server.delete(&format!("{AGENTS}/bob/keys/{}", key.text("key_id"))).await.ok();
     late["message_id"] = json!("late");
@@ -140,7 +149,8 @@ async fn rsa_recipients_get_rsa_envelopes() {
     let long =
         try_send(&server, "a", "old", json!({"encryption": "rsa", "content": {"x": "y".repeat(500)}})).await.is(422);
     assert_eq!(locations(&long), [json!(["body", "content"])]);
-    let own = try_send(&server, "a", "old", json!({"content": all["rsa"]["hybrid"]})).await.ok();
+    let own = json!({"content": all["rsa"]["hybrid"], "message_id": "m1"});
+    let own = try_send(&server, "a", "old", own).await.ok();
     assert_eq!((&own["encryption"], &own["scope"]), (&json!("hybrid"), &json!("end_to_end")));
 }
 

@@ -32,7 +32,7 @@ pub enum AckEvent {
     /// A message was acknowledged by its recipient.
     Delivered { message_id: MessageId, agent: AgentId },
     /// A message can't be decrypted.
-    Failed { message_id: MessageId, why: String },
+    Failed { id: i64, why: String },
     /// An agent's first connection in this process was opened, or its last one closed.
     Presence { agent: AgentId, online: bool },
 }
@@ -83,7 +83,7 @@ impl DeliveryService {
         for note in notes {
             match note {
                 AckEvent::Delivered { message_id, agent } => came.push((message_id, agent)),
-                AckEvent::Failed { message_id, why } => failures.push((message_id, why)),
+                AckEvent::Failed { id, why } => failures.push((id, why)),
                 AckEvent::Presence { agent, online } => presence.push((agent, online)),
             }
         }
@@ -92,7 +92,7 @@ impl DeliveryService {
         let beat = (!presence.is_empty()).then(|| process.clone());
         let work = async move |tx: &mut Tx| {
             if !came.is_empty() {
-                message_log::mark_delivered(tx, &came, now).await?;
+                message_log::mark_acknowledged(tx, &came, now).await?;
             }
             if !failures.is_empty() {
                 message_log::mark_failed(tx, &failures).await?;

@@ -164,7 +164,7 @@ impl DeliveryService {
                 tracing::warn!(message = message.message_id.as_str(), %error, "a message can't be decrypted for delivery");
                 if matches!(error, EncryptionError::Tampered(_)) {
                     let why = error.to_string();
-                    self.note(AckEvent::Failed { message_id: message.message_id, why }).await;
+                    self.note(AckEvent::Failed { id: message.id, why }).await;
                 }
                 Ok(None)
             }

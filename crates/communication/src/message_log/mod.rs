@@ -7,9 +7,9 @@ mod store;
 pub(super) use model::StoredMessage;
 pub use model::{HistoryFilter, MessageView};
 pub(super) use store::{
-    add_message_row, count_pending, find_messages, get_message, has_expired, last_id, mark_delivered, mark_expired,
-    mark_failed, mark_read, messages_of_agent, pending_by_ids, pending_messages, read_history, read_inbox,
-    recipients_after,
+    add_message_row, count_pending, find_messages, find_sent, get_message, has_expired, last_id, mark_acknowledged,
+    mark_delivered, mark_expired, mark_failed, mark_read, messages_of_agent, pending_by_ids, pending_messages,
+    read_history, read_inbox, recipients_after,
 };
 
 use super::{

@@ -84,6 +84,8 @@ pub struct StoredMessage {
     pub sealed: EncryptedContent,
     /// Whether the recipient was connected when the message was written.
     pub pushed: bool,
+    /// Salted hash of the draft; `None` when the sender chose no id.
+    pub draft_hash: Option<String>,
 }
 
 impl StoredMessage {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     encryption::{EncryptedContent, EncryptionScope, MessageEncryption},
-    error::Result,
+    error::{CommunicationError, Result},
     model::{MessagePriority, MessageStatus, PaymentStatus},
     price::MessageType,
 };
@@ -54,6 +54,7 @@ pub fn add_message_row(rows: &mut RowBatch, stored: &StoredMessage) {
         expires_at: message.expires_at,
         delivered_at: message.delivered_at,
         read_at: message.read_at,
+        draft_hash: &stored.draft_hash,
     });
 }
 
@@ -85,6 +86,7 @@ row! {
         expires_at: Timestamp,
         delivered_at: Option<Timestamp>,
         read_at: Option<Timestamp>,
+        draft_hash: Option<String>,
     }
 }
 
@@ -126,7 +128,7 @@ impl FromRow for StoredMessage {
             delivered_at: row.delivered_at,
             read_at: row.read_at,
         };
-        Ok(Self { message, sealed, pushed: row.pushed })
+        Ok(Self { message, sealed, pushed: row.pushed, draft_hash: row.draft_hash })
     }
 }
 
@@ -136,15 +138,45 @@ pub async fn last_id(conn: &mut Connection) -> Result<i64> {
     Ok(last.unwrap_or(0))
 }
 
-/// Existing messages among these ids.
+/// Existing messages among these ids, of any sender.
 pub async fn find_messages(conn: &mut Connection, ids: &[&MessageId]) -> Result<Vec<StoredMessage>> {
     let messages = sql!("SELECT ", StoredMessage::COLUMNS, " FROM am_messages WHERE message_id IN {texts $1}");
     Ok(messages.bind(serde_json::json!(ids).to_string()).fetch_all(conn).await?)
 }
 
-/// A message by its id.
-pub async fn get_message(conn: &mut Connection, message_id: &MessageId) -> Result<Option<StoredMessage>> {
-    Ok(find_messages(conn, &[message_id]).await?.pop())
+/// Messages to a single agent that senders gave one of these ids, of any sender.
+pub async fn find_sent(conn: &mut Connection, ids: &[&MessageId]) -> Result<Vec<StoredMessage>> {
+    let messages = sql!(
+        "SELECT ",
+        StoredMessage::COLUMNS,
+        " FROM am_messages WHERE message_id IN {texts $1} AND broadcast_id IS NULL",
+    );
+    Ok(messages.bind(serde_json::json!(ids).to_string()).fetch_all(conn).await?)
+}
+
+/// The message with an id, from `sender` and to `recipient` where these are given.
+pub async fn get_message(
+    conn: &mut Connection,
+    message_id: &MessageId,
+    sender: Option<&AgentId>,
+    recipient: Option<&AgentId>,
+) -> Result<StoredMessage> {
+    let mut found = find_messages(conn, &[message_id]).await?;
+    found.retain(|stored| {
+        let message = &stored.message;
+        sender.is_none_or(|agent| *agent == message.sender) && recipient.is_none_or(|agent| *agent == message.recipient)
+    });
+    // A copy under an id that its sender chose for another message is of an earlier version.
+    if let (true, Some(own)) = (sender.is_some(), found.iter().position(|one| one.message.broadcast_id.is_none())) {
+        return Ok(found.swap_remove(own));
+    }
+    match found.pop() {
+        Some(stored) if found.is_empty() => Ok(stored),
+        Some(_) => Err(CommunicationError::Conflict(format!(
+            "several agents sent a message with the id '{message_id}': name the sender in sender_id"
+        ))),
+        None => Err(CommunicationError::NotFound("Message")),
+    }
 }
 
 /// Pending messages for `agent` after number `after`, in the order in which they were written.
@@ -232,32 +264,41 @@ fn bind_event(query: Query, event: MessageEvent) -> Query {
     query.bind(event.to()).bind_all(event.from().iter().copied())
 }
 
-/// Mark messages as delivered, by id and recipient.
-pub async fn mark_delivered(tx: &mut Tx, acknowledged: &[(MessageId, AgentId)], now: Timestamp) -> Result<u64> {
-    // Looked up by their unique ids and not by the index of pending messages.
+/// Mark messages as delivered, by number.
+pub async fn mark_delivered(tx: &mut Tx, ids: &[i64], now: Timestamp) -> Result<u64> {
+    let delivered =
+        sql!("UPDATE am_messages SET status = $1, delivered_at = $3 WHERE status IN ($2) AND id IN {integers $4}",);
+    let delivered = bind_event(delivered, MessageEvent::Delivered).bind(now);
+    Ok(delivered.bind(serde_json::json!(ids).to_string()).execute(tx.conn().await?).await?)
+}
+
+/// Mark messages as delivered, by id and recipient. Of several with the same id, from different senders, the oldest
+/// pending one: a recipient gets them in this order, and one that is not acknowledged is sent again.
+pub async fn mark_acknowledged(tx: &mut Tx, acknowledged: &[(MessageId, AgentId)], now: Timestamp) -> Result<u64> {
     let delivered = sql!(
         "UPDATE am_messages SET status = $1, delivered_at = $3 WHERE status IN ($2)
-             AND id IN (SELECT m.id FROM {records $4 message:text agent:text} AS a
-                 {then} am_messages m ON m.message_id = a.message AND m.recipient = a.agent)",
+             AND id IN (SELECT (SELECT min(m.id) FROM am_messages m
+                     WHERE m.message_id = a.message AND m.recipient = a.agent AND m.status = 'PENDING')
+                 FROM {records $4 message:text agent:text} AS a)",
     );
     let delivered = bind_event(delivered, MessageEvent::Delivered).bind(now);
     Ok(delivered.bind(serde_json::json!(acknowledged).to_string()).execute(tx.conn().await?).await?)
 }
 
-/// Mark a message as read.
-pub async fn mark_read(tx: &mut Tx, message_id: &MessageId, now: Timestamp) -> Result<bool> {
+/// Mark a message as read, by number.
+pub async fn mark_read(tx: &mut Tx, id: i64, now: Timestamp) -> Result<bool> {
     let read = sql!(
         "UPDATE am_messages SET status = $1, read_at = $3, delivered_at = coalesce(delivered_at, $3)
-         WHERE message_id = $4 AND status IN ($2)",
+         WHERE id = $4 AND status IN ($2)",
     );
-    Ok(bind_event(read, MessageEvent::Read).bind(now).bind(message_id).execute(tx.conn().await?).await? > 0)
+    Ok(bind_event(read, MessageEvent::Read).bind(now).bind(id).execute(tx.conn().await?).await? > 0)
 }
 
-/// Mark messages as failed, with the reasons.
-pub async fn mark_failed(tx: &mut Tx, failures: &[(MessageId, String)]) -> Result<u64> {
+/// Mark messages as failed, by number, with the reasons.
+pub async fn mark_failed(tx: &mut Tx, failures: &[(i64, String)]) -> Result<u64> {
     let failed = sql!(
-        "UPDATE am_messages SET status = $1, failure = f.why FROM {records $3 id:text why:text} AS f
-         WHERE am_messages.message_id = f.id AND status IN ($2)",
+        "UPDATE am_messages SET status = $1, failure = f.why FROM {records $3 id:integer why:text} AS f
+         WHERE am_messages.id = f.id AND status IN ($2)",
     );
     let failed = bind_event(failed, MessageEvent::Failed).bind(serde_json::json!(failures).to_string());
     Ok(failed.execute(tx.conn().await?).await?)

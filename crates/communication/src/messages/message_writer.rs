@@ -1,6 +1,7 @@
 //! Writing of messages: those that wait at the same time are written in one transaction, with a few statements for all
 //! of them.
 
+mod known_message;
 mod write_batch;
 
 use self::write_batch::WriteBatch;

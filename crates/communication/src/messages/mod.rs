@@ -1,5 +1,6 @@
 //! Messages: sending, inbox, history, and status.
 
+mod draft_hash;
 mod message_writer;
 mod metrics;
 mod model;
@@ -164,7 +165,7 @@ impl MessageService {
                 if message.expires_at <= now || message.failure.is_some() {
                     continue;
                 }
-                came.push((message.message_id.clone(), message.recipient.clone()));
+                came.push(message.id);
                 (message.status, message.delivered_at) = (MessageStatus::Delivered, Some(now));
             }
             messages.push(message);
@@ -191,44 +192,44 @@ impl MessageService {
         Ok((messages, total))
     }
 
-    /// A message by its id.
+    /// A message by its id, from `sender` if given.
     ///
     /// # Errors
-    /// Returns [`CommunicationError::NotFound`] when it does not exist.
+    /// Returns [`CommunicationError::NotFound`] when it does not exist; [`CommunicationError::Conflict`] without a
+    /// sender when several agents used the id.
     #[boxed]
-    pub async fn get(&self, message_id: &MessageId) -> Result<MessageView> {
+    pub async fn get(&self, message_id: &MessageId, sender: Option<&AgentId>) -> Result<MessageView> {
         let mut conn = self.0.db.read().await?;
-        let stored =
-            message_log::get_message(&mut conn, message_id).await?.ok_or(CommunicationError::NotFound("Message"))?;
+        let stored = message_log::get_message(&mut conn, message_id, sender, None).await?;
         self.opened(&mut conn, stored).await
     }
 
-    /// Mark a message as read by its recipient. Repeating it changes nothing.
+    /// Mark a message as read by its recipient `agent`, from `sender` if given. Repeating it changes nothing.
     ///
     /// # Errors
     /// Returns [`CommunicationError::NotFound`], also for a message to another agent than `agent`; [`CommunicationError::InvalidState`] for one that has
-    /// expired or failed.
+    /// expired or failed; [`CommunicationError::Conflict`] as in [`MessageService::get`].
     #[boxed]
     pub async fn read(
         &self,
         by: &Principal,
         agent: Option<&AgentId>,
+        sender: Option<&AgentId>,
         message_id: &MessageId,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<MessageStatus>> {
-        let (agent, id) = (agent.cloned(), message_id.clone());
+        let (agent, sender, id) = (agent.cloned(), sender.cloned(), message_id.clone());
         let by = by.clone();
         let (now, audit) = (self.now(), self.0.audit.clone());
         let work = async move |tx: &mut Tx| {
-            let found = message_log::get_message(tx.conn().await?, &id).await?;
-            let found = found.filter(|stored| agent.as_ref().is_none_or(|agent| *agent == stored.message.recipient));
-            let before = found.ok_or(CommunicationError::NotFound("Message"))?.message;
+            let (from, to) = (sender.as_ref(), agent.as_ref());
+            let before = message_log::get_message(tx.conn().await?, &id, from, to).await?.message;
             let late = before.status == MessageStatus::Pending && before.expires_at <= now;
             if late || matches!(before.status, MessageStatus::Expired | MessageStatus::Failed) {
                 let status = if late { MessageStatus::Expired } else { before.status };
                 return Err(CommunicationError::InvalidState(format!("the message has {status}")));
             }
-            if message_log::mark_read(tx, &id, now).await? {
+            if message_log::mark_read(tx, before.id, now).await? {
                 let entry = AuditEntry::new(EventType::WorkflowUpdated, now).of("message", "read").by(&by);
                 let entry = entry.data("message_id", json!(id)).data("recipient", json!(before.recipient));
                 let change = |status: MessageStatus| Some(json!({"status": status}));

@@ -7,7 +7,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
-    encryption::{EncryptionScope, MessageEncryption},
+    encryption::{ContentEnvelope, EncryptionScope, MessageEncryption},
     message_log::StoredMessage,
     model::{MessagePriority, MessageStatus, PaymentStatus, validate_agent_name, validate_topic},
     price::{MAX_CONTENT_BYTES, MessageType},
@@ -23,6 +23,10 @@ use am_db::codec::Timestamp;
 pub const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Bytes of an id that a sender may give a message.
 const MAX_ID_BYTES: usize = 128;
+/// Beginning of the ids that this service gives copies of a message to several.
+pub const COPY_ID_PREFIX: &str = "copy_";
+/// Beginning of the ids that this service gives imported messages.
+pub const IMPORT_ID_PREFIX: &str = "import_";
 
 /// Destination of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +44,7 @@ pub enum MessageDestination {
 /// A message to be sent.
 #[derive(Clone, Debug)]
 pub struct MessageDraft {
-    /// Id chosen by the sender; a repeated id sends nothing. `None`: an id is generated.
+    /// Id chosen by the sender; the same message under a repeated id sends nothing. `None`: an id is generated.
     pub message_id: Option<MessageId>,
     /// Agent that sends the message.
     pub sender: AgentId,
@@ -86,12 +90,36 @@ impl MessageDraft {
             let message = format!("must be 1 to {MAX_ID_BYTES} printable characters");
             violations.require(id.as_deref().is_none_or(good), field, message);
         }
+        let reserved = |id: &str| [COPY_ID_PREFIX, IMPORT_ID_PREFIX].iter().any(|prefix| id.starts_with(prefix));
+        violations.require(
+            !self.message_id.as_deref().is_some_and(reserved),
+            "message_id",
+            format!("must not begin with {COPY_ID_PREFIX} or {IMPORT_ID_PREFIX}, as ids that this service gives do"),
+        );
         let seconds = format!("must be 1 to {} seconds", MAX_TTL.as_secs());
         violations.require(!self.ttl.is_zero() && self.ttl <= MAX_TTL, "ttl", seconds);
+        violations.require(self.content.is_object(), "content", "must be an object");
+        self.check_envelope(&mut violations);
         let bytes = serde_json::to_vec(&self.content).map_or(usize::MAX, |json| json.len());
         let message = format!("has {bytes} bytes as JSON, over {MAX_CONTENT_BYTES}");
         violations.require(bytes <= MAX_CONTENT_BYTES, "content", message);
         violations.finish_with(Some((self, bytes)))
+    }
+
+    /// An envelope is bound to the message's id and its one recipient: under another id nobody could open it.
+    fn check_envelope(&self, violations: &mut Violations) {
+        let Ok(Some(envelope)) = ContentEnvelope::from_content(&self.content) else { return };
+        let kind = envelope.encryption();
+        if !matches!(self.to, MessageDestination::Agent(_)) {
+            let message = format!("is an envelope ({kind}), which a single recipient opens; send it to that agent");
+            violations.add("content", message);
+        } else {
+            violations.require(
+                self.message_id.is_some(),
+                "message_id",
+                format!("is required: the {kind} envelope in content is bound to the message's id"),
+            );
+        }
     }
 }
 
@@ -204,6 +232,13 @@ mod tests {
         }
     }
 
+    fn envelope() -> Value {
+        let text = "AAAA".repeat(16);
+        json!({"hpke": {
+            "suite": crate::encryption::HPKE_SUITE, "key_id": "k", "enc": &text[..43], "ciphertext": text,
+        }})
+    }
+
     #[test]
     fn bounds_are_named() {
         assert_eq!(draft().checked().unwrap().0.sender, *"a");
@@ -214,10 +249,17 @@ mod tests {
             ("recipient", MessageDraft { to: MessageDestination::Agent("x".repeat(129).into()), ..draft() }),
             ("topic", MessageDraft { to: MessageDestination::Topic(String::new()), ..draft() }),
             ("message_id", MessageDraft { message_id: Some(MessageId::default()), ..draft() }),
+            ("message_id", MessageDraft { message_id: Some("copy_1".into()), ..draft() }),
+            ("message_id", MessageDraft { message_id: Some("import_1".into()), ..draft() }),
             ("reply_to", MessageDraft { reply_to: Some("x".repeat(129).into()), ..draft() }),
             ("ttl", MessageDraft { ttl: Duration::ZERO, ..draft() }),
             ("ttl", MessageDraft { ttl: MAX_TTL + Duration::from_secs(1), ..draft() }),
             ("content", MessageDraft { content: json!({ "x": long }), ..draft() }),
+            ("content", MessageDraft { content: json!("text"), ..draft() }),
+            ("content", MessageDraft { content: json!(null), ..draft() }),
+            ("message_id", MessageDraft { content: envelope(), ..draft() }),
+            ("content", MessageDraft { content: envelope(), to: MessageDestination::AllAgents, ..draft() }),
+            ("content", MessageDraft { content: envelope(), to: MessageDestination::Topic("t".into()), ..draft() }),
         ];
         for (field, draft) in bad {
             match draft.checked() {
@@ -229,7 +271,7 @@ mod tests {
             MessageDraft { sender: AgentId::default(), reply_to: Some("\n".into()), ttl: Duration::ZERO, ..draft() };
         assert_eq!(all.checked().unwrap_err().len(), 3, "all are told at once");
         let (_, bytes) =
-            MessageDraft { content: json!("x".repeat(MAX_CONTENT_BYTES - 2)), ..draft() }.checked().unwrap();
+            MessageDraft { content: json!({"x": "x".repeat(MAX_CONTENT_BYTES - 8)}), ..draft() }.checked().unwrap();
         assert_eq!(bytes, MAX_CONTENT_BYTES, "the whole size may be used");
     }
 }

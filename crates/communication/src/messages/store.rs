@@ -17,7 +17,7 @@ use am_db::{
 };
 
 /// Add the row of a message to several recipients.
-pub fn add_broadcast_row(rows: &mut RowBatch, receipt: &SendReceipt, topic: Option<&str>) {
+pub fn add_broadcast_row(rows: &mut RowBatch, receipt: &SendReceipt, topic: Option<&str>, draft_hash: Option<&str>) {
     let refused = serde_json::to_string(&receipt.refused).unwrap_or_else(|_| "[]".to_owned());
     push_row!(rows, "am_broadcasts" {
         id: &receipt.message_id,
@@ -31,6 +31,7 @@ pub fn add_broadcast_row(rows: &mut RowBatch, receipt: &SendReceipt, topic: Opti
         price: receipt.price,
         refused: &refused,
         created_at: receipt.sent_at,
+        draft_hash: draft_hash,
     });
 }
 
@@ -47,18 +48,20 @@ row! {
         price: Money,
         refused: Vec<RejectedRecipient> => Json::into_inner,
         created_at: Timestamp,
+        draft_hash: Option<String>,
     }
 }
 
-/// Receipts of the existing messages to several recipients among these ids.
-pub async fn find_broadcasts(conn: &mut Connection, ids: &[&MessageId]) -> Result<Vec<SendReceipt>> {
+/// Receipts of the existing messages to several recipients among these ids, of any sender, with the hashes of their
+/// drafts.
+pub async fn find_broadcasts(conn: &mut Connection, ids: &[&MessageId]) -> Result<Vec<(SendReceipt, Option<String>)>> {
     let broadcasts = sql!("SELECT ", BroadcastRow::COLUMNS, " FROM am_broadcasts WHERE id IN {texts $1}");
     let broadcasts: Vec<BroadcastRow> = broadcasts.bind(serde_json::json!(ids).to_string()).fetch_all(conn).await?;
     Ok(broadcasts.into_iter().map(broadcast_from_row).collect())
 }
 
-fn broadcast_from_row(row: BroadcastRow) -> SendReceipt {
-    SendReceipt {
+fn broadcast_from_row(row: BroadcastRow) -> (SendReceipt, Option<String>) {
+    let receipt = SendReceipt {
         status: "success".to_owned(),
         message_id: row.id.into_string().into(),
         sender: row.sender,
@@ -79,5 +82,6 @@ fn broadcast_from_row(row: BroadcastRow) -> SendReceipt {
         pushed: Some(row.pushed),
         refused: row.refused,
         repeated: false,
-    }
+    };
+    (receipt, row.draft_hash)
 }

@@ -85,7 +85,7 @@ impl PaymentRecords {
                 found.iter().filter(|message| message.payment_status != status).collect();
             let amount = changed.iter().map(|message| message.price).sum();
             let changed: Vec<&MessageId> = changed.into_iter().map(|message| &message.message_id).collect();
-            store::set_payment_status(tx, &changed, status).await?;
+            store::set_payment_status(tx, &agent, &changed, status).await?;
             let recorded = RecordedPayment {
                 payment_status: status,
                 changed: changed.len(),

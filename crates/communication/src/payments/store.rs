@@ -20,9 +20,14 @@ pub(super) async fn sent_payments(
     messages.bind(agent).bind(serde_json::json!(ids).to_string()).fetch_all(conn).await
 }
 
-/// Set the payment status.
-pub(super) async fn set_payment_status(tx: &mut Tx, ids: &[&MessageId], status: PaymentStatus) -> Result<()> {
-    let set = sql!("UPDATE am_messages SET payment_status = $2 WHERE message_id IN {texts $1}");
-    set.bind(serde_json::json!(ids).to_string()).bind(status).execute(tx.conn().await?).await?;
+/// Set the payment status of messages that `agent` sent.
+pub(super) async fn set_payment_status(
+    tx: &mut Tx,
+    agent: &AgentId,
+    ids: &[&MessageId],
+    status: PaymentStatus,
+) -> Result<()> {
+    let set = sql!("UPDATE am_messages SET payment_status = $2 WHERE sender = $3 AND message_id IN {texts $1}");
+    set.bind(serde_json::json!(ids).to_string()).bind(status).bind(agent).execute(tx.conn().await?).await?;
     Ok(())
 }

@@ -58,8 +58,8 @@ pub struct SentStatistics {
     pub by_status: BTreeMap<&'static str, u64>,
     /// Share of delivered messages among those that are no longer pending, from 0 to 1; null when all are pending.
     pub delivery_rate: Option<f64>,
-    /// Sum of their prices in the marketplace's currency, with up to 8 decimal places.
-    pub cost: Money,
+    /// Sum of their prices in the marketplace's currency, with up to 8 decimal places; null without messages.
+    pub cost: Option<Money>,
     /// Sums of their prices by payment status, in the marketplace's currency, with up to 8 decimal places.
     pub cost_by_payment: BTreeMap<&'static str, Money>,
     /// Time of the last message; null without messages.
@@ -159,7 +159,7 @@ fn sent_statistics(rows: &[MessageFacts]) -> SentStatistics {
         bytes: rows.iter().map(|row| row.bytes).sum(),
         by_status: count_by_status(rows),
         delivery_rate: (ended > 0).then(|| rows.iter().filter(came).count() as f64 / ended as f64),
-        cost: rows.iter().map(|row| row.price).sum(),
+        cost: (!rows.is_empty()).then(|| rows.iter().map(|row| row.price).sum()),
         cost_by_payment,
         last_at: rows.first().map(|row| row.at),
     }

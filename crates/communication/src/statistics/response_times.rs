@@ -16,12 +16,12 @@ use am_db::codec::Timestamp;
 pub struct ResponseTimes {
     /// Number of measured answers.
     pub answers: u64,
-    /// Mean response time in seconds.
-    pub mean_seconds: f64,
-    /// Median response time in seconds.
-    pub median_seconds: f64,
-    /// 95th percentile of the response time in seconds.
-    pub p95_seconds: f64,
+    /// Mean response time in seconds; null without answers.
+    pub mean_seconds: Option<f64>,
+    /// Median response time in seconds; null without answers.
+    pub median_seconds: Option<f64>,
+    /// 95th percentile of the response time in seconds; null without answers.
+    pub p95_seconds: Option<f64>,
     /// Number of conversations whose last message waits for an answer.
     pub waiting: u64,
 }
@@ -69,11 +69,11 @@ pub(super) fn measure_response_times(mut events: Vec<ConversationEvent<'_>>) -> 
     times.sort_by(f64::total_cmp);
     let at = |part: f64| {
         let place = (part * times.len() as f64).ceil() as usize;
-        times.get(place.saturating_sub(1)).copied().unwrap_or(0.0)
+        times.get(place.saturating_sub(1)).copied()
     };
     Some(ResponseTimes {
         answers: times.len() as u64,
-        mean_seconds: if times.is_empty() { 0.0 } else { times.iter().sum::<f64>() / times.len() as f64 },
+        mean_seconds: (!times.is_empty()).then(|| times.iter().sum::<f64>() / times.len() as f64),
         median_seconds: at(0.5),
         p95_seconds: at(0.95),
         waiting: waits.len() as u64,
@@ -114,11 +114,14 @@ mod tests {
         assert_eq!(talk(&[(1, true, None), (2, true, None)]), None, "nobody asked");
         let found =
             talk(&[(0, false, None), (2, false, None), (5, true, None), (6, true, None), (10, false, None)]).unwrap();
-        assert_eq!((found.answers, found.mean_seconds, found.waiting), (1, 5.0, 1));
+        assert_eq!((found.answers, found.mean_seconds, found.waiting), (1, Some(5.0), 1));
         let found = talk(&[(0, false, None), (1, false, None), (4, true, Some(1)), (9, true, Some(0))]).unwrap();
-        assert_eq!((found.answers, found.mean_seconds, found.p95_seconds, found.waiting), (2, 6.0, 9.0, 0));
+        let asked = talk(&[(0, false, None)]).unwrap();
+        let times = (asked.mean_seconds, asked.median_seconds, asked.p95_seconds);
+        assert_eq!((asked.answers, times, asked.waiting), (0, (None, None, None), 1), "nothing was measured");
+        assert_eq!((found.answers, found.mean_seconds, found.p95_seconds, found.waiting), (2, Some(6.0), Some(9.0), 0));
         let found = talk(&[(0, false, None), (3, true, Some(77))]).unwrap();
-        assert_eq!((found.answers, found.median_seconds), (1, 3.0), "what it names is not known");
+        assert_eq!((found.answers, found.median_seconds), (1, Some(3.0)), "what it names is not known");
     }
 
     proptest! {
@@ -129,7 +132,9 @@ mod tests {
             let sent = lines.len() as u64 - got;
             if let Some(found) = talk(&lines) {
                 prop_assert!(found.answers <= sent && found.waiting <= 1);
-                prop_assert!(found.median_seconds >= 0.0 && found.median_seconds <= found.p95_seconds && found.p95_seconds <= 40.0);
+                prop_assert_eq!(found.median_seconds.is_none(), found.answers == 0);
+                let (median, p95) = (found.median_seconds.unwrap_or(0.0), found.p95_seconds.unwrap_or(0.0));
+                prop_assert!(median >= 0.0 && median <= p95 && p95 <= 40.0);
             }
         }
     }

@@ -207,7 +207,7 @@ impl<'a> ImportBatch<'a> {
         let sealed = self.sealed(tx, line, &spot.id).await?;
         (message.encryption, message.scope) = (sealed.encryption, sealed.scope);
         (message.key_id, message.encrypted) = (sealed.key_id.clone(), sealed.is_encrypted());
-        add_message_row(&mut self.rows, &StoredMessage { message, sealed, pushed: false });
+        add_message_row(&mut self.rows, &StoredMessage { message, sealed, pushed: false, draft_hash: None });
         self.count += 1;
         Ok(())
     }

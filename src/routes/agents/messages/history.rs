@@ -115,22 +115,33 @@ pub async fn history_response(app: &App, past: &HistoryFilter, paging: &Paginato
     Ok(paging.respond_partial(&messages, Some(total.cast_unsigned()), next))
 }
 
+/// Which of several messages with one id.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct MessageQuery {
+    /// Sender of the message, needed where several agents used the same id.
+    sender_id: Option<AgentId>,
+}
+
 /// Get a message
 #[utoipa::path(
     get, path = "/api/v1/agents/messages/id/{message_id}", operation_id = "messages_get", tag = "messages",
     security(("ApiKey" = ["admin"])),
-    params(("message_id" = String, Path, description = "Id of the message")),
+    params(("message_id" = String, Path, description = "Id of the message"), MessageQuery),
     responses(
         (status = 200, body = MessageView, description = "The message"),
         (status = 404, description = "No message has this id"),
+        (status = 409, description = "Several agents sent a message with this id: give `sender_id`"),
     )
 )]
 pub async fn get_message(
     State(app): State<App>,
     _: AdminKey,
     PathParams(id): PathParams<MessageId>,
+    QueryParams(query): QueryParams<MessageQuery>,
 ) -> Result<JsonBody<MessageView>, ApiError> {
-    Ok(JsonBody(app.messages.get(&id).await?))
+    let sender = query.sender_id.map(|name| check_agent_id(&app, ("query", "sender_id"), &name)).transpose()?;
+    Ok(JsonBody(app.messages.get(&id, sender.as_ref()).await?))
 }
 
 /// Who read a message.
@@ -138,6 +149,8 @@ pub async fn get_message(
 pub struct MarkReadRequest {
     /// Recipient of the message; another agent's message is then answered 404. Null: any.
     agent_id: Option<AgentId>,
+    /// Sender of the message, needed where several agents used the same id. Null: any.
+    sender_id: Option<AgentId>,
 }
 
 /// The new status of a message.
@@ -165,6 +178,7 @@ pub struct MarkReadResponse {
         (status = 200, body = MarkReadResponse, description = "The message's new status"),
         (status = 400, description = "The message has expired or failed (`invalid_state`)"),
         (status = 404, description = "No message has this id, or it is for another agent"),
+        (status = 409, description = "Several agents sent a message with this id: give `sender_id`"),
     )
 )]
 pub async fn mark_message_read(
@@ -173,9 +187,10 @@ pub async fn mark_message_read(
     PathParams(message_id): PathParams<MessageId>,
     request: IdempotentJson<Option<MarkReadRequest>>,
 ) -> Result<IdempotentOk<MarkReadResponse>, ApiError> {
-    let agent = request.body.and_then(|body| body.agent_id);
+    let (agent, sender) = request.body.map_or((None, None), |body| (body.agent_id, body.sender_id));
     let agent = agent.map(|name| check_agent_id(&app, ("body", "agent_id"), &name)).transpose()?;
-    let done = app.messages.read(&caller, agent.as_ref(), &message_id, request.once).await?;
+    let sender = sender.map(|name| check_agent_id(&app, ("body", "sender_id"), &name)).transpose()?;
+    let done = app.messages.read(&caller, agent.as_ref(), sender.as_ref(), &message_id, request.once).await?;
     let answer = |message_status| MarkReadResponse { status: "success", message_id, message_status, read: true };
     Ok(IdempotentOk(done.map(answer)))
 }

@@ -63,8 +63,8 @@ macro_rules! message_request {
             /// Seconds that the message waits for its recipient, 1 to 86 400. Default 300.
             #[schema(minimum = 1, maximum = 86400)]
             ttl: Option<u64>,
-            /// Id that the sender gives the message, 1 to 128 characters. The same id again sends nothing and is answered with
-            /// the first record. Default: a new id.
+            /// Id that the sender gives the message, 1 to 128 characters. The same message again under the same id sends nothing
+            /// and is answered with the first record. Default: a new id.
             message_id: Option<am_core::ids::MessageId>,
             /// Id of the message that it answers; null: none.
             reply_to: Option<am_core::ids::MessageId>,
@@ -113,8 +113,9 @@ message_request! {
 /// Send a message to an agent
 ///
 /// The answer comes when the message is stored. The message is delivered over the recipient's sockets, if it has any,
-/// and stays `pending` for its next socket and its inbox until it is acknowledged, fetched, or `ttl` is over. With a
-/// `message_id` that was sent before, nothing is sent, and the answer is the first record with `repeated: true`. Both
+/// and stays `pending` for its next socket and its inbox until it is acknowledged, fetched, or `ttl` is over. If
+/// the sender sent the same under this `message_id` before, nothing is sent, and the answer is the first record with
+/// `repeated: true`; another message under a used id is refused with 409. Both
 /// agents must be authorised, neither may have blocked the other, and they must be contacts or the sender must have a
 /// reputation of 1000 of 10 000; else the answer is 403 `message_refused` with the reason.
 #[utoipa::path(
@@ -125,7 +126,7 @@ message_request! {
     responses(
         (status = 200, body = SendReceipt, description = "The receipt of the stored message"),
         (status = 403, description = "The sender may not write to the recipient (`message_refused`), or content in the clear is not allowed (`plaintext_not_allowed`)"),
-        (status = 409, description = "`message_id` was used by another sender"),
+        (status = 409, description = "`message_id` is that of another message of this sender"),
         (status = 503, description = "The server has no key to encrypt with (`message_keys_missing`), or is overloaded or stopping; see Retry-After"),
     )
 )]
@@ -160,7 +161,8 @@ message_request! {
 
 /// Send a message to several agents
 ///
-/// Each recipient receives a copy of its own, encrypted for it, as `MESSAGE_ID.N`; `recipients` is their number.
+/// Each recipient receives a copy of its own, encrypted for it, with an id of its own; `broadcast_id` names the
+/// whole, and `recipients` is the number of copies.
 /// Agents that the sender may not write to are left out and named in `refused`. Members of a channel and subscribers
 /// of a topic need not know the sender.
 #[utoipa::path(
@@ -173,7 +175,7 @@ message_request! {
         (status = 400, description = "The channel is closed, or too many agents would get a copy (`invalid_state`)"),
         (status = 403, description = "The sender may not write to any recipient (`message_refused`), or only its creator may write into the channel"),
         (status = 404, description = "The sender is in no channel with this id"),
-        (status = 409, description = "`message_id` was used by another sender"),
+        (status = 409, description = "`message_id` is that of another message of this sender"),
     )
 )]
 pub async fn broadcast_message(

@@ -202,7 +202,7 @@ enum ClientFrame {
 message_request! {
     /// A message as a socket sends it.
     pub struct MessagePayload {
-        /// What: an object, or a text.
+        /// What: an object. `PING` in its place is answered by `PONG`.
         #[schema(value_type = Object)]
         content: Value,
         /// To one agent;

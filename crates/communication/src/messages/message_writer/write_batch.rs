@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use serde_json::json;
 
-use super::{MessageWriter, OutgoingMessage};
+use super::{
+    MessageWriter, OutgoingMessage,
+    known_message::{self, KnownMessage},
+};
 use crate::{
     channels::{self, ChannelKey, ChannelRef, MessageChannel},
     delivery::{self, OutgoingEntry},
@@ -12,7 +15,8 @@ use crate::{
     error::{CommunicationError, Result},
     message_log::{self, MessageView, StoredMessage},
     messages::{
-        model::{MessageDestination, MessageDraft, RejectedRecipient, SendReceipt},
+        draft_hash::hash_draft,
+        model::{COPY_ID_PREFIX, MessageDestination, MessageDraft, RejectedRecipient, SendReceipt},
         store,
     },
     model::{ChannelKind, ChannelStatus, MessageStatus, PaymentStatus, PermissionRefusal},
@@ -43,8 +47,8 @@ pub(super) struct WriteBatch<'a> {
     pub(super) before: i64,
     /// Number of the last message written.
     pub(super) last: i64,
-    /// Receipts of messages sent earlier under ids that senders chose.
-    known: HashMap<MessageId, SendReceipt>,
+    /// Messages sent earlier under ids that senders chose.
+    known: HashMap<(AgentId, MessageId), KnownMessage>,
     by_place: HashMap<ChannelKey, ChannelRef>,
     by_id: HashMap<ChannelId, ChannelRef>,
     /// Last message number of each channel written into.
@@ -76,16 +80,7 @@ impl<'a> WriteBatch<'a> {
     /// Read what the messages need: earlier receipts, their channels, and permissions.
     pub(super) async fn begin(post: &'a MessageWriter, tx: &mut Tx, letters: &[OutgoingMessage]) -> Result<Self> {
         let before = message_log::last_id(tx.conn().await?).await?;
-        let ids: Vec<&MessageId> = letters.iter().filter_map(|letter| letter.draft.message_id.as_ref()).collect();
-        let mut known = HashMap::new();
-        if !ids.is_empty() {
-            for found in message_log::find_messages(tx.conn().await?, &ids).await? {
-                known.insert(found.message.message_id.clone(), SendReceipt::of(&found));
-            }
-            for found in store::find_broadcasts(tx.conn().await?, &ids).await? {
-                known.insert(found.message_id.clone(), found);
-            }
-        }
+        let known = known_message::find_known(tx.conn().await?, letters).await?;
         let places: Vec<ChannelKey> = letters.iter().filter_map(|letter| channel_key(&letter.draft)).collect();
         let places: Vec<&str> = places.iter().map(|place| place.0.as_str()).collect();
         let by_place = channels::channel_refs_by_key(tx.conn().await?, &places).await?;
@@ -123,22 +118,29 @@ impl<'a> WriteBatch<'a> {
     /// Add one message to the batch.
     pub(super) async fn letter(&mut self, tx: &mut Tx, letter: &OutgoingMessage) -> Result<SendReceipt> {
         let draft = &letter.draft;
-        if let Some(known) = draft.message_id.as_ref().and_then(|id| self.known.get(id)) {
-            if known.sender != draft.sender {
+        let key = draft.message_id.as_ref().map(|id| (draft.sender.clone(), id.clone()));
+        if let Some(known) = key.as_ref().and_then(|key| self.known.get(key)) {
+            if !known.is(letter) {
                 return Err(CommunicationError::Conflict(format!(
-                    "message_id '{}' was used by another sender",
-                    known.message_id
+                    "message_id '{}' is that of another message of this sender",
+                    known.receipt.message_id
                 )));
             }
-            return Ok(SendReceipt { repeated: true, ..known.clone() });
+            return Ok(SendReceipt { repeated: true, ..known.receipt.clone() });
         }
+        let draft_hash = key.as_ref().map(|_| hash_draft(draft, &self.post.ids.hex(16)));
         let id = draft.message_id.clone().unwrap_or_else(|| self.post.ids.next("msg_", 12).into());
         let receipt = match &draft.to {
-            MessageDestination::Agent(recipient) => self.write_single(tx, letter, &id, recipient).await?,
-            _ => self.fan_out(tx, letter, &id).await?,
+            MessageDestination::Agent(recipient) => {
+                self.write_single(tx, letter, (&id, draft_hash.as_ref()), recipient).await?
+            }
+            _ => self.fan_out(tx, letter, (&id, draft_hash.as_ref())).await?,
         };
         self.entries.push(self.told(letter, &receipt));
-        self.known.insert(id, receipt.clone());
+        if let Some(key) = key {
+            let known = KnownMessage { receipt: receipt.clone(), draft_hash, bytes: None };
+            self.known.insert(key, known);
+        }
         Ok(receipt)
     }
 
@@ -146,7 +148,7 @@ impl<'a> WriteBatch<'a> {
         &mut self,
         tx: &mut Tx,
         letter: &OutgoingMessage,
-        id: &MessageId,
+        (id, draft_hash): (&MessageId, Option<&String>),
         recipient: &AgentId,
     ) -> Result<SendReceipt> {
         let sender = &letter.draft.sender;
@@ -159,12 +161,17 @@ impl<'a> WriteBatch<'a> {
         let copies = vec![(id.clone(), recipient)];
         let mut copies = self.seal_all(tx, letter, &addressed, copies).await?;
         self.open_channel(&mut addressed);
-        let stored = copies.pop().map(|copy| self.add_copy(letter, copy, None, &addressed));
+        let stored = copies.pop().map(|copy| self.add_copy(letter, copy, (None, draft_hash.cloned()), &addressed));
         let stored = stored.ok_or(CommunicationError::NotFound("Recipient"))?;
         Ok(SendReceipt::of(&stored))
     }
 
-    async fn fan_out(&mut self, tx: &mut Tx, letter: &OutgoingMessage, id: &MessageId) -> Result<SendReceipt> {
+    async fn fan_out(
+        &mut self,
+        tx: &mut Tx,
+        letter: &OutgoingMessage,
+        (id, draft_hash): (&MessageId, Option<&String>),
+    ) -> Result<SendReceipt> {
         let mut addressed = self.address(tx, letter).await?;
         let sender = &letter.draft.sender;
         addressed.recipients.retain(|agent| agent != sender);
@@ -182,13 +189,13 @@ impl<'a> WriteBatch<'a> {
                 Some(refusal) => {
                     refused.push(RejectedRecipient { agent_id: recipient.clone(), reason: refusal.to_string() });
                 }
-                None => copies.push((MessageId::from(format!("{id}.{}", copies.len() + 1)), recipient)),
+                None => copies.push((self.post.ids.random_id(COPY_ID_PREFIX, 24).into(), recipient)),
             }
         }
         let copies = self.seal_all(tx, letter, &addressed, copies).await?;
         self.open_channel(&mut addressed);
         let add = |copy| {
-            let stored = self.add_copy(letter, copy, Some(id.as_str().into()), &addressed);
+            let stored = self.add_copy(letter, copy, (Some(id.as_str().into()), None), &addressed);
             (stored.pushed, stored.message.encrypted)
         };
         let copies: Vec<(bool, bool)> = copies.into_iter().map(add).collect();
@@ -216,7 +223,12 @@ impl<'a> WriteBatch<'a> {
             refused,
             repeated: false,
         };
-        store::add_broadcast_row(&mut self.broadcasts, &receipt, addressed.topic.as_deref());
+        store::add_broadcast_row(
+            &mut self.broadcasts,
+            &receipt,
+            addressed.topic.as_deref(),
+            draft_hash.map(String::as_str),
+        );
         Ok(receipt)
     }
 
@@ -358,7 +370,7 @@ impl<'a> WriteBatch<'a> {
         &mut self,
         letter: &OutgoingMessage,
         SealedCopy { message_id, recipient, sealed }: SealedCopy<'_>,
-        broadcast_id: Option<BroadcastId>,
+        (broadcast_id, draft_hash): (Option<BroadcastId>, Option<String>),
         addressed: &ResolvedRecipients,
     ) -> StoredMessage {
         let (draft, spot) = (&letter.draft, &addressed.spot);
@@ -393,7 +405,7 @@ impl<'a> WriteBatch<'a> {
             delivered_at: None,
             read_at: None,
         };
-        let mut stored = StoredMessage { pushed: self.post.hub.has(recipient), message, sealed };
+        let mut stored = StoredMessage { pushed: self.post.hub.has(recipient), message, sealed, draft_hash };
         message_log::add_message_row(&mut self.messages, &stored);
         if stored.pushed {
             // Content that this service can decrypt is sent decrypted; it is available here.
