@@ -214,8 +214,8 @@ async fn write_everything(server: &ApiClient) {
     // Jobs of each service: left open, cancelled, paused, expired, finished by a miner.
     let services = json!({"w": {"step_type": "inference", "action": {"kind": "job", "service": "whisper", "request": {"audio_url": "https://example.com/x.wav", "model": "large"}}},
         "s": {"step_type": "inference", "action": {"kind": "job", "service": "stable_diffusion", "request": {"prompt": "☃"}}},
-        "f": {"step_type": "inference", "action": {"kind": "job", "service": "ffmpeg", "request": {}}},
-        "b": {"step_type": "training", "action": {"kind": "job", "service": "blender", "request": {"frame_end": 90}, "ttl_seconds": 60}}});
+        "f": {"step_type": "inference", "action": {"kind": "job", "service": "ffmpeg", "request": {"input_url": "https://example.com/a.mp4"}}},
+        "b": {"step_type": "training", "action": {"kind": "job", "service": "blender", "request": {"blend_file_url": "https://example.com/a.blend", "frame_end": 90}, "ttl_seconds": 60}}});
     let jobs = create(json!({"name": "jobs", "steps": services})).await;
     for action in ["", "cancel", "pause"] {
         let begun = server.execute(&jobs, json!({})).await;

@@ -116,7 +116,9 @@ async fn queued_job_row_has_the_coordinators_form() {
     let parsed = |column: &str| serde_json::from_str::<Value>(text(column)).unwrap();
     assert_eq!(
         parsed("payload"),
-        json!({"service_type": "llm_inference", "service_request": {"model": "llama-7b", "prompt": "hé", "q": "hé"}})
+        json!({"service_type": "llm_inference", "service_request": {"model": "llama-7b", "prompt": "hé", "max_tokens": 256,
+            "temperature": 0.7, "top_p": 0.9, "top_k": 40, "repetition_penalty": 1.1, "stream": false}}),
+        "the schema's members and defaults, and none that it does not know"
     );
     assert_eq!(parsed("constraints"), json!({"models": ["llm"], "gpu": "nvidia", "cuda": "11.8", "min_vram_gb": 8}));
     assert_eq!(row["ttl_seconds"], 300);

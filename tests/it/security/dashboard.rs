@@ -47,8 +47,12 @@ async fn security_dashboard_and_statistics_count_entries() {
     let listed = server.get(&format!("{SECURITY}/audit-logs?limit=1")).await;
     assert_eq!(listed.header("x-total-count"), audits["total"].to_string());
     let trust = &statistics["trust_statistics"];
-    assert_eq!((&trust["total_entities"], &trust["low_trust_entities"]), (&json!(2), &json!(2)), "{trust}");
-    assert_eq!(trust["distribution"], json!({"very_low": 2, "low": 0, "medium": 0, "high": 0, "very_high": 0}));
+    assert_eq!(
+        (&trust["total_entities"], &trust["low_trust_entities"]),
+        (&json!(2), &json!(0)),
+        "what an admin reports is no evidence: {trust}"
+    );
+    assert_eq!(trust["distribution"], json!({"very_low": 0, "low": 0, "medium": 0, "high": 2, "very_high": 0}));
     assert_eq!(statistics["active_sandboxes"], 0);
 }
 

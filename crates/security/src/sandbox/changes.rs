@@ -67,7 +67,8 @@ impl SandboxService {
     /// Create the sandbox of an execution, or change its rules. They apply to each of its commands that starts later.
     ///
     /// # Errors
-    /// Returns [`SandboxError::NotFound`] without such an execution of the caller, [`SandboxError::Unenforced`] when this host can't enforce the
+    /// Returns [`SandboxError::NotFound`] without such an execution of the caller, [`SandboxError::Unenforced`] when this
+    /// host can't enforce the
     /// rules.
     #[boxed]
     pub async fn create(
@@ -120,6 +121,10 @@ impl SandboxService {
     #[boxed]
     pub async fn monitor(&self, caller: &Principal, execution: &ExecutionId) -> Result<SandboxView> {
         self.check_owner(caller, execution).await?;
+        self.view(execution).await
+    }
+
+    async fn view(&self, execution: &ExecutionId) -> Result<SandboxView> {
         let running: Vec<_> = self.lock().get(execution).cloned().unwrap_or_default();
         let kept = store::get_sandbox(&mut *self.0.db.read().await?, execution).await?;
         // Nothing is stored before the first command has ended.
@@ -129,10 +134,10 @@ impl SandboxService {
         Ok(SandboxView { sandbox, running: running.iter().map(|(live, _)| live.seen()).collect() })
     }
 
-    /// Kill all processes in the sandbox of an execution and remove its files.
+    /// Kill all processes in the sandbox of the caller's execution and remove its files.
     ///
     /// # Errors
-    /// Returns [`SandboxError::NotFound`] when it has none.
+    /// Returns [`SandboxError::NotFound`] when it has none, or the execution is not the caller's.
     #[boxed]
     pub async fn cleanup(
         &self,
@@ -144,7 +149,18 @@ impl SandboxService {
         if let Some(done) = self.0.db.answered(&self.0.clock, once.as_ref()).await? {
             return Ok(done);
         }
-        self.monitor(caller, execution).await?;
+        self.check_owner(caller, execution).await?;
+        self.clean(caller, execution, once).await
+    }
+
+    /// Clean up for `caller`, who may be the service itself.
+    async fn clean(
+        &self,
+        caller: &Principal,
+        execution: &ExecutionId,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<CleanupReport>> {
+        self.view(execution).await?;
         let removed = self.remove(execution).await?;
         let (audit, now) = (self.0.audit.clone(), self.now());
         let (execution, caller) = (execution.clone(), caller.clone());
@@ -194,7 +210,7 @@ impl SandboxService {
         let ended = store::ended_before(&mut *self.0.db.read().await?, Timestamp(limit)).await?;
         let system = Principal { name: am_db::owner::SYSTEM_PRINCIPAL.into(), aliases: [].into(), origin: None };
         for execution in ended {
-            self.cleanup(&system, &execution, None).await?;
+            self.clean(&system, &execution, None).await?;
         }
         for (name, changed) in self.0.host.existing_workspaces() {
             let name = ExecutionId::from(name);
