@@ -90,6 +90,19 @@ impl Database {
     }
 }
 
+/// Store `value` as the answer for `once` within a transaction that has its effect. For work with a key of its own
+/// beside the client's.
+///
+/// # Errors
+/// Returns [`DatabaseError::IdempotencyKeyReused`] when the key was used for another request.
+pub async fn record_result<T: Serialize>(tx: &mut Tx, once: &IdempotencyKey, now: Timestamp, value: &T) -> Result<()> {
+    if find_answer(tx.conn().await?, once, now).await?.is_some() {
+        return Ok(());
+    }
+    let answer = serde_json::to_string(value).map_err(|error| DatabaseError::InvalidValue(error.to_string()))?;
+    record_answer(tx, once.clone(), now, answer).await
+}
+
 fn find_answer<'a>(
     conn: &'a mut Connection,
     once: &'a IdempotencyKey,

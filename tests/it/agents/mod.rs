@@ -6,6 +6,7 @@ mod figures;
 mod idempotency;
 mod lists;
 mod networks;
+mod plan_races;
 pub mod plans;
 mod receipts;
 pub mod registry;

@@ -32,7 +32,7 @@ pub fn is_share(value: f64) -> bool {
 /// # Errors
 /// The reason for refusing it.
 pub fn parse_endpoint(text: &str, private_addresses: bool) -> Result<Url, String> {
-    if text.len() > 2000 {
+    if text.chars().count() > 2000 {
         return Err("at most 2000 characters".into());
     }
     let url = Url::parse(text).map_err(|error| format!("is no address: {error}"))?;

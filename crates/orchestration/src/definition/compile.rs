@@ -19,12 +19,12 @@ use crate::{
     mapping::ValueMapping,
     model::{MAX_STEP_SECONDS, StepType},
 };
-use am_core::validation::{FieldPath, Violation, Violations, within};
+use am_core::validation::{FieldPath, Violation, Violations, has_length, within};
 
 /// Maximum number of steps of a workflow.
 const MAX_STEPS: usize = 1000;
-/// Bytes of a step's key.
-const KEY_BYTES: std::ops::RangeInclusive<usize> = 1..=200;
+/// Characters of a step's key.
+const KEY_LENGTH: std::ops::RangeInclusive<usize> = 1..=200;
 /// Characters of a step's name.
 const MAX_NAME_LENGTH: usize = 100;
 /// Retries of a step.
@@ -161,7 +161,7 @@ struct CompileContext<'a> {
 
 fn compile_step(key: &str, value: &Value, known: &CompileContext<'_>) -> Result<CompiledStep, Vec<Violation>> {
     let whole = |message: &str| vec![Violation::new(FieldPath::default(), message)];
-    if !KEY_BYTES.contains(&key.len()) {
+    if !has_length(key, &KEY_LENGTH) {
         return Err(whole("a step's key has 1 to 200 characters"));
     }
     if !value.is_object() {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
 use super::{
-    EngineInner, audit_entries,
+    EngineInner, FirstSave, audit_entries,
     checkpoint::{NewExecution, Ownership, RunCheckpoint},
     external_tasks::ExternalTask,
     invocation::ActionFailure,
@@ -26,10 +26,7 @@ use crate::{
 };
 use am_audit::AuditEntry;
 use am_core::ids::ExternalTaskId;
-use am_db::{
-    codec::Timestamp,
-    idempotency::{IdempotencyKey, IdempotentResult},
-};
+use am_db::{codec::Timestamp, idempotency::IdempotentResult};
 use am_security::policies::{PolicyRefusal, rule};
 
 /// Time for which a new run may execute pure steps before its first save.
@@ -132,7 +129,7 @@ impl RunDriver {
     }
 
     /// Execute the pure steps of a new run for a short time, then save it for the first time.
-    pub async fn save_first(&mut self, once: Option<IdempotencyKey>) -> Result<IdempotentResult<Execution>> {
+    pub async fn save_first(&mut self, first: FirstSave) -> Result<IdempotentResult<Execution>> {
         loop {
             self.run_until_first_save().await;
             let now = self.now();
@@ -140,7 +137,7 @@ impl RunDriver {
             self.seal(now);
             let new = NewExecution::from_run(&self.run);
             let save = Arc::new(self.take_checkpoint(hold, now));
-            match self.engine.save_first(save, &new, once.clone()).await {
+            match self.engine.save_first(save, &new, first.clone()).await {
                 Err(OrchestrationError::Db(am_db::DatabaseError::Duplicate(_))) => {
                     self.flying.clear();
                     self.orders.clear();

@@ -19,6 +19,7 @@ mod takeover_tests;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use lru::LruCache;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -142,6 +143,21 @@ pub struct RunRequest {
     pub max_cost_budget: Money,
     /// W3C trace id of the request.
     pub trace_id: Option<TraceId>,
+    /// What must hold when the run is stored, and what is stored with it; `None`: nothing.
+    pub condition: Option<Arc<dyn StartCondition>>,
+}
+
+/// What is checked and written in the transaction that stores a new run.
+pub trait StartCondition: Send + Sync {
+    /// Check that `execution` may start. An error undoes the transaction.
+    fn check<'a>(&'a self, tx: &'a mut Tx, execution: &'a Execution) -> BoxFuture<'a, Result<()>>;
+}
+
+/// Key and condition of a run's first save.
+#[derive(Clone)]
+struct FirstSave {
+    once: Option<IdempotencyKey>,
+    condition: Option<Arc<dyn StartCondition>>,
 }
 
 impl Engine {
@@ -205,10 +221,11 @@ impl Engine {
         let inner = self.0.clone();
         // A separate task: if the client disconnects, a saved run must still be driven.
         self.0.tasks.spawn(async move {
+            let first = FirstSave { once, condition: start.condition.clone() };
             let run = inner.new_run(start);
             match inner.permits.clone().try_acquire_owned() {
-                Err(_) => drop(tell.send(inner.queue(run, once).await)),
-                Ok(permit) => inner.start_driver(run, once, permit, tell).await,
+                Err(_) => drop(tell.send(inner.queue(run, first).await)),
+                Ok(permit) => inner.start_driver(run, first, permit, tell).await,
             }
         });
         told.await.map_err(|_| OrchestrationError::Stopping)?
@@ -305,16 +322,12 @@ impl EngineInner {
     }
 
     /// Save a run for any worker, because no permit is available here.
-    async fn queue(
-        self: &Arc<Self>,
-        mut run: RunState,
-        once: Option<IdempotencyKey>,
-    ) -> Result<IdempotentResult<Execution>> {
+    async fn queue(self: &Arc<Self>, mut run: RunState, first: FirstSave) -> Result<IdempotentResult<Execution>> {
         loop {
             let new = NewExecution::from_run(&run);
             let save =
                 RunCheckpoint::from_run(&mut run, Ownership::Ready, &self.worker.id, Timestamp(self.clock.now()));
-            match self.save_first(Arc::new(save), &new, once.clone()).await {
+            match self.save_first(Arc::new(save), &new, first.clone()).await {
                 Err(OrchestrationError::Db(am_db::DatabaseError::Duplicate(_))) => run.reset(&self.ids),
                 answer => {
                     self.work.notify_one();
@@ -327,14 +340,14 @@ impl EngineInner {
     async fn start_driver(
         self: Arc<Self>,
         run: RunState,
-        once: Option<IdempotencyKey>,
+        first: FirstSave,
         permit: OwnedSemaphorePermit,
         tell: oneshot::Sender<Result<IdempotentResult<Execution>>>,
     ) {
         let handle = Arc::<DriverHandle>::default();
         let mut driver = RunDriver::new(self.clone(), run, handle.clone());
         let span = driver.span();
-        let saved = driver.save_first(once).instrument(span).await;
+        let saved = driver.save_first(first).instrument(span).await;
         let place = match &saved {
             Ok(IdempotentResult { value, replayed: false }) if value.status.is_final() => {
                 self.metrics.ended(value.status);
@@ -364,8 +377,9 @@ impl EngineInner {
         &self,
         save: Arc<RunCheckpoint>,
         new: &NewExecution,
-        once: Option<IdempotencyKey>,
+        first: FirstSave,
     ) -> Result<IdempotentResult<Execution>> {
+        let FirstSave { once, condition } = first;
         let known = self.known_definitions().get(&new.definition_hash).is_some();
         let mut rows = store::insert_rows(&save, new, known)?;
         self.audit.add_entry_rows(&mut rows, &save.trail);
@@ -373,7 +387,8 @@ impl EngineInner {
         am_core::crash_point!("engine.before_save");
         let (policies, level) = (self.policies.clone(), new.security);
         let bound = policies.bind(level);
-        let done = if once.is_none() && save.orders.is_empty() && save.take_back.is_empty() && !bound {
+        let simple = once.is_none() && condition.is_none();
+        let done = if simple && save.orders.is_empty() && save.take_back.is_empty() && !bound {
             self.db.insert(rows, wake).await?;
             IdempotentResult::fresh(save.execution())
         } else {
@@ -382,10 +397,14 @@ impl EngineInner {
                     let others = count_active(tx.conn().await?, &save.run.client_id, level).await?;
                     policies.check_concurrency(level, others).map_err(OrchestrationError::Refused)?;
                 }
+                let execution = save.execution();
+                if let Some(condition) = condition {
+                    condition.check(tx, &execution).await?;
+                }
                 rows.execute(tx).await?;
                 store::submit_tasks(tx, &save).await?;
                 tx.after_commit(wake);
-                Ok::<_, OrchestrationError>(save.execution())
+                Ok::<_, OrchestrationError>(execution)
             };
             self.db.write_idempotent(&self.clock, once, work).await?
         };

@@ -3,6 +3,7 @@
 
 mod estimate;
 mod model;
+mod retry;
 mod store;
 
 use std::{sync::Arc, time::Duration};
@@ -149,6 +150,7 @@ impl ExecutionService {
             max_execution_time: seconds,
             max_cost_budget: budget,
             trace_id: request.trace_id,
+            condition: None,
         };
         self.begin(start, once).await
     }
@@ -327,6 +329,14 @@ impl ExecutionService {
         Ok(cancelled)
     }
 
+    /// Cancel an execution within `tx`; the driver is told after the commit.
+    pub(super) async fn cancel_in(&self, tx: &mut Tx, caller: &Principal, id: &ExecutionId) -> Result<()> {
+        self.change_in(tx, caller, id, async |tx, execution, now| store::cancel(tx, execution, now).await).await?;
+        let (engine, id) = (self.engine.clone(), id.clone());
+        tx.after_commit(move || engine.cancelled(&id));
+        Ok(())
+    }
+
     /// Pause an execution: no further step begins until it is resumed; steps in progress continue to their end.
     ///
     /// # Errors
@@ -378,40 +388,18 @@ impl ExecutionService {
         self.observe_begun(caller, retried, wait).await
     }
 
-    /// The same as [`ExecutionService::retry`], without a wait.
-    ///
-    /// # Errors
-    /// As [`ExecutionService::retry`].
-    pub(super) async fn retry_run(
+    async fn retry_run(
         &self,
         caller: &Principal,
         id: &ExecutionId,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<Execution>> {
-        let policies = self.guard.policies().clone();
-        let retry = async move |tx: &mut Tx, execution: Execution, now: Timestamp| {
-            let level = store::security_level(tx.conn().await?, &execution.id).await?;
-            if policies.bind(level) {
-                let others = count_active(tx.conn().await?, &execution.client_id, level).await?;
-                policies.check_concurrency(level, others).map_err(OrchestrationError::Refused)?;
-            }
-            store::retry(tx, execution, now).await
-        };
-        let retried = match self.change(caller, id, once, retry).await {
-            Err(OrchestrationError::Refused(refusal)) => {
-                let level = store::security_level(&mut *self.db.read().await?, id).await?;
-                let asked = AdmissionRequest {
-                    resource: GuardedResource::Execution,
-                    caller,
-                    workflow_id: None,
-                    execution_id: Some(id),
-                };
-                return Err(self.guard.refuse(&asked, level, refusal).await);
-            }
-            retried => retried?,
-        };
-        self.engine.look(id);
-        Ok(retried)
+        let (this, by, run) = (self.clone(), caller.clone(), id.clone());
+        let work = async move |tx: &mut Tx| this.retry_in(tx, &by, &run).await;
+        match self.db.write_idempotent(&self.clock, once, work).await {
+            Err(error) => Err(self.audit_refusal(caller, id, error).await),
+            retried => retried,
+        }
     }
 
     /// Apply one change to an execution's state, in one transaction with its event and its audit entry.
@@ -425,24 +413,25 @@ impl ExecutionService {
     where
         F: AsyncFnOnce(&mut Tx, Execution, Timestamp) -> Result<AuditEntry> + Send + 'static,
     {
-        let (caller, stream) = (caller.clone(), id.clone());
-        let (now, hub) = (Timestamp(self.clock.now()), self.hub.clone());
-        let audit = self.audit.clone();
-        self.db
-            .write_idempotent(&self.clock, once, async move |tx: &mut Tx| {
-                let found =
-                    store::get(tx.conn().await?, &stream).await?.ok_or(OrchestrationError::NotFound("Execution"))?;
-                let found = check_owner(&caller, found)?;
-                let (workflow, level) =
-                    (found.workflow_id.clone(), store::security_level(tx.conn().await?, &stream).await?);
-                let entry = change(tx, found, now).await?.by(&caller).level(level);
-                audit.append(tx, vec![entry.workflow(&workflow).execution(&stream)]).await?;
-                let changed =
-                    store::get(tx.conn().await?, &stream).await?.ok_or(OrchestrationError::NotFound("Execution"))?;
-                tx.after_commit(move || hub.wake(&stream));
-                Ok(changed)
-            })
-            .await
+        let (this, caller, id) = (self.clone(), caller.clone(), id.clone());
+        let work = async move |tx: &mut Tx| this.change_in(tx, &caller, &id, change).await;
+        self.db.write_idempotent(&self.clock, once, work).await
+    }
+
+    /// The same within the transaction `tx` of a larger change.
+    async fn change_in<F>(&self, tx: &mut Tx, caller: &Principal, id: &ExecutionId, change: F) -> Result<Execution>
+    where
+        F: AsyncFnOnce(&mut Tx, Execution, Timestamp) -> Result<AuditEntry>,
+    {
+        let missing = || OrchestrationError::NotFound("Execution");
+        let found = check_owner(caller, store::get(tx.conn().await?, id).await?.ok_or_else(missing)?)?;
+        let (workflow, level) = (found.workflow_id.clone(), store::security_level(tx.conn().await?, id).await?);
+        let entry = change(tx, found, Timestamp(self.clock.now())).await?.by(caller).level(level);
+        self.audit.append(tx, vec![entry.workflow(&workflow).execution(id)]).await?;
+        let changed = store::get(tx.conn().await?, id).await?.ok_or_else(missing)?;
+        let (hub, stream) = (self.hub.clone(), id.clone());
+        tx.after_commit(move || hub.wake(&stream));
+        Ok(changed)
     }
 
     /// Return at most `limit` events of an execution with numbers above `after`.

@@ -121,7 +121,8 @@ pub async fn completed_run_means(conn: &mut Connection, workflow_id: &WorkflowId
         RunMeans::COLUMNS,
         " FROM
              (SELECT total_execution_time, total_cost FROM agent_executions
-              WHERE workflow_id = $1 AND status = 'COMPLETED' AND total_execution_time IS NOT NULL LIMIT 50) AS lately",
+              WHERE workflow_id = $1 AND status = 'COMPLETED' AND total_execution_time IS NOT NULL
+              ORDER BY created_at DESC, id DESC LIMIT 50) AS lately",
     );
     Ok(means.bind(workflow_id).fetch_one(conn).await?)
 }

@@ -200,6 +200,7 @@ impl NetworkService {
             max_execution_time: seconds,
             max_cost_budget: Money::ZERO,
             trace_id,
+            condition: None,
         };
         self.executions.begin(start, once).await
     }

@@ -176,8 +176,8 @@ fn draft_of_type(task_type: TaskType) -> SubTaskDraft {
     SubTaskDraft { task_type: Some(task_type), ..SubTaskDraft::default() }
 }
 
-/// Bytes of a sub-task's key.
-const MAX_KEY_BYTES: usize = 100;
+/// Characters of a sub-task's key.
+const MAX_KEY_LENGTH: usize = 100;
 
 /// Dependencies: for each sub-task the indices of those it depends on.
 type DependencyOrder = Vec<Vec<usize>>;
@@ -232,7 +232,7 @@ fn assign_keys(drafts: &[SubTaskDraft], violations: &mut Violations) -> Vec<Stri
     for (at, draft) in drafts.iter().enumerate() {
         let key = match &draft.key {
             Some(key) => {
-                if key.is_empty() || key.len() > MAX_KEY_BYTES {
+                if key.is_empty() || key.chars().count() > MAX_KEY_LENGTH {
                     violations.add(in_sub_task(at, "key"), "must have 1 to 100 characters");
                 } else if !seen.insert(key.clone()) {
                     violations.add(in_sub_task(at, "key"), format!("{key:?} is there twice"));

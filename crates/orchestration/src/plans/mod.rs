@@ -7,6 +7,7 @@ mod estimate;
 mod model;
 mod plan_document;
 mod plan_status;
+mod start;
 mod store;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -252,18 +253,20 @@ impl PlanService {
         if !request.wait_for_agents {
             self.check_agents_exist(&plan).await?;
         }
-        let start = self.start(caller, &plan, seconds, request.trace_id).await?;
-        self.hold(caller, &plan.id, "executed").await?;
+        let mut start = self.start(caller, &plan, seconds, request.trace_id).await?;
+        start.condition = Some(Arc::new(start::PlanStart {
+            id: plan.id.clone(),
+            caller: caller.clone(),
+            most: self.settings.plans_max_running,
+            now: self.now(),
+            audit: self.audit.clone(),
+            once: once.clone(),
+        }));
         // The plan's own idempotency key makes concurrent requests, and requests repeated after a crash, return the
         // same execution.
         let name = IdempotencyKey { scope: "plan".into(), key: plan.id.to_string(), fingerprint: plan.id.to_string() };
-        match self.executions.begin(start, Some(name)).await {
-            Ok(done) => self.kept(done, once).await,
-            Err(error) => {
-                self.let_go(caller, &plan.id, &error).await?;
-                Err(error)
-            }
-        }
+        let done = self.executions.begin(start, Some(name)).await?;
+        if done.replayed { self.kept(done, once).await } else { Ok(done) }
     }
 
     /// Build the execution request of a plan, checked against the security policies.
@@ -292,10 +295,11 @@ impl PlanService {
             max_execution_time,
             max_cost_budget: plan.document.max_cost_budget,
             trace_id,
+            condition: None,
         })
     }
 
-    /// Record the response under the client's own key too.
+    /// Record the response of an earlier request under this request's key too.
     async fn kept(
         &self,
         done: IdempotentResult<Execution>,
@@ -342,35 +346,6 @@ impl PlanService {
         Err(OrchestrationError::Conflict(format!("no registered agent can do {}", nobody.join(", "))))
     }
 
-    async fn hold(&self, caller: &Principal, id: &PlanId, action: &'static str) -> Result<()> {
-        let (id, now) = (id.clone(), self.now());
-        let (most, audit) = (self.settings.plans_max_running, self.audit.clone());
-        let entry = audit_entry(action, &id, now).by(caller);
-        self.db
-            .write(async move |tx: &mut Tx| {
-                if let Some(others) = store::take_slot(tx, &id, most, now).await? {
-                    return Err(OrchestrationError::Conflict(format!(
-                        "{others} plans are running; at most {most} may at once"
-                    )));
-                }
-                audit.append(tx, vec![entry]).await?;
-                Ok(())
-            })
-            .await
-    }
-
-    async fn let_go(&self, caller: &Principal, id: &PlanId, why: &OrchestrationError) -> Result<()> {
-        let (id, audit) = (id.clone(), self.audit.clone());
-        let entry = audit_entry("not_started", &id, self.now()).by(caller).reason(Some(&why.to_string()));
-        self.db
-            .write(async move |tx: &mut Tx| {
-                store::release_slot(tx, &id).await?;
-                audit.append(tx, vec![entry]).await?;
-                Ok(())
-            })
-            .await
-    }
-
     /// Cancel a plan: its assignments are cancelled, and the agents have capacity again. A plan that was not executed
     /// can no longer be.
     ///
@@ -386,24 +361,21 @@ impl PlanService {
         if let Some(done) = self.db.answered(&self.clock, once.as_ref()).await? {
             return Ok(done);
         }
-        let plan = self.get(caller, id).await?;
-        if let Some(execution) = plan.execution_id {
-            self.executions.cancel(caller, &execution, None).await?;
-            let changed = PlanChange { plan_id: plan.id, execution_id: Some(execution), status: PlanStatus::Cancelled };
-            return self.record_change(changed, once).await;
-        }
-        let (now, audit) = (self.now(), self.audit.clone());
-        let id = plan.id;
-        let entry = audit_entry("cancelled", &id, now).by(caller);
+        let (this, caller, id) = (self.clone(), caller.clone(), id.clone());
         self.db
             .write_idempotent(&self.clock, once, async move |tx: &mut Tx| {
-                if !store::cancel(tx, &id, now).await? {
+                let plan = start::read_plan(tx, &caller, &id).await?;
+                let now = this.now();
+                if let Some(execution) = &plan.execution_id {
+                    this.executions.cancel_in(tx, &caller, execution).await?;
+                } else if store::cancel(tx, &id, now).await? {
+                    this.audit.append(tx, vec![audit_entry("cancelled", &id, now).by(&caller)]).await?;
+                } else {
                     return Err(OrchestrationError::InvalidState(
-                        "Plan cannot be cancelled: it has just changed, or is cancelled already".into(),
+                        "Plan cannot be cancelled: it is cancelled already".into(),
                     ));
                 }
-                audit.append(tx, vec![entry]).await?;
-                Ok(PlanChange { plan_id: id, execution_id: None, status: PlanStatus::Cancelled })
+                Ok(PlanChange { plan_id: id, execution_id: plan.execution_id, status: PlanStatus::Cancelled })
             })
             .await
     }
@@ -422,29 +394,25 @@ impl PlanService {
         if let Some(done) = self.db.answered(&self.clock, once.as_ref()).await? {
             return Ok(done);
         }
-        let plan = self.get(caller, id).await?;
-        let execution = plan.execution_id.filter(|_| plan.status == PlanStatus::Failed);
-        let Some(execution) = execution else {
-            return Err(OrchestrationError::InvalidState(format!("Plan cannot be retried: it is {}", plan.status)));
-        };
-        self.hold(caller, &plan.id, "retried").await?;
-        if let Err(error) = self.executions.retry_run(caller, &execution, None).await {
-            self.let_go(caller, &plan.id, &error).await?;
-            return Err(error);
+        let (this, by, plan_id) = (self.clone(), caller.clone(), id.clone());
+        let retried = self.db.write_idempotent(&self.clock, once, async move |tx: &mut Tx| {
+            let plan = start::read_plan(tx, &by, &plan_id).await?;
+            let Some(execution) = plan.execution_id.filter(|_| plan.status == PlanStatus::Failed) else {
+                return Err(OrchestrationError::InvalidState(format!("Plan cannot be retried: it is {}", plan.status)));
+            };
+            let now = this.now();
+            start::take_slot(tx, &plan_id, this.settings.plans_max_running, now).await?;
+            this.audit.append(tx, vec![audit_entry("retried", &plan_id, now).by(&by)]).await?;
+            this.executions.retry_in(tx, &by, &execution).await?;
+            Ok(PlanChange { plan_id, execution_id: Some(execution), status: PlanStatus::Running })
+        });
+        match retried.await {
+            Err(error @ OrchestrationError::Refused(_)) => match self.get(caller, id).await?.execution_id {
+                Some(execution) => Err(self.executions.audit_refusal(caller, &execution, error).await),
+                None => Err(error),
+            },
+            retried => retried,
         }
-        let changed = PlanChange { plan_id: plan.id, execution_id: Some(execution), status: PlanStatus::Running };
-        self.record_change(changed, once).await
-    }
-
-    async fn record_change(
-        &self,
-        changed: PlanChange,
-        once: Option<IdempotencyKey>,
-    ) -> Result<IdempotentResult<PlanChange>> {
-        if once.is_none() {
-            return Ok(IdempotentResult::fresh(changed));
-        }
-        self.db.write_idempotent(&self.clock, once, async move |_: &mut Tx| Ok::<_, OrchestrationError>(changed)).await
     }
 
     /// Return a plan with the state of each sub-task.

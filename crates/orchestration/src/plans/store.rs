@@ -121,12 +121,6 @@ pub async fn take_slot(tx: &mut Tx, id: &PlanId, most: i64, now: Timestamp) -> R
     Ok(None)
 }
 
-/// Release a plan's slot, because its execution did not begin.
-pub async fn release_slot(tx: &mut Tx, id: &PlanId) -> Result<()> {
-    sql!("UPDATE am_plans SET held_since = NULL WHERE id = $1").bind(id).execute(tx.conn().await?).await?;
-    Ok(())
-}
-
 /// Cancel a plan that was never executed. Returns false if it was executed, or is cancelled already.
 pub async fn cancel(tx: &mut Tx, id: &PlanId, now: Timestamp) -> Result<bool> {
     let cancelled = sql!(
