@@ -43,7 +43,7 @@ class Server:
             "ADMIN_API_KEYS": KEYS["admin"], "CLIENT_API_KEYS": KEYS["client"], "MINER_API_KEYS": KEYS["miner"],
             "LOG_FORMAT": "json", "LOG_LEVEL": "warn,agent_management::lifecycle=info", "JQ_TIMEOUT_MS": "500",
             "MESSAGE_KEYS": "fuzz:" + base64.b64encode(bytes(range(32))).decode(),
-            "RATE_LIMIT_PER_SECOND": "100000", "RATE_LIMIT_BURST": "100000",
+            "RATE_LIMIT_REQUESTS": "0",
         }
         environment = {**os.environ, **settings}
         self.process = subprocess.Popen([self.binary, "serve"], stderr=self.log, env=environment, preexec_fn=self.enter_group)
