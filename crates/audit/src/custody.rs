@@ -2,9 +2,7 @@
 //! signed.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -12,7 +10,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
 use super::{checkpoint::LogCheckpoint, merkle::NodeHash};
-use am_core::crypto::Signer;
+use am_core::{atomic_file::write_atomically, crypto::Signer};
 
 /// Keys of the log beside the one that signs, and where the last head is kept.
 #[derive(Default)]
@@ -64,11 +62,5 @@ pub fn read_last_head(path: &Path) -> io::Result<Option<LogCheckpoint>> {
 /// # Errors
 /// Fails when the file can't be written.
 pub fn write_last_head(path: &Path, note: &str) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let temporary = PathBuf::from(name);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(note.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
+    write_atomically(path, note.as_bytes(), 0o600)
 }

@@ -2,6 +2,8 @@
 
 /// Clock, identifier generator and randomness, injected so that tests set them.
 pub mod ambient;
+/// Files that are replaced as a whole.
+pub mod atomic_file;
 /// Settings: defaults, then file, then environment; secrets typed as secrets.
 pub mod config;
 /// Canonical JSON, keys, signatures.

@@ -1,36 +1,20 @@
 //! Weights files, named by their hash and written atomically.
 
-use std::{
-    fs::{self, File},
-    io::{self, Write},
-    path::Path,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{fs, io, path::Path};
 
 use super::model::StoredWeights;
 use crate::{
     error::{Result, RlError},
     serving::weights_path,
 };
-use am_core::crypto::sha256_hex;
+use am_core::{atomic_file, crypto::sha256_hex};
+
+/// Permissions of weights files, less the umask.
+const WEIGHTS_MODE: u32 = 0o666;
 
 /// Write `bytes` to `path` atomically: after a crash the file holds its old content or all of the new one.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    // Several requests and processes may write the same file, so each uses its own temporary name.
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    name.push(format!(".{}-{}.partial", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-    let partial = directory.join(name);
-    let written = File::create(&partial).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    if let Err(error) = written.and_then(|()| fs::rename(&partial, path)) {
-        let _ = fs::remove_file(&partial);
-        return Err(error);
-    }
-    File::open(directory)?.sync_all()
+    atomic_file::write_atomically(path, bytes, WEIGHTS_MODE)
 }
 
 /// Store weights in `directory`; equal bytes are stored once. Blocks.
