@@ -5,11 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 rows=${ROWS:-1000000}
-binary=${BINARY:-}
-if [[ -z $binary ]]; then
-    cargo build --release --locked --bins
-    binary=${CARGO_TARGET_DIR:-target}/release/agent-management
-fi
+source scripts/release-binary.sh
 folder=$(mktemp -d)
 server=
 cleanup() {

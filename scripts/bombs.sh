@@ -4,9 +4,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-binary=${BINARY:-}
-if [[ -z $binary ]]; then
-    cargo build --release --locked --bins
-    binary=${CARGO_TARGET_DIR:-target}/release/agent-management
-fi
+source scripts/release-binary.sh
 exec python3 benches/fuzz/bombs.py --binary "$binary"

@@ -4,11 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-binary=${BINARY:-}
-if [[ -z $binary ]]; then
-    cargo build --release --locked --bins
-    binary=${CARGO_TARGET_DIR:-target}/release/agent-management
-fi
+source scripts/release-binary.sh
 # shellcheck disable=SC2086
 exec python3 benches/fuzz/fuzz_http.py --binary "$binary" --document docs/openapi.json \
     --requests "${REQUESTS:-100000}" --seconds "${SECONDS_EACH:-300}" --seed "${SEED:-$(date +%s)}" ${ARGUMENTS:-}

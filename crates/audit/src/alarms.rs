@@ -1,10 +1,8 @@
 //! What is wrong with the log, for readiness, metrics and the log of the process.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicI64, AtomicU64},
-};
+use std::sync::atomic::{AtomicI64, AtomicU64};
 
+use parking_lot::Mutex;
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
@@ -22,7 +20,7 @@ pub struct LogAlarms {
 impl LogAlarms {
     /// No head can be signed, because of this.
     pub fn refuse(&self, reason: String) {
-        let mut refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refusal = self.refusal.lock();
         if refusal.as_ref() != Some(&reason) {
             tracing::error!(
                 reason,
@@ -35,13 +33,13 @@ impl LogAlarms {
 
     /// Heads are signed again.
     pub fn accept(&self) {
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.refusal.lock() = None;
         self.refused.set(0);
     }
 
     /// Why no head is signed; `None`: heads are signed.
     pub fn refusal(&self) -> Option<String> {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.refusal.lock().clone()
     }
 
     /// A sealed entry is not what was signed.

@@ -12,6 +12,13 @@ fn other_signer() -> Signer {
 }
 
 impl AuditTestLog {
+    /// A log on `db` with the parts of this one and a key of its own.
+    fn signed_by_another(&self, db: &Database, signer: Signer) -> AuditLog {
+        let settings = AuditSettings { origin: "test/log".into(), every: Duration::from_secs(3600) };
+        let inner = &self.audit.0;
+        AuditLog::new(db.clone(), inner.clock.clone(), inner.ids.clone(), inner.webhooks.clone(), signer, settings)
+    }
+
     /// Another process on the same files, with the file of the last head.
     async fn reopened(
         &mut self,
@@ -19,16 +26,7 @@ impl AuditTestLog {
         previous: Option<Signer>,
         new_key: bool,
     ) -> std::result::Result<(), CustodyError> {
-        let settings = AuditSettings { origin: "test/log".into(), every: Duration::from_secs(3600) };
-        let inner = &self.audit.0;
-        let audit = AuditLog::new(
-            self.db.clone(),
-            inner.clock.clone(),
-            inner.ids.clone(),
-            inner.webhooks.clone(),
-            signer,
-            settings,
-        );
+        let audit = self.signed_by_another(&self.db, signer);
         let last_head = Some(self.dir.path().join("audit-last-head.txt"));
         self.audit = audit.with_custody(KeyCustody { previous, last_head, accept_new_key: new_key }).await?;
         Ok(())
@@ -101,17 +99,7 @@ async fn nothing_is_signed_over_a_history_that_was_written_anew() {
     // Somebody who has the key signs another history that is long enough.
     let mut forger = open().await;
     std::mem::swap(&mut forger.db, &mut log.db);
-    let settings = AuditSettings { origin: "test/log".into(), every: Duration::from_secs(3600) };
-    let inner = &log.audit.0;
-    let audit = AuditLog::new(
-        forger.db.clone(),
-        inner.clock.clone(),
-        inner.ids.clone(),
-        inner.webhooks.clone(),
-        signer(),
-        settings,
-    );
-    forger.audit = audit;
+    forger.audit = log.signed_by_another(&forger.db, signer());
     forger.sealed(6).await;
     std::mem::swap(&mut forger.db, &mut log.db);
     log.refuses("first 4 entries").await;

@@ -25,12 +25,13 @@ mod verification;
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicI64, AtomicU64},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub use checkpoint::{parse_log_key, verifier_key};
@@ -172,11 +173,11 @@ impl AuditLog {
     }
 
     fn known_head(&self) -> Option<LogCheckpoint> {
-        self.0.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.known.lock().clone()
     }
 
     fn set_known_head(&self, head: LogCheckpoint) {
-        *self.0.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
+        *self.0.known.lock() = Some(head);
     }
 
     /// Why no head is signed; `None`: heads are signed.

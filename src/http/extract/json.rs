@@ -1,10 +1,6 @@
 //! JSON request bodies and responses.
 
-use std::{
-    borrow::Cow,
-    error::Error as _,
-    sync::{Arc, OnceLock},
-};
+use std::{borrow::Cow, error::Error as _};
 
 use axum::{
     body::Body,
@@ -14,13 +10,13 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use parking_lot::Mutex;
 use serde::{
     Serialize,
     de::{self, DeserializeOwned},
 };
 use serde_json::{Value, error::Category};
 use serde_path_to_error::Segment;
+use tokio::sync::oneshot;
 
 use crate::http::{
     context::RequestContext,
@@ -137,16 +133,18 @@ fn has_more_values(body: &[u8], limit: usize) -> bool {
     })
 }
 
-/// Parse a body of at most `max_values` JSON values (413 if it has more). A large one is parsed on a thread that may block, so that it holds up no other request.
+/// Parse a body of at most `max_values` JSON values (413 if it has more). A large one is parsed on a thread that may
+/// block, so that it holds up no other request.
 pub async fn decode_body<T: DeserializeOwned + Send + 'static>(body: Bytes, max_values: usize) -> Result<T, ApiError> {
     if body.len() <= INLINE_BODY_BYTES {
         return decode_bounded(&body, max_values);
     }
-    let parsed = Arc::new(OnceLock::new());
-    let place = parsed.clone();
-    blocking(Box::new(move || drop(place.set(Mutex::new(Some(decode_bounded::<T>(&body, max_values))))))).await?;
-    let value = parsed.get().and_then(|value| value.lock().take());
-    value.unwrap_or_else(|| Err(ApiError::internal("the body was not parsed")))
+    let (tell, told) = oneshot::channel();
+    // Boxed, so that the pool of threads is compiled once for all bodies.
+    let work: Box<dyn FnOnce() + Send> = Box::new(move || drop(tell.send(decode_bounded(&body, max_values))));
+    drop(tokio::task::spawn_blocking(work));
+    // Nothing is told when the parser panics, or the process stops.
+    told.await.map_err(ApiError::internal)?
 }
 
 fn decode_bounded<T: DeserializeOwned>(body: &[u8], max_values: usize) -> Result<T, ApiError> {
@@ -154,11 +152,6 @@ fn decode_bounded<T: DeserializeOwned>(body: &[u8], max_values: usize) -> Result
         return Err(ApiError::too_many_values(max_values));
     }
     decode_json(body)
-}
-
-/// Run work on a thread that may block. The work is boxed, so that this is compiled once for all bodies.
-async fn blocking(work: Box<dyn FnOnce() + Send>) -> Result<(), ApiError> {
-    tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)
 }
 
 /// Parse a body, or return an error that names the invalid field.

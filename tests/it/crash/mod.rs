@@ -277,6 +277,15 @@ async fn crash_after_http_call_repeats_it_with_the_same_key() {
     assert_eq!(calls_when_dying_at("step.after_http").await, [(2, 1), (1, 2)]);
 }
 
+/// A server, a workflow of one call, and its run, whose call `peer` holds.
+async fn holding(peer: &Peer) -> (Server, String, Value) {
+    let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
+    let workflow = server.workflow(json!({"held": held()})).await;
+    let run = server.execute(&workflow, json!({"x": 1})).await;
+    peer.called(1).await;
+    (server, workflow, run)
+}
+
 /// Start the server so often that it dies as many times right after it has claimed a run.
 fn die_after_claims(server: Server, times: usize) -> Builder {
     let mut again = server.again().env("FAILPOINTS", "engine.after_claim=return");
@@ -295,10 +304,7 @@ fn die_after_claims(server: Server, times: usize) -> Builder {
 #[tokio::test]
 async fn execution_that_ends_its_process_each_time_is_given_up() {
     let peer = Peer::start();
-    let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
-    let workflow = server.workflow(json!({"held": held()})).await;
-    let run = server.execute(&workflow, json!({"x": 1})).await;
-    peer.called(1).await;
+    let (server, workflow, run) = holding(&peer).await;
     let server = die_after_claims(server, 2).env("FAILPOINTS", "").start().await;
     let failed = server.ended(run.text("id")).await;
     assert_eq!(failed["status"], "failed", "{failed}");
@@ -323,10 +329,7 @@ async fn execution_that_ends_its_process_each_time_is_given_up() {
 #[tokio::test]
 async fn crash_after_claim_leaves_the_execution_claimable() {
     let peer = Peer::start();
-    let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
-    let workflow = server.workflow(json!({"held": held()})).await;
-    let run = server.execute(&workflow, json!({"x": 1})).await;
-    peer.called(1).await;
+    let (server, _, run) = holding(&peer).await;
     let again = die_after_claims(server, 1);
     peer.open();
     let server = again.env("FAILPOINTS", "").start().await;

@@ -69,21 +69,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{model::MessagePriority, price::MessageType};
+    use crate::{messages::model::tests::sample_draft, model::MessagePriority, price::MessageType};
 
     #[test]
     fn every_member_counts_and_the_order_of_names_does_not() {
         let draft = |text: &str| MessageDraft {
             message_id: Some("m".into()),
-            sender: "a".into(),
-            to: MessageDestination::Agent("b".into()),
             content: serde_json::from_str(text).unwrap(),
-            kind: MessageType::Text,
-            priority: MessagePriority::Normal,
-            encrypt: true,
-            encryption: None,
-            ttl: Duration::from_secs(300),
-            reply_to: None,
+            ..sample_draft()
         };
         let first = draft(r#"{"a": 1, "b": {"c": [1, 2], "d": null}}"#);
         let hash = hash_draft(&first, "salt");

@@ -212,12 +212,13 @@ pub struct RejectedRecipient {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
 
-    fn draft() -> MessageDraft {
+    /// A message from ` a ` to `b` that every check accepts.
+    pub(crate) fn sample_draft() -> MessageDraft {
         MessageDraft {
             message_id: None,
             sender: " a ".into(),
@@ -241,25 +242,28 @@ mod tests {
 
     #[test]
     fn bounds_are_named() {
-        assert_eq!(draft().checked().unwrap().0.sender, *"a");
+        assert_eq!(sample_draft().checked().unwrap().0.sender, *"a");
         let long = "x".repeat(MAX_CONTENT_BYTES);
         let bad = [
-            ("sender", MessageDraft { sender: "\n".into(), ..draft() }),
-            ("recipient", MessageDraft { to: MessageDestination::Agent("a".into()), ..draft() }),
-            ("recipient", MessageDraft { to: MessageDestination::Agent("x".repeat(129).into()), ..draft() }),
-            ("topic", MessageDraft { to: MessageDestination::Topic(String::new()), ..draft() }),
-            ("message_id", MessageDraft { message_id: Some(MessageId::default()), ..draft() }),
-            ("message_id", MessageDraft { message_id: Some("copy_1".into()), ..draft() }),
-            ("message_id", MessageDraft { message_id: Some("import_1".into()), ..draft() }),
-            ("reply_to", MessageDraft { reply_to: Some("x".repeat(129).into()), ..draft() }),
-            ("ttl", MessageDraft { ttl: Duration::ZERO, ..draft() }),
-            ("ttl", MessageDraft { ttl: MAX_TTL + Duration::from_secs(1), ..draft() }),
-            ("content", MessageDraft { content: json!({ "x": long }), ..draft() }),
-            ("content", MessageDraft { content: json!("text"), ..draft() }),
-            ("content", MessageDraft { content: json!(null), ..draft() }),
-            ("message_id", MessageDraft { content: envelope(), ..draft() }),
-            ("content", MessageDraft { content: envelope(), to: MessageDestination::AllAgents, ..draft() }),
-            ("content", MessageDraft { content: envelope(), to: MessageDestination::Topic("t".into()), ..draft() }),
+            ("sender", MessageDraft { sender: "\n".into(), ..sample_draft() }),
+            ("recipient", MessageDraft { to: MessageDestination::Agent("a".into()), ..sample_draft() }),
+            ("recipient", MessageDraft { to: MessageDestination::Agent("x".repeat(129).into()), ..sample_draft() }),
+            ("topic", MessageDraft { to: MessageDestination::Topic(String::new()), ..sample_draft() }),
+            ("message_id", MessageDraft { message_id: Some(MessageId::default()), ..sample_draft() }),
+            ("message_id", MessageDraft { message_id: Some("copy_1".into()), ..sample_draft() }),
+            ("message_id", MessageDraft { message_id: Some("import_1".into()), ..sample_draft() }),
+            ("reply_to", MessageDraft { reply_to: Some("x".repeat(129).into()), ..sample_draft() }),
+            ("ttl", MessageDraft { ttl: Duration::ZERO, ..sample_draft() }),
+            ("ttl", MessageDraft { ttl: MAX_TTL + Duration::from_secs(1), ..sample_draft() }),
+            ("content", MessageDraft { content: json!({ "x": long }), ..sample_draft() }),
+            ("content", MessageDraft { content: json!("text"), ..sample_draft() }),
+            ("content", MessageDraft { content: json!(null), ..sample_draft() }),
+            ("message_id", MessageDraft { content: envelope(), ..sample_draft() }),
+            ("content", MessageDraft { content: envelope(), to: MessageDestination::AllAgents, ..sample_draft() }),
+            (
+                "content",
+                MessageDraft { content: envelope(), to: MessageDestination::Topic("t".into()), ..sample_draft() },
+            ),
         ];
         for (field, draft) in bad {
             match draft.checked() {
@@ -267,11 +271,16 @@ mod tests {
                 other => panic!("{field}: {other:?}"),
             }
         }
-        let all =
-            MessageDraft { sender: AgentId::default(), reply_to: Some("\n".into()), ttl: Duration::ZERO, ..draft() };
+        let all = MessageDraft {
+            sender: AgentId::default(),
+            reply_to: Some("\n".into()),
+            ttl: Duration::ZERO,
+            ..sample_draft()
+        };
         assert_eq!(all.checked().unwrap_err().len(), 3, "all are told at once");
-        let (_, bytes) =
-            MessageDraft { content: json!({"x": "x".repeat(MAX_CONTENT_BYTES - 8)}), ..draft() }.checked().unwrap();
+        let (_, bytes) = MessageDraft { content: json!({"x": "x".repeat(MAX_CONTENT_BYTES - 8)}), ..sample_draft() }
+            .checked()
+            .unwrap();
         assert_eq!(bytes, MAX_CONTENT_BYTES, "the whole size may be used");
     }
 }

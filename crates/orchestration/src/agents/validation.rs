@@ -4,7 +4,11 @@ use std::ops::RangeInclusive;
 
 use reqwest::Url;
 
-use am_core::{ids::AgentId, public_address, validation::Violation};
+use am_core::{
+    ids::AgentId,
+    public_address,
+    validation::{Violation, has_length},
+};
 
 /// Bytes of an agent's id.
 const ID_BYTES: RangeInclusive<usize> = 1..=128;
@@ -27,12 +31,15 @@ pub fn is_share(value: f64) -> bool {
     (0.0..=1.0).contains(&value)
 }
 
+/// Characters of an agent's address.
+const ENDPOINT_LENGTH: RangeInclusive<usize> = 0..=2000;
+
 /// Parse the URL of an agent: https and a public address, unless private ones are allowed.
 ///
 /// # Errors
 /// The reason for refusing it.
 pub fn parse_endpoint(text: &str, private_addresses: bool) -> Result<Url, String> {
-    if text.chars().count() > 2000 {
+    if !has_length(text, &ENDPOINT_LENGTH) {
         return Err("at most 2000 characters".into());
     }
     let url = Url::parse(text).map_err(|error| format!("is no address: {error}"))?;

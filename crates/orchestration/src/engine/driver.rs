@@ -242,8 +242,8 @@ impl RunDriver {
 
     /// Whether a step that this process computes is in progress.
     fn computes(&self) -> bool {
-        let steps = self.run.plan.steps.iter().zip(&self.run.steps);
-        steps.into_iter().any(|(spec, step)| step.status == ExecutionStatus::Running && spec.action.is_pure())
+        let mut steps = self.run.plan.steps.iter().zip(&self.run.steps);
+        steps.any(|(spec, step)| step.status == ExecutionStatus::Running && spec.action.is_pure())
     }
 
     fn is_external(&self, landed: &Completion) -> bool {

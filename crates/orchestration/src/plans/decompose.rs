@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::{DecompositionStrategy, PlanDraft, SplitBy, SubTask, SubTaskDraft};
 use crate::{agents::TaskType, dag};
-use am_core::validation::{FieldPath, PathSegment, Violation, Violations};
+use am_core::validation::{FieldPath, PathSegment, Violation, Violations, has_length};
 
 /// Maximum number of sub-tasks of a plan.
 const MAX_SUB_TASKS: usize = 100;
@@ -177,7 +177,7 @@ fn draft_of_type(task_type: TaskType) -> SubTaskDraft {
 }
 
 /// Characters of a sub-task's key.
-const MAX_KEY_LENGTH: usize = 100;
+const KEY_LENGTH: std::ops::RangeInclusive<usize> = 1..=100;
 
 /// Dependencies: for each sub-task the indices of those it depends on.
 type DependencyOrder = Vec<Vec<usize>>;
@@ -232,7 +232,7 @@ fn assign_keys(drafts: &[SubTaskDraft], violations: &mut Violations) -> Vec<Stri
     for (at, draft) in drafts.iter().enumerate() {
         let key = match &draft.key {
             Some(key) => {
-                if key.is_empty() || key.chars().count() > MAX_KEY_LENGTH {
+                if !has_length(key, &KEY_LENGTH) {
                     violations.add(in_sub_task(at, "key"), "must have 1 to 100 characters");
                 } else if !seen.insert(key.clone()) {
                     violations.add(in_sub_task(at, "key"), format!("{key:?} is there twice"));
