@@ -26,6 +26,7 @@ mod kit;
 mod messages;
 mod naming;
 mod nginx;
+mod numbers;
 mod openapi;
 mod operation;
 mod peer;

@@ -10,6 +10,8 @@ pub mod config;
 pub mod crypto;
 /// Identifiers as types.
 pub mod ids;
+/// Numbers of JSON documents from outside: kept exactly or refused, and their order.
+pub mod json_number;
 /// Amounts of money.
 pub mod money;
 /// Public and private addresses, and a client that reaches public ones only.

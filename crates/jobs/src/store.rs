@@ -7,7 +7,7 @@ use super::{
     model::{JobFilter, JobOutcome, JobRecord, JobService, JobState, JobViewer, NewJob},
     shown_names::ShownNames,
 };
-use am_core::{ids::JobId, money::Money};
+use am_core::{ids::JobId, json_number::read_json, money::Money};
 use am_db::{
     Connection, FromRow, Result, Tx,
     codec::{JsonText, LocalTimestamp, Timestamp},
@@ -224,7 +224,8 @@ impl FromRow for End {
         let (id, text): (JobId, String) = (columns.next_value()?, columns.next_value()?);
         let mut document = || -> std::result::Result<Value, String> {
             let doc: JsonText = columns.next_value().map_err(|error| error.to_string())?;
-            Ok(doc.parse().map_err(|error| error.to_string())?.unwrap_or(Value::Null))
+            let Some(text) = doc.get() else { return Ok(Value::Null) };
+            read_json(text.get().as_bytes()).map_err(|error| error.to_string())
         };
         let (result, receipt) = (document(), document());
         let (error, miner): (Option<String>, Option<String>) = (columns.next_value()?, columns.next_value()?);

@@ -14,6 +14,7 @@ mod event_kinds;
 pub mod executions;
 pub mod guard;
 pub mod jq;
+mod json_path;
 pub mod mapping;
 pub mod model;
 pub mod networks;

@@ -1,12 +1,12 @@
 //! Mappings select values for a step by JSONPath (RFC 9535): `$.inputs.x`, `$.steps.score.output.y`, and for outputs
 //! `$.output.z`. A value that does not start with `$` is a literal.
 //!
-//! Most paths refer to one step's output. Their first segments are parsed here, so that only that value is searched,
+//! Most paths refer to one step's output. Their first segments are removed here, so that only that value is searched,
 //! instead of a document of all values built for each lookup.
 
 use serde_json::{Map, Value, json};
-use serde_json_path::JsonPath;
 
+use super::json_path::JsonPath;
 use am_core::validation::Violation;
 
 /// Source of the values that paths refer to.
@@ -60,6 +60,26 @@ enum PathRoot {
     StepOutput(String),
     StepInput(String),
     StepStatus(String),
+}
+
+impl PathRoot {
+    /// Remove the segments that name the starting point from `path`, and return it.
+    fn take(path: &mut JsonPath) -> Option<Self> {
+        match path.take_name()?.as_str() {
+            "inputs" => Some(Self::Inputs),
+            "output" => Some(Self::Output),
+            "steps" => {
+                let key = path.take_name()?;
+                match path.take_name()?.as_str() {
+                    "output" => Some(Self::StepOutput(key)),
+                    "input" => Some(Self::StepInput(key)),
+                    "status" => Some(Self::StepStatus(key)),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Error of parsing a mapping's entry.
@@ -155,29 +175,11 @@ impl ValueSource {
 
 impl PathQuery {
     fn parse(text: &str) -> Result<Self, String> {
-        check_complexity(text)?;
-        // The whole text must be a valid path: the prefix removed below could hide an error.
-        JsonPath::parse(text).map_err(|error| format!("{text:?} is no JSONPath: {error}"))?;
-        let expected =
-            || format!("{text:?} must start with $.inputs, $.output or $.steps.<key>.output (or .input, .status)");
-        let (first, rest) = first_segment(&text[1..]).ok_or_else(expected)?;
-        let (root, rest) = match first.as_str() {
-            "inputs" => (PathRoot::Inputs, rest),
-            "output" => (PathRoot::Output, rest),
-            "steps" => {
-                let (key, rest) = first_segment(rest).ok_or_else(expected)?;
-                let (member, rest) = first_segment(rest).ok_or_else(expected)?;
-                match member.as_str() {
-                    "output" => (PathRoot::StepOutput(key), rest),
-                    "input" => (PathRoot::StepInput(key), rest),
-                    "status" => (PathRoot::StepStatus(key), rest),
-                    _ => return Err(expected()),
-                }
-            }
-            _ => return Err(expected()),
-        };
-        let path = JsonPath::parse(&format!("${rest}")).map_err(|error| format!("{text:?} is no JSONPath: {error}"))?;
-        Ok(Self { root, path, singular: is_singular(rest), text: text.to_owned() })
+        let mut path = JsonPath::parse(text)?;
+        let root = PathRoot::take(&mut path).ok_or_else(|| {
+            format!("{text:?} must start with $.inputs, $.output or $.steps.<key>.output (or .input, .status)")
+        })?;
+        Ok(Self { root, singular: path.is_singular(), path, text: text.to_owned() })
     }
 
     fn resolve(&self, context: &dyn MappingContext) -> Result<Value, ResolveError> {
@@ -195,11 +197,11 @@ impl PathQuery {
             }
         };
         let start = start.ok_or_else(|| missing("has no value yet"))?;
-        let found = self.path.query(start);
+        let found = self.path.query(start).map_err(|error| missing(&error.to_string()))?;
         if self.singular {
-            found.first().cloned().ok_or_else(|| missing(&self.no_value(start)))
+            found.first().copied().cloned().ok_or_else(|| missing(&self.no_value(start)))
         } else {
-            Ok(found.all().into_iter().cloned().collect())
+            Ok(found.into_iter().cloned().collect())
         }
     }
 
@@ -214,68 +216,6 @@ impl PathQuery {
             _ => "has no value".to_owned(),
         }
     }
-}
-
-/// Refuse paths that could take long, since they are evaluated in the service's own process: several consecutive
-/// descendant segments, deep nesting, regular expressions.
-fn check_complexity(text: &str) -> Result<(), String> {
-    let mut depth = 0usize;
-    let deepest = text.chars().map(|c| {
-        depth = match c {
-            '[' | '(' => depth + 1,
-            ']' | ')' => depth.saturating_sub(1),
-            _ => depth,
-        };
-        depth
-    });
-    let deepest = deepest.max().unwrap_or(0);
-    if text.len() > 1024 {
-        Err("a path has at most 1024 bytes".into())
-    } else if text.matches("..").count() > 1 {
-        Err(format!("{text:?} descends (..) more than once"))
-    } else if text[1..].contains('$') {
-        Err(format!("{text:?} has a second $; a path has one, at its start"))
-    } else if deepest > 8 {
-        Err(format!("{text:?} is nested too deeply"))
-    } else if text.contains("match(") || text.contains("search(") {
-        Err(format!("{text:?} has a regular expression; use a jq step"))
-    } else {
-        Ok(())
-    }
-}
-
-/// Return the name in the first segment of `rest` (`.name`, `['name']`, `["name"]`), and the rest.
-fn first_segment(rest: &str) -> Option<(String, &str)> {
-    if let Some(rest) = rest.strip_prefix('.') {
-        let end = rest.find(['.', '[']).unwrap_or(rest.len());
-        let name = &rest[..end];
-        return (!name.is_empty() && name != "*").then(|| (name.to_owned(), &rest[end..]));
-    }
-    let inner = rest.strip_prefix('[')?.trim_start();
-    let quote = inner.chars().next().filter(|quote| matches!(quote, '\'' | '"'))?;
-    let inner = &inner[1..];
-    // Escapes in a step's key are not supported: such a key cannot be referred to.
-    let end = inner.find(quote)?;
-    let after = inner[end + 1..].trim_start().strip_prefix(']')?;
-    (!inner[..end].contains('\\')).then(|| (inner[..end].to_owned(), after))
-}
-
-/// Return whether the path can match only one value. Selectors that match several contain one of these characters
-/// outside quotes.
-fn is_singular(path: &str) -> bool {
-    let mut quote = None;
-    let mut previous = ' ';
-    for c in path.chars() {
-        match quote {
-            Some(open) if c == open && previous != '\\' => quote = None,
-            Some(_) => {}
-            None if matches!(c, '\'' | '"') => quote = Some(c),
-            None if matches!(c, '*' | '?' | ',' | ':') || (c == '.' && previous == '.') => return false,
-            None => {}
-        }
-        previous = c;
-    }
-    true
 }
 
 #[cfg(test)]
@@ -351,6 +291,29 @@ mod tests {
             ValueMapping::parse(json!({"a": "$.inputs.x", "b": "$.inputs["}).as_object().unwrap()).unwrap_err();
         assert_eq!(errors.len(), 1);
         assert_eq!(errors[0].entry, "b");
+    }
+
+    #[test]
+    fn names_may_hold_what_paths_are_written_with() {
+        let names =
+            ["$oid", "$ref", "price in $", "match(x)", "C:\\", "a]b", "it's", "*", "..", "[[[[[[[[[", "é\"\n", "?@.x"];
+        let inputs: Map<String, Value> = names.iter().map(|name| ((*name).to_owned(), json!([name]))).collect();
+        let context = Fixed(json!({"inputs": inputs, "steps": {"it's $1": {"output": 3}}}));
+        for name in names {
+            let double = json!(name).to_string();
+            let single = format!("'{}'", double[1..double.len() - 1].replace("\\\"", "\"").replace('\'', "\\'"));
+            for quoted in [single, double] {
+                let pick = |rest: &str| {
+                    let path = json!(format!("$.inputs[{quoted}]{rest}"));
+                    ValueSource::parse(&path).unwrap().resolve(&context).unwrap()
+                };
+                assert_eq!(pick(""), json!([name]), "{quoted}");
+                assert_eq!(pick("[*]"), json!([name]), "{quoted}");
+                assert_eq!(pick("[0]"), json!(name), "{quoted}");
+            }
+        }
+        let source = ValueSource::parse(&json!(r"$.steps['it\'s $1'].output")).unwrap();
+        assert_eq!((source.step(), source.resolve(&context)), (Some("it's $1"), Ok(json!(3))));
     }
 
     #[test]

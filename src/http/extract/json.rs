@@ -18,6 +18,8 @@ use serde_json::{Value, error::Category};
 use serde_path_to_error::Segment;
 use tokio::sync::oneshot;
 
+use am_core::json_number::exact_numbers;
+
 use crate::http::{
     context::RequestContext,
     error::{ApiError, FieldError, LocationSegment},
@@ -160,6 +162,13 @@ fn decode_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     if has_nul(present) {
         return Err(nul_error(present));
     }
+    let exact = exact_numbers(present).map_err(|number| {
+        ApiError::unprocessable(vec![match serde_json::from_slice::<de::IgnoredAny>(present) {
+            Ok(_) => FieldError::of("body", number.into()),
+            Err(error) => syntax_error(present, &error),
+        }])
+    })?;
+    let present = &*exact;
     // Serde would fill a struct from a list in the order of its fields; no operation takes a list.
     if present.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[') {
         return Err(ApiError::unprocessable(vec![match serde_json::from_slice::<de::IgnoredAny>(present) {
@@ -367,7 +376,7 @@ mod tests {
             let field = refused::<BTreeMap<String, String>>(body);
             assert_eq!((&field["type"], &field["loc"]), (&json!("json_invalid"), &json!(["body", offset])), "{body:?}");
         }
-        for body in [r#"{"name": "\ud800"}"#, r#"{"name": "x"#, "{\"name\": \"\u{1}\"}", "{\"name\": 1e999}"] {
+        for body in [r#"{"name": "\ud800"}"#, r#"{"name": "x"#, "{\"name\": \"\u{1}\"}"] {
             assert_eq!(refused::<Value>(body)["type"], "json_invalid", "{body}");
         }
         assert_eq!(refused::<Value>(b"\"\xff\"")["type"], "json_invalid");
@@ -381,6 +390,22 @@ mod tests {
         assert_eq!(refused::<Value>(r#"{"\u0000": 1}"#)["loc"], json!(["body"]));
         assert_eq!(refused::<Value>(r#"{"a": "\\\u0000"}"#)["loc"], json!(["body", "a"]));
         assert!(decode_json::<Value>(br#"{"a": "\\u0000"}"#).is_ok(), "an escaped backslash and some digits");
+    }
+
+    #[test]
+    fn a_number_that_would_not_be_kept_is_named_where_it_stands() {
+        for (body, loc) in [
+            (r#"{"a": {"b": ["x", 18446744073709551616]}}"#, json!(["body", "a", "b", 1])),
+            (r#"{"a": 1e400}"#, json!(["body", "a"])),
+            ("-9223372036854775809", json!(["body"])),
+        ] {
+            let field = refused::<Value>(body);
+            assert_eq!((&field["loc"], &field["type"]), (&loc, &json!("value_error")), "{body}");
+        }
+        assert_eq!(refused::<Workflow>(r#"{"name": "x", "unknown": 99999999999999999999}"#)["loc"][1], "unknown");
+        assert_eq!(refused::<Value>(r#"{"a": 99999999999999999999, b}"#)["type"], "json_invalid");
+        let kept = decode_json::<Value>(br#"{"a": [18446744073709551615, -9223372036854775808, -0]}"#).unwrap();
+        assert_eq!(kept.to_string(), r#"{"a":[18446744073709551615,-9223372036854775808,0]}"#);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Messages between agents: what clients of the monolith send and get, and what holds whenever sockets come and go.
 
 mod channels;
-mod client;
+pub mod client;
 mod contract;
 mod crash;
 mod delivery;

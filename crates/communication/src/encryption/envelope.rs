@@ -21,7 +21,10 @@ use super::{
     error::{EncryptionError, Result},
     model::{EnvelopeBinding, KeyKind, MessageEncryption},
 };
-use am_core::ids::AgentKeyId;
+use am_core::{
+    ids::AgentKeyId,
+    json_number::{JsonReadError, read_json},
+};
 
 /// HPKE cipher suite, as envelopes name it.
 pub const HPKE_SUITE: &str = "DHKEM(X25519,HKDF-SHA256)/HKDF-SHA256/AES-256-GCM";
@@ -347,7 +350,10 @@ impl AgentPrivateKey {
         let (enc, ciphertext) = decode_base64(enc).zip(decode_base64(ciphertext)).ok_or_else(tampered)?;
         let bound = recipient_binding(bound);
         let plain = hpke_decrypt(&self.0, &bound, enc, &ciphertext).ok_or_else(tampered)?;
-        serde_json::from_slice(&plain).map_err(|_| tampered())
+        read_json(&plain).map_err(|error| match error {
+            JsonReadError::Number(number) => EncryptionError::invalid(&["content"], number.to_string()),
+            JsonReadError::Syntax(_) => tampered(),
+        })
     }
 }
 

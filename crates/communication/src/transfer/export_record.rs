@@ -11,6 +11,7 @@ use crate::{
 };
 use am_core::{
     ids::{AgentId, BroadcastId, ChannelId, MessageId},
+    json_number::read_json,
     money::Money,
     validation::{FieldPath, Violation},
 };
@@ -75,7 +76,7 @@ pub(super) type RecordFault = (&'static str, String);
 impl ExportRecord {
     /// Parse and check a message of `agent`.
     pub fn parse(text: &str, agent: &AgentId) -> Result<Self, RecordFault> {
-        let mut line: Self = serde_json::from_str(text).map_err(|error| ("", format!("is not a message: {error}")))?;
+        let mut line: Self = read_json(text.as_bytes()).map_err(|error| ("", format!("is not a message: {error}")))?;
         let wrong = |member: &'static str, message: &str| Err((member, message.to_owned()));
         for (member, name) in [("sender", &line.sender), ("recipient", &line.recipient)] {
             if validate_agent_name(member, name).is_ok_and(|checked| checked == *name) {

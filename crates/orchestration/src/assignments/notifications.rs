@@ -15,7 +15,11 @@ use super::{
     store::{self, PendingNotification},
 };
 use crate::{agents, error::Result};
-use am_core::{config::AgentsConfig, public_address};
+use am_core::{
+    config::AgentsConfig,
+    json_number::{JsonReadError, read_json},
+    public_address,
+};
 use am_db::{Tx, codec::Timestamp};
 
 /// Maximum number of concurrent calls.
@@ -161,12 +165,14 @@ impl AssignmentServiceInner {
         let (status, body) = answered;
         if status.is_success() {
             let body = body.unwrap_or_default();
-            let document: Option<Value> = serde_json::from_slice(&body).ok();
-            let result = document.as_ref().and_then(|document| document.get("result")).cloned();
-            return NotifyOutcome::Delivered(
-                NotifyChannel::Endpoint,
-                Some(result.map_or(AgentReport::Accept, AgentReport::Complete)),
-            );
+            let report = match read_json::<Value>(&body) {
+                Ok(document) => document.get("result").cloned().map_or(AgentReport::Accept, AgentReport::Complete),
+                Err(JsonReadError::Number(error)) => {
+                    AgentReport::Fail { reason: format!("its endpoint's answer: {error}"), retryable: false }
+                }
+                Err(JsonReadError::Syntax(_)) => AgentReport::Accept,
+            };
+            return NotifyOutcome::Delivered(NotifyChannel::Endpoint, Some(report));
         }
         let said = format!("its endpoint answered {}", status.as_u16());
         let passing = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);

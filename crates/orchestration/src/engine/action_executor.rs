@@ -25,6 +25,7 @@ use crate::{
 use am_core::{
     config::{EndpointKind, EngineConfig, HttpEndpoint},
     ids::{JobId, TrainingRunId},
+    json_number::{JsonReadError, read_json},
     money::Money,
     validation,
 };
@@ -243,7 +244,7 @@ impl ActionExecutor {
 
     async fn jq(&self, program: Arc<str>, input: &Value) -> Result<Value, ActionFailure> {
         let evaluated = self.jq.eval(program, raw_json(input)?).await.map_err(jq_failure)?;
-        serde_json::from_str(evaluated.output.get())
+        read_json(evaluated.output.get().as_bytes())
             .map_err(|error| ActionFailure::permanent(format!("the program's output: {error}")))
     }
 
@@ -370,8 +371,11 @@ impl ActionExecutor {
             let passing = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
             return Err(if passing { ActionFailure::transient(message) } else { ActionFailure::permanent(message) });
         }
-        let answer: Value = serde_json::from_slice(&bytes)
-            .map_err(|error| ActionFailure::permanent(format!("endpoint {name:?} answered no JSON: {error}")))?;
+        let answer: Value = read_json(&bytes).map_err(|error| {
+            let fault =
+                if matches!(error, JsonReadError::Number(_)) { "a number that can't be kept" } else { "no JSON" };
+            ActionFailure::permanent(format!("endpoint {name:?} answered {fault}: {error}"))
+        })?;
         let output = match endpoint.kind {
             EndpointKind::Json => answer,
             EndpointKind::OpenAi => {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::invocation::{ActionFailure, ActionInvocation, ActionOutput, PreparedCommand};
 use crate::{command_step::CommandSpec, mapping::ResolveError, run::RunState};
+use am_core::json_number::{JsonReadError, read_json};
 use am_security::sandbox::{self, CommandOutcome, SandboxError, SandboxService};
 
 /// Time for setting up and removing a sandbox, beyond the command's own limit.
@@ -79,7 +80,7 @@ fn violation_name(kind: sandbox::AttemptKind) -> &'static str {
 }
 
 fn command_output(ran: &CommandOutcome) -> Value {
-    let parsed: Option<Value> = serde_json::from_slice(&ran.stdout.bytes).ok();
+    let parsed: Result<Value, _> = read_json(&ran.stdout.bytes);
     let mut output = json!({
         "exit_code": ran.exit_code,
         "stdout": ran.stdout.text(),
@@ -88,8 +89,12 @@ fn command_output(ran: &CommandOutcome) -> Value {
         "stderr_truncated": ran.stderr.truncated(),
         "usage": ran.usage,
     });
-    if let (Some(parsed), Some(members)) = (parsed, output.as_object_mut()) {
-        members.insert("json".into(), parsed);
+    if let Some(members) = output.as_object_mut() {
+        match parsed {
+            Ok(parsed) => drop(members.insert("json".into(), parsed)),
+            Err(JsonReadError::Number(error)) => drop(members.insert("json_error".into(), error.to_string().into())),
+            Err(JsonReadError::Syntax(_)) => {}
+        }
     }
     output
 }

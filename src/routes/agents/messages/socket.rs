@@ -20,7 +20,10 @@ use am_communication::{
     delivery::{DeliverySession, ReplySender, SocketFrameKind},
     messages::MessageDestination,
 };
-use am_core::ids::{AgentId, ChannelId, MessageId};
+use am_core::{
+    ids::{AgentId, ChannelId, MessageId},
+    json_number::read_json,
+};
 use am_db::{codec::Timestamp, principal::Principal};
 
 /// Messages of one client that are on their way into the database; beyond it nothing more is read from it.
@@ -239,7 +242,7 @@ impl FrameReader<'_> {
             let said = match frame {
                 None | Some(Err(_) | Ok(Frame::Close(_))) => return SocketEnd::Gone,
                 Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => continue,
-                Some(Ok(Frame::Text(text))) => serde_json::from_str(&text).map_err(|error| error.to_string()),
+                Some(Ok(Frame::Text(text))) => read_json(text.as_bytes()).map_err(|error| error.to_string()),
                 Some(Ok(Frame::Binary(_))) => Err("frames are JSON texts".to_owned()),
             };
             match said {
