@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Measures the release build against the stack that the monolith stands on, Restate and DBOS, all in one run on this
-# machine, and prints one table. Everything it needs and writes is below target/compare; all servers listen on loopback
-# and are ended when it ends. About 6 minutes, after some 10 minutes for building and fetching the first time.
+# Measures the release build against the stack that the monolith stands on, Restate, DBOS and Duroxide, all in one run on
+# this machine, and prints one table. Everything it needs and writes is below target/compare; all servers listen on
+# loopback and are ended when it ends. About 7 minutes, after some 15 minutes for building and fetching the first time.
 #
 #   scripts/compare.sh [--seconds 5] [--rounds 3] [--connections 32]
 set -euo pipefail
@@ -12,6 +12,8 @@ die() { say "$*"; exit 1; }
 for tool in wrk npm node curl python3; do
     command -v $tool >/dev/null || die "$tool is missing: apt-get install wrk npm nodejs curl python3-venv"
 done
+# Of Duroxide's SQLite driver.
+if ! pkg-config --exists openssl; then die "OpenSSL's headers are missing: apt-get install libssl-dev pkg-config"; fi
 # Restate's and its service's ports are fixed in the peer's source; ours and the monolith stack's are only unusual.
 ours=8212 peer=8213 ingress=8080 admin=9070 flow=9080
 for port in $ours $peer $ingress $admin $flow 5122; do
@@ -23,11 +25,13 @@ place=$target/compare
 here=$PWD/benches/compare
 mkdir -p "$place"
 
-say "step 1 of 4: the peers (Python packages, Restate's server, Restate's service)"
+say "step 1 of 4: the peers (Python packages, Restate's server, and the programs in Rust)"
 [ -x "$place/venv/bin/pip" ] || python3 -m venv "$place/venv"
 "$place/venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
 npm install --silent --no-save --ignore-scripts --no-audit --no-fund --prefix "$place/npm" @restatedev/restate-server@1.7.12
-CARGO_TARGET_DIR=$place/restate-target RUSTFLAGS=--cap-lints=allow cargo build --quiet --release --locked --manifest-path "$here/restate/Cargo.toml"
+for name in restate duroxide; do
+    CARGO_TARGET_DIR=$place/$name-target RUSTFLAGS=--cap-lints=allow cargo build --quiet --release --locked --manifest-path "$here/$name/Cargo.toml"
+done
 
 say "step 2 of 4: the service"
 scripts/libtorch.sh
@@ -87,4 +91,5 @@ curl --fail --silent --show-error --output "$run/registration.json" --header 'co
 say "step 4 of 4: measuring (raw output in $run)"
 mkdir -p "$run/tmp"
 TMPDIR=$run/tmp "$place/venv/bin/python" "$here/run.py" --ours http://127.0.0.1:$ours --peer http://127.0.0.1:$peer \
-    --restate http://127.0.0.1:$ingress/Flow/run --key "$key" --pid "$service" --out "$run" "$@"
+    --restate http://127.0.0.1:$ingress/Flow/run \
+    --duroxide "$place/duroxide-target/release/duroxide-peer" --key "$key" --pid "$service" --out "$run" "$@"

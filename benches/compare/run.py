@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measure the running service against its running peers, and print one table (Markdown). Started by scripts/compare.sh.
 
-Three comparisons in one run: compare.py against the monolith's stack, then a durable workflow of three steps through
-HTTP against Restate (same wrk, same connections, turn by turn), and against DBOS (its own threads, no HTTP between).
+First compare.py against the monolith's stack, then a durable workflow of three steps, turn by turn: through HTTP against
+Restate (same wrk, same connections), and against DBOS and Duroxide, each called by a program of its own.
 Raw output goes into --out. Exit status 1 if any figure is void: an answer other than 2xx, or an execution that did not complete.
 """
 import argparse
@@ -120,23 +120,61 @@ def three_steps(bench):
     return measure
 
 
+def program(bench, name, command):
+    """A peer that is a program with callers of its own: it prints its figures, or fails if one execution did not complete."""
+    args = bench.args
+    command = [*command, "--seconds", str(args.seconds), "--callers", str(args.connections)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=args.seconds + 120)
+    except subprocess.TimeoutExpired:
+        bench.void.append(f"{name}: it does not end")
+        return None
+    bench.keep(name, done.stdout + done.stderr)
+    line = re.search(r"^rate=.*$", done.stdout, re.MULTILINE)
+    if done.returncode or not line:
+        bench.void.append(f"{name}: {(done.stdout + done.stderr).strip()[-400:]}")
+        return None
+    return dict(part.split("=") for part in line[0].split())
+
+
+def settled(figures):
+    """The medians of a program's rates and of its median latencies, and its settings, as SQLite has told them."""
+    seen = [each for each in figures if each]
+    if not seen:
+        return float("nan"), None, "void"
+    settings = {f"SQLite, {each['journal_mode'].upper()}, synchronous={each['synchronous'].upper()}" for each in seen}
+    rate, median = (statistics.median(float(each[name]) for each in seen) for name in ("rate", "median_ms"))
+    return rate, median, " or ".join(sorted(settings))
+
+
 def engines(bench):
     args = bench.args
     answer = bench.call(args.restate, "x")[0]
     if answer != "x-a-b-c":
         raise SystemExit(f"Restate answers {answer!r}")
+    # What raw output is called, name in the table, wanted ratio, command.
+    programs = [
+        ("duroxide", "duroxide", 1.0, args.duroxide),
+        ("duroxide-own", "duroxide", None, args.duroxide, "--synchronous", "as-shipped"),
+    ]
     ours_once, ours, restate, dbos = three_steps(bench), [], [], []
+    others = {output: [] for output, *_ in programs}
     for _ in range(args.rounds):
         ours.append(ours_once())
         restate.append(bench.wrk("restate", args.restate, "x"))
         text = subprocess.run([sys.executable, str(HERE / "dbos_peer.py")], capture_output=True, text=True, check=True, timeout=300).stdout
         bench.keep("dbos", text)
         dbos.append(max(float(rate) for rate in re.findall(r"threads\s+([\d.]+)", text)))
+        for output, _, _, *command in programs:
+            others[output].append(program(bench, output, command))
     rate, _, p99, _ = map(statistics.median, zip(*ours))
     other, median, _, _ = map(statistics.median, zip(*restate))
     yield "durable three-step workflow", rate, p99, "Restate", other, median, rate / other, 2.5
     other = statistics.median(dbos)
     yield "durable three-step workflow", rate, p99, "DBOS (its best of 1, 8, 32 threads)", other, None, rate / other, 20
+    for output, name, goal, *_ in programs:
+        other, median, settings = settled(others[output])
+        yield "durable three-step workflow", rate, p99, f"{name} ({settings})", other, median, rate / other, goal
 
 
 def resident(pid):
@@ -149,7 +187,7 @@ def resident(pid):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("--ours", "--peer", "--restate", "--key", "--out"):
+    for name in ("--ours", "--peer", "--restate", "--duroxide", "--key", "--out"):
         parser.add_argument(name, required=True)
     parser.add_argument("--pid", type=int, required=True, help="our server's process, for its memory at rest")
     parser.add_argument("--seconds", type=int, default=5)
