@@ -43,7 +43,7 @@ bench: libtorch ## Measure the parts and the middleware with criterion
 	$(CARGO) bench --locked --bench parts --bench middleware
 
 .PHONY: compare
-compare: libtorch ## Measure the service against the monolith's stack and three workflow engines (needs wrk, npm)
+compare: libtorch ## Measure the service against the monolith's stack and four workflow engines (needs wrk, npm)
 	scripts/compare.sh
 
 .PHONY: compare-builds

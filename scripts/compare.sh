@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Measures the release build against the stack that the monolith stands on, Restate, DBOS and Duroxide, all in one run on
-# this machine, and prints one table. Everything it needs and writes is below target/compare; all servers listen on
-# loopback and are ended when it ends. About 7 minutes, after some 15 minutes for building and fetching the first time.
+# Measures the release build against the stack that the monolith stands on, Restate, DBOS, Duroxide and assay-engine, all
+# in one run on this machine, and prints one table. Everything it needs and writes is below target/compare; all servers
+# listen on loopback and are ended when it ends. About 8 minutes, after some 30 minutes for building and fetching the
+# first time.
 #
 #   scripts/compare.sh [--seconds 5] [--rounds 3] [--connections 32]
 set -euo pipefail
@@ -29,7 +30,7 @@ say "step 1 of 4: the peers (Python packages, Restate's server, and the programs
 [ -x "$place/venv/bin/pip" ] || python3 -m venv "$place/venv"
 "$place/venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
 npm install --silent --no-save --ignore-scripts --no-audit --no-fund --prefix "$place/npm" @restatedev/restate-server@1.7.12
-for name in restate duroxide; do
+for name in restate duroxide assay; do
     CARGO_TARGET_DIR=$place/$name-target RUSTFLAGS=--cap-lints=allow cargo build --quiet --release --locked --manifest-path "$here/$name/Cargo.toml"
 done
 
@@ -92,4 +93,5 @@ say "step 4 of 4: measuring (raw output in $run)"
 mkdir -p "$run/tmp"
 TMPDIR=$run/tmp "$place/venv/bin/python" "$here/run.py" --ours http://127.0.0.1:$ours --peer http://127.0.0.1:$peer \
     --restate http://127.0.0.1:$ingress/Flow/run \
-    --duroxide "$place/duroxide-target/release/duroxide-peer" --key "$key" --pid "$service" --out "$run" "$@"
+    --duroxide "$place/duroxide-target/release/duroxide-peer" --assay "$place/assay-target/release/assay-peer" \
+    --key "$key" --pid "$service" --out "$run" "$@"

@@ -2,7 +2,8 @@
 """Measure the running service against its running peers, and print one table (Markdown). Started by scripts/compare.sh.
 
 First compare.py against the monolith's stack, then a durable workflow of three steps, turn by turn: through HTTP against
-Restate (same wrk, same connections), and against DBOS and Duroxide, each called by a program of its own.
+Restate (same wrk, same connections), and against DBOS, Duroxide and assay-engine, each called by a program of its
+own.
 Raw output goes into --out. Exit status 1 if any figure is void: an answer other than 2xx, or an execution that did not complete.
 """
 import argparse
@@ -156,6 +157,7 @@ def engines(bench):
     programs = [
         ("duroxide", "duroxide", 1.0, args.duroxide),
         ("duroxide-own", "duroxide", None, args.duroxide, "--synchronous", "as-shipped"),
+        ("assay", "assay-engine", 1.0, args.assay),
     ]
     ours_once, ours, restate, dbos = three_steps(bench), [], [], []
     others = {output: [] for output, *_ in programs}
@@ -187,7 +189,7 @@ def resident(pid):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("--ours", "--peer", "--restate", "--duroxide", "--key", "--out"):
+    for name in ("--ours", "--peer", "--restate", "--duroxide", "--assay", "--key", "--out"):
         parser.add_argument(name, required=True)
     parser.add_argument("--pid", type=int, required=True, help="our server's process, for its memory at rest")
     parser.add_argument("--seconds", type=int, default=5)
