@@ -151,7 +151,7 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
-    /// 403 `forbidden`: it belongs to another owner.
+    /// 403 `forbidden`: the caller may see it, and not do this: it belongs to another owner.
     pub fn forbidden(detail: impl Into<ErrorText>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }

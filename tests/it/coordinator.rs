@@ -52,7 +52,7 @@ async fn coordinator_rows_are_served_unchanged() {
         let row = workflow(owner, id).await.ok();
         assert_eq!((&row["verification_level"], &row["is_public"]), (&json!(level), &json!(public)), "{row}");
         let other = if owner == ADMIN { OTHER_ADMIN } else { ADMIN };
-        assert_eq!(workflow(other, id).await.status, if public { 200 } else { 403 }, "{id}");
+        assert_eq!(workflow(other, id).await.status, if public { 200 } else { 404 }, "{id}");
     }
     let list = get_as(&server, ADMIN, &format!("{AGENTS}/workflows?tags=pricing")).await;
     assert_eq!(
@@ -92,7 +92,7 @@ async fn coordinator_rows_are_served_unchanged() {
         let found: Vec<&str> = list.body.as_array().unwrap().iter().map(|row| row.text("status")).collect();
         assert_eq!(found, expected, "newest first");
     }
-    execution(ADMIN, "exec_fix000002").await.is(403);
+    execution(ADMIN, "exec_fix000002").await.is(404);
     let logs = get_as(&server, ADMIN, &format!("{AGENTS}/executions/exec_fix000000/logs")).await.ok();
     assert_eq!(logs["step_logs"].as_array().unwrap().len(), 2);
     let log = &logs["step_logs"][1];

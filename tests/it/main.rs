@@ -29,6 +29,7 @@ mod nginx;
 mod numbers;
 mod openapi;
 mod operation;
+mod owners;
 mod peer;
 mod readme;
 mod redact;

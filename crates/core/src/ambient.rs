@@ -36,14 +36,25 @@ pub struct IdGenerator(Arc<Mutex<RandomSource>>);
 
 struct RandomSource {
     rng: StdRng,
-    /// Next number of the sequence behind [`IdGenerator::next`].
-    next: u64,
+    /// Last numbers of the sequences behind [`IdGenerator::next`], by the number of digits.
+    last: [u64; MAX_SEQUENCE_DIGITS + 1],
 }
 
+/// Largest number of digits of an identifier of a sequence.
+const MAX_SEQUENCE_DIGITS: usize = 16;
+
+/// Digits of a sequence that its steps leave alone: so many numbers there are at least before it begins anew.
+const COUNTED_DIGITS: usize = 7;
+
 impl RandomSource {
-    fn new(mut rng: StdRng) -> Self {
-        let next = rng.next_u64();
-        Self { rng, next }
+    fn new(rng: StdRng) -> Self {
+        let mut source = Self { rng, last: [0; MAX_SEQUENCE_DIGITS + 1] };
+        source.reseed();
+        source
+    }
+
+    fn reseed(&mut self) {
+        self.last = std::array::from_fn(|_| self.rng.next_u64());
     }
 }
 
@@ -82,20 +93,24 @@ impl IdGenerator {
         uuid::Builder::from_random_bytes(bytes).into_uuid().simple().to_string()
     }
 
-    /// An identifier for a table's key: `prefix` and `digits` (at most 16) hex digits, each number following the one
-    /// before, so that neighbours share an index page. With random keys a commit writes one page per index and row.
+    /// An identifier for a table's key: `prefix` and `digits` (8 to 16) hex digits, each number above the one before, so
+    /// that neighbours share an index page. With random keys a commit writes one page per index and row. The steps are
+    /// random: an identifier tells neither the next one nor how many there are.
     pub fn next(&self, prefix: &str, digits: usize) -> String {
+        let digits = digits.min(MAX_SEQUENCE_DIGITS);
+        let largest_step = 1u64 << (4 * digits.saturating_sub(COUNTED_DIGITS));
         let number = self.with(|source| {
-            source.next = source.next.wrapping_add(1);
-            source.next
+            let step = 1 + source.rng.next_u64() % largest_step;
+            source.last[digits] = source.last[digits].wrapping_add(step);
+            source.last[digits]
         });
         let text = format!("{number:016x}");
-        format!("{prefix}{}", &text[text.len() - digits.min(text.len())..])
+        format!("{prefix}{}", &text[text.len() - digits..])
     }
 
-    /// Restart the sequence of [`IdGenerator::next`] at a random number, for when its next numbers are taken already.
+    /// Restart the sequences of [`IdGenerator::next`] at random numbers, for when their next numbers are taken already.
     pub fn reseed_sequence(&self) {
-        self.with(|source| source.next = source.rng.next_u64());
+        self.with(RandomSource::reseed);
     }
 
     /// An identifier in the coordinator's form: `prefix` and `digits` (at most 32) random hex digits.
@@ -137,14 +152,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_follow_each_other_until_told_to_go_elsewhere() {
+    fn ids_lie_near_each_other_and_tell_nothing_of_the_next() {
         let ids = IdGenerator::seeded(7);
         let number = |text: String| u64::from_str_radix(text.strip_prefix("exec_").unwrap(), 16).unwrap();
-        let (first, second) = (number(ids.next("exec_", 10)), number(ids.next("exec_", 10)));
-        assert_eq!((first + 1) % (1 << 40), second);
+        let drawn: Vec<u64> = (0..1000).map(|_| number(ids.next("exec_", 10))).collect();
+        let steps: Vec<u64> = drawn.windows(2).map(|two| two[1].wrapping_sub(two[0]) % (1 << 40)).collect();
+        assert!(steps.iter().all(|step| (1..=4096).contains(step)), "{steps:?}");
+        let different: std::collections::BTreeSet<&u64> = steps.iter().collect();
+        assert!(different.len() > 800, "{} different steps", different.len());
         ids.reseed_sequence();
-        assert!(number(ids.next("exec_", 10)).abs_diff(second) > 1000);
-        assert_eq!(ids.next("agent_", 8).len(), "agent_".len() + 8);
+        assert!(number(ids.next("exec_", 10)).abs_diff(drawn[999]) > 4096);
+        for digits in [8, 12, 16] {
+            assert_eq!(ids.next("x_", digits).len(), "x_".len() + digits);
+        }
     }
 
     #[test]

@@ -31,6 +31,11 @@ impl Principal {
         PrincipalId::from(&*self.name)
     }
 
+    /// A private row through this principal's eyes: `None` for another owner's, as for one that does not exist.
+    pub fn own<T>(&self, found: Option<T>, owner: impl FnOnce(&T) -> &str) -> Option<T> {
+        found.filter(|row| self.owns(owner(row)))
+    }
+
     /// Whether the stored owner `stored` is this principal.
     pub fn owns(&self, stored: &str) -> bool {
         self.aliases.iter().any(|alias| alias == stored)

@@ -11,9 +11,6 @@ pub enum JobError {
     /// There is no such job.
     #[error("Job not found")]
     NotFound,
-    /// The job belongs to another client.
-    #[error("Not authorized to access this job")]
-    Forbidden,
     /// The state of the job forbids the operation; the text is shown to the client.
     #[error("{0}")]
     InvalidState(String),

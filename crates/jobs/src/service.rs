@@ -199,11 +199,11 @@ impl JobQueue {
     /// A job by its id.
     ///
     /// # Errors
-    /// Returns [`JobError::NotFound`]; [`JobError::Forbidden`] for a job of another client.
+    /// Returns [`JobError::NotFound`], for a job of another client too.
     #[boxed]
     pub async fn get(&self, who: &JobViewer, id: &JobId) -> Result<JobRecord> {
-        let job = store::get_job(&mut *self.0.db.read().await?, &self.0.names, id).await?.ok_or(JobError::NotFound)?;
-        if who.may_see(&job) { Ok(job) } else { Err(JobError::Forbidden) }
+        let found = store::get_job(&mut *self.0.db.read().await?, &self.0.names, id).await?;
+        found.filter(|job| who.may_see(job)).ok_or(JobError::NotFound)
     }
 
     /// Return a job once it has ended or `wait` has passed.
@@ -250,10 +250,8 @@ impl JobQueue {
         let me = self.clone();
         let now = Timestamp(self.0.clock.now());
         let canceled = self.0.db.write(async move |tx: &mut Tx| {
-            let found = store::get_job(tx.conn().await?, &me.0.names, &id).await?.ok_or(JobError::NotFound)?;
-            if !who.may_see(&found) {
-                return Err(JobError::Forbidden);
-            }
+            let found = store::get_job(tx.conn().await?, &me.0.names, &id).await?;
+            let found = found.filter(|job| who.may_see(job)).ok_or(JobError::NotFound)?;
             let was = found
                 .state
                 .ok_or_else(|| JobError::InvalidState(format!("Job cannot be canceled: it is {}", found.status)))?;

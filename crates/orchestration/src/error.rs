@@ -12,7 +12,7 @@ pub enum OrchestrationError {
     /// A security policy forbids it.
     #[error("{0}")]
     Refused(Box<PolicyRefusal>),
-    /// The item belongs to another owner and is private.
+    /// The item belongs to another owner, and everybody may see it.
     #[error("Access denied")]
     Forbidden,
     /// The input has faults.

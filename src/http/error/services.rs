@@ -6,7 +6,6 @@ impl From<am_jobs::JobError> for ApiError {
     fn from(error: am_jobs::JobError) -> Self {
         match error {
             am_jobs::JobError::NotFound => Self::not_found(error.to_string()),
-            am_jobs::JobError::Forbidden => Self::forbidden(error.to_string()),
             am_jobs::JobError::InvalidState(text) => Self::bad_request(text).code("invalid_state"),
             am_jobs::JobError::Invalid(found) => found.into(),
             am_jobs::JobError::Db(error) => error.into(),

@@ -137,8 +137,7 @@ pub struct AssignmentHistory {
     params(("assignment_id" = String, Path, description = "Id of the assignment")),
     responses(
         (status = 200, body = AssignmentHistory, description = "The assignment with every attempt at it"),
-        (status = 403, description = "The assignment is another owner's, and so is the agent that has it"),
-        (status = 404, description = "No assignment has this id"),
+        (status = 404, description = "The caller has no assignment of this id"),
     )
 )]
 pub async fn get_assignment(
@@ -188,8 +187,7 @@ pub struct AcceptReport {
     request_body = AcceptReport,
     responses(
         (status = 200, body = ReportResponse, description = "What the report changed"),
-        (status = 403, description = "The agent that has it is another owner's"),
-        (status = 404, description = "No assignment has this id"),
+        (status = 404, description = "The caller has no assignment of this id"),
         (status = 409, description = "The attempt is over: another agent has the assignment"),
     )
 )]
@@ -223,8 +221,7 @@ pub struct ProgressReport {
     request_body = ProgressReport,
     responses(
         (status = 200, body = ReportResponse, description = "What the report changed"),
-        (status = 403, description = "The agent that has it is another owner's"),
-        (status = 404, description = "No assignment has this id"),
+        (status = 404, description = "The caller has no assignment of this id"),
         (status = 409, description = "The attempt is over: another agent has the assignment"),
     )
 )]
@@ -263,8 +260,7 @@ pub struct ResultReport {
     request_body = ResultReport,
     responses(
         (status = 200, body = ReportResponse, description = "What the report changed"),
-        (status = 403, description = "The agent that has it is another owner's"),
-        (status = 404, description = "No assignment has this id"),
+        (status = 404, description = "The caller has no assignment of this id"),
         (status = 409, description = "The attempt is over, or another result was delivered before"),
     )
 )]
@@ -301,8 +297,7 @@ pub struct FailReport {
     request_body = FailReport,
     responses(
         (status = 200, body = ReportResponse, description = "What the report changed"),
-        (status = 403, description = "The agent that has it is another owner's"),
-        (status = 404, description = "No assignment has this id"),
+        (status = 404, description = "The caller has no assignment of this id"),
         (status = 409, description = "The attempt is over: another agent has the assignment"),
     )
 )]

@@ -34,8 +34,7 @@ pub struct ExecutionEvents {
     ),
     responses(
         (status = 200, content((ExecutionEvents = "application/json"), (String = "text/event-stream")), description = "A page of events, or a stream of Server-Sent Events that ends with the execution"),
-        (status = 403, description = "The execution is another owner's"),
-        (status = 404, description = "No execution has this id"),
+        (status = 404, description = "The caller has no execution of this id"),
     )
 )]
 pub async fn stream_execution_events(

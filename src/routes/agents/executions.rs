@@ -155,8 +155,8 @@ impl From<Observed> for ExecutionDocument {
     request_body = Option<ExecuteRequest>,
     responses(
         (status = 200, body = ExecutionDocument, description = "The execution, as it is stored or, with `wait`, as it is when the wait ends"),
-        (status = 403, description = "The workflow is another owner's and not public, or a security policy refuses it (`policy_violation`)"),
-        (status = 404, description = "No workflow has this id"),
+        (status = 403, description = "A security policy refuses it (`policy_violation`)"),
+        (status = 404, description = "No workflow that the caller may see has this id"),
     )
 )]
 pub async fn execute_workflow(
@@ -191,8 +191,7 @@ pub async fn execute_workflow(
     ),
     responses(
         (status = 200, body = ExecutionDocument, description = "The execution"),
-        (status = 403, description = "The execution is another owner's"),
-        (status = 404, description = "No execution has this id"),
+        (status = 404, description = "The caller has no execution of this id"),
     )
 )]
 pub async fn get_execution(
@@ -216,8 +215,7 @@ pub async fn get_execution(
     ),
     responses(
         (status = 200, body = ExecutionDocument, description = "The execution"),
-        (status = 403, description = "The execution is another owner's"),
-        (status = 404, description = "No execution has this id"),
+        (status = 404, description = "The caller has no execution of this id"),
     )
 )]
 pub async fn get_execution_status(
@@ -273,8 +271,7 @@ pub async fn list_executions(
     ),
     responses(
         (status = 200, body = Vec<ExecutionDocument>, description = "A page of executions, the newest first"),
-        (status = 403, description = "The workflow is another owner's and not public"),
-        (status = 404, description = "No workflow has this id"),
+        (status = 404, description = "No workflow that the caller may see has this id"),
     )
 )]
 pub async fn list_workflow_executions(
@@ -322,8 +319,7 @@ fn change_response(message: &'static str, done: IdempotentResult<Execution>) -> 
     responses(
         (status = 200, body = ExecutionChanged, description = "The execution's new status"),
         (status = 400, description = "The execution has ended (`invalid_state`)"),
-        (status = 403, description = "The execution is another owner's"),
-        (status = 404, description = "No execution has this id"),
+        (status = 404, description = "The caller has no execution of this id"),
         (status = 409, description = "The execution changed at the same moment (`changed_meanwhile`)"),
     )
 )]
@@ -359,7 +355,6 @@ pub struct CancelQuery {
     responses(
         (status = 200, body = ExecutionChanged, description = "The execution's new status"),
         (status = 400, description = "The execution has ended (`invalid_state`)"),
-        (status = 403, description = "The execution is another owner's"),
         (status = 404, description = "There is no such execution of this workflow"),
         (status = 409, description = "The execution changed at the same moment (`changed_meanwhile`)"),
     )
@@ -404,8 +399,7 @@ pub async fn cancel_workflow_execution(
     responses(
         (status = 200, body = ExecutionChanged, description = "The execution's new status"),
         (status = 400, description = "The execution has ended or is paused (`invalid_state`)"),
-        (status = 403, description = "The execution is another owner's"),
-        (status = 404, description = "No execution has this id"),
+        (status = 404, description = "The caller has no execution of this id"),
         (status = 409, description = "The execution changed at the same moment (`changed_meanwhile`)"),
     )
 )]
@@ -429,8 +423,7 @@ pub async fn pause_execution(
     responses(
         (status = 200, body = ExecutionChanged, description = "The execution's new status"),
         (status = 400, description = "The execution is not paused (`invalid_state`)"),
-        (status = 403, description = "The execution is another owner's"),
-        (status = 404, description = "No execution has this id"),
+        (status = 404, description = "The caller has no execution of this id"),
         (status = 409, description = "The execution changed at the same moment (`changed_meanwhile`)"),
     )
 )]
@@ -457,8 +450,8 @@ pub async fn resume_execution(
     responses(
         (status = 200, body = ExecutionDocument, description = "The execution, as it is stored or, with `wait`, as it is when the wait ends"),
         (status = 400, description = "The execution has not failed (`invalid_state`)"),
-        (status = 403, description = "The execution is another owner's, or a security policy refuses it (`policy_violation`)"),
-        (status = 404, description = "No execution has this id"),
+        (status = 403, description = "A security policy refuses it (`policy_violation`)"),
+        (status = 404, description = "The caller has no execution of this id"),
         (status = 409, description = "The execution changed at the same moment (`changed_meanwhile`)"),
     )
 )]

@@ -176,8 +176,7 @@ impl<'de> Deserialize<'de> for FeedbackRowsInput {
     request_body = TrainAgentRequest,
     responses(
         (status = 201, body = TrainingRun, description = "The queued training run"),
-        (status = 400, description = "Learning is not enabled for the agent (`invalid_state`)"),
-        (status = 403, description = "The agent's learning is another owner's"),
+        (status = 400, description = "The caller has not enabled learning for the agent (`invalid_state`)"),
     )
 )]
 pub async fn train_agent(
@@ -251,8 +250,7 @@ pub struct LearningProgress {
     ),
     responses(
         (status = 200, body = LearningProgress, description = "The progress of the agent's learning"),
-        (status = 400, description = "Learning is not enabled for the agent (`invalid_state`)"),
-        (status = 403, description = "The agent's learning is another owner's"),
+        (status = 400, description = "The caller has not enabled learning for the agent (`invalid_state`)"),
     )
 )]
 pub async fn get_learning_progress(
@@ -296,8 +294,7 @@ pub async fn get_learning_progress(
     ),
     responses(
         (status = 200, body = BinaryFile, content_type = "application/octet-stream", description = "The policy as a file; `X-Export-Info` describes it", headers(("ETag" = String, description = "SHA-256 of the file, quoted"), ("Content-Disposition" = String, description = "Name of the file"), ("X-Export-Info" = String, description = "JSON about the file: policy, version, format, hash, size and origin"))),
-        (status = 400, description = "Learning is not enabled for the agent (`invalid_state`)"),
-        (status = 403, description = "The agent's learning is another owner's"),
+        (status = 400, description = "The caller has not enabled learning for the agent (`invalid_state`)"),
     )
 )]
 pub async fn export_agent_policy(

@@ -97,8 +97,7 @@ impl From<StepLog> for StepLogDocument {
     params(("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits")),
     responses(
         (status = 200, body = ExecutionLogs, description = "The log of each step"),
-        (status = 403, description = "The execution is another owner's"),
-        (status = 404, description = "No execution has this id"),
+        (status = 404, description = "The caller has no execution of this id"),
     )
 )]
 pub async fn get_execution_logs(

@@ -90,8 +90,7 @@ pub async fn list_networks(
     ),
     responses(
         (status = 200, body = AgentNetwork, description = "The network"),
-        (status = 403, description = "The network is another owner's"),
-        (status = 404, description = "No network has this id"),
+        (status = 404, description = "The caller has no network of this id"),
     )
 )]
 pub async fn get_network(
@@ -142,8 +141,8 @@ pub struct NetworkTaskRequest {
     request_body = NetworkTaskRequest,
     responses(
         (status = 200, body = ExecutionDocument, description = "The execution, as it is stored or, with `wait`, as it is when the wait ends"),
-        (status = 403, description = "The network is another owner's, or a security policy refuses the execution (`policy_violation`)"),
-        (status = 404, description = "No network has this id"),
+        (status = 403, description = "A security policy refuses the execution (`policy_violation`)"),
+        (status = 404, description = "The caller has no network of this id"),
         (status = 409, description = "The network has no agents, an agent is no workflow that the caller may run, or the agents' workflows can't be joined"),
     )
 )]
@@ -201,8 +200,7 @@ pub struct NetworkStatusDocument {
     ),
     responses(
         (status = 200, body = NetworkStatusDocument, description = "The network and its statistics"),
-        (status = 403, description = "The network is another owner's"),
-        (status = 404, description = "No network has this id"),
+        (status = 404, description = "The caller has no network of this id"),
     )
 )]
 pub async fn get_network_status(
@@ -242,8 +240,7 @@ pub struct OptimizeNetworkRequest {
     request_body = Option<OptimizeNetworkRequest>,
     responses(
         (status = 200, body = NetworkOptimization, description = "The new order of the agents, and the measurements it follows"),
-        (status = 403, description = "The network is another owner's"),
-        (status = 404, description = "No network has this id"),
+        (status = 404, description = "The caller has no network of this id"),
     )
 )]
 pub async fn optimize_network(

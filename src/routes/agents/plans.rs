@@ -172,8 +172,7 @@ pub async fn list_plans(
     params(("plan_id" = String, Path, description = "Id of the plan: `plan_` and 12 hexadecimal digits")),
     responses(
         (status = 200, body = PlanStanding, description = "The plan with the progress of its sub-tasks"),
-        (status = 403, description = "The plan is another owner's"),
-        (status = 404, description = "No plan has this id"),
+        (status = 404, description = "The caller has no plan of this id"),
     )
 )]
 pub async fn get_plan(
@@ -193,8 +192,7 @@ pub async fn get_plan(
     params(("plan_id" = String, Path, description = "Id of the plan: `plan_` and 12 hexadecimal digits")),
     responses(
         (status = 200, body = PlanStanding, description = "The plan with the progress of its sub-tasks"),
-        (status = 403, description = "The plan is another owner's"),
-        (status = 404, description = "No plan has this id"),
+        (status = 404, description = "The caller has no plan of this id"),
     )
 )]
 pub async fn get_plan_status(
@@ -229,8 +227,7 @@ pub struct PlanExecute {
     responses(
         (status = 200, body = ExecutionDocument, description = "The execution of the plan, as it is stored or, with `wait`, as it is when the wait ends"),
         (status = 400, description = "The plan is cancelled, or its deadline is over (`invalid_state`)"),
-        (status = 403, description = "The plan is another owner's"),
-        (status = 404, description = "No plan has this id"),
+        (status = 404, description = "The caller has no plan of this id"),
         (status = 409, description = "No registered agent can do a sub-task, or as many plans run as may (`PLANS_MAX_RUNNING`)"),
     )
 )]
@@ -285,8 +282,7 @@ fn change_response(message: &'static str, done: IdempotentResult<PlanChange>) ->
     responses(
         (status = 200, body = PlanChanged, description = "The plan's new status"),
         (status = 400, description = "The plan has ended (`invalid_state`)"),
-        (status = 403, description = "The plan is another owner's"),
-        (status = 404, description = "No plan has this id"),
+        (status = 404, description = "The caller has no plan of this id"),
         (status = 409, description = "The execution changed at the same moment (`changed_meanwhile`)"),
     )
 )]
@@ -312,8 +308,7 @@ pub async fn cancel_plan(
     responses(
         (status = 200, body = PlanChanged, description = "The plan's new status"),
         (status = 400, description = "The plan has not failed (`invalid_state`)"),
-        (status = 403, description = "The plan is another owner's"),
-        (status = 404, description = "No plan has this id"),
+        (status = 404, description = "The caller has no plan of this id"),
         (status = 409, description = "As many plans run as may (`PLANS_MAX_RUNNING`)"),
     )
 )]
@@ -351,8 +346,7 @@ pub struct PlanEvents {
     responses(
         (status = 200, content((PlanEvents = "application/json"), (String = "text/event-stream")), description = "A page of events, or a stream of Server-Sent Events that ends with the plan's execution"),
         (status = 400, description = "The plan was not executed yet (`invalid_state`)"),
-        (status = 403, description = "The plan is another owner's"),
-        (status = 404, description = "No plan has this id"),
+        (status = 404, description = "The caller has no plan of this id"),
     )
 )]
 pub async fn stream_plan_events(

@@ -78,8 +78,7 @@ pub struct ReceiptAttestation {
     responses(
         (status = 200, body = ReceiptDocument, description = "The receipt"),
         (status = 400, description = "The execution is not completed (`invalid_state`)"),
-        (status = 403, description = "The execution is another owner's"),
-        (status = 404, description = "No execution has this id"),
+        (status = 404, description = "The caller has no execution of this id"),
     )
 )]
 pub async fn get_execution_receipt(

@@ -241,8 +241,7 @@ pub async fn list_workflows(
     responses(
         (status = 200, body = WorkflowShape, description = "The workflow"),
         (status = 304, description = "`If-None-Match` names the present version; the body is empty"),
-        (status = 403, description = "The workflow is another owner's and not public"),
-        (status = 404, description = "No workflow has this id"),
+        (status = 404, description = "No workflow that the caller may see has this id"),
     )
 )]
 pub async fn get_workflow(
@@ -268,8 +267,8 @@ pub async fn get_workflow(
     request_body = WorkflowUpdate,
     responses(
         (status = 200, body = WorkflowShape, description = "The changed workflow", headers(("ETag" = String, description = "Version of the workflow, for If-Match and If-None-Match"))),
-        (status = 403, description = "The workflow is another owner's, or a security policy refuses it (`policy_violation`)"),
-        (status = 404, description = "No workflow has this id"),
+        (status = 403, description = "The workflow is another owner's public one, or a security policy refuses it (`policy_violation`)"),
+        (status = 404, description = "No workflow that the caller may see has this id"),
         (status = 409, description = "The workflow changed at the same moment"),
         (status = 412, description = "`If-Match` names another version (`precondition_failed`)"),
         (status = 422, description = "The definition has faults; `detail` names each with its path"),
@@ -321,8 +320,8 @@ pub struct WorkflowDeleted {
     ),
     responses(
         (status = 200, body = WorkflowDeleted, description = "The workflow is deleted"),
-        (status = 403, description = "The workflow is another owner's"),
-        (status = 404, description = "No workflow has this id"),
+        (status = 403, description = "The workflow is another owner's public one"),
+        (status = 404, description = "No workflow that the caller may see has this id"),
         (status = 409, description = "Executions of the workflow have not ended"),
         (status = 412, description = "`If-Match` names another version (`precondition_failed`)"),
     )

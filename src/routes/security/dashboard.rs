@@ -219,7 +219,7 @@ fn is_violation(record: &AuditEntryView) -> bool {
     ),
     responses(
         (status = 200, body = ExecutionSecurityReport, description = "The execution's security status"),
-        (status = 404, description = "No execution has this id"),
+        (status = 404, description = "The caller has no execution of this id"),
         (status = 422, description = "The execution is of another workflow than `workflow_id`"),
     )
 )]

@@ -30,8 +30,7 @@ use am_orchestration::review::{PolicyScan, ValidationReport, WorkflowBindings};
     ),
     responses(
         (status = 200, body = ValidationReport, description = "What the policies say of the workflow"),
-        (status = 403, description = "The workflow is another owner's and not public"),
-        (status = 404, description = "No workflow has this id"),
+        (status = 404, description = "No workflow that the caller may see has this id"),
         (status = 422, description = "The stored definition has faults; `detail` names each with its path"),
     )
 )]
@@ -85,8 +84,7 @@ pub async fn scan_workflows(
     params(("workflow_id" = String, Path, description = "Id of the workflow: `agent_` and hexadecimal digits")),
     responses(
         (status = 200, body = WorkflowBindings, description = "Each policy, whether it binds and why"),
-        (status = 403, description = "The workflow is another owner's and not public"),
-        (status = 404, description = "No workflow has this id"),
+        (status = 404, description = "No workflow that the caller may see has this id"),
         (status = 422, description = "The stored definition has faults; `detail` names each with its path"),
     )
 )]

@@ -30,8 +30,7 @@ use am_jobs::{JobFollower, JobFrame};
     ),
     responses(
         (status = 200, body = String, content_type = "text/event-stream", description = "A stream of Server-Sent Events that ends with the job"),
-        (status = 403, description = "The job is another client's"),
-        (status = 404, description = "No job has this id"),
+        (status = 404, description = "The caller has no job of this id"),
     )
 )]
 pub async fn stream_job_events(

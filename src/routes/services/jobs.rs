@@ -154,8 +154,7 @@ pub async fn list_jobs(
     params(("job_id" = String, Path, description = "Id of the job: 32 hexadecimal digits"), WaitQuery),
     responses(
         (status = 200, body = JobDocument, description = "The job"),
-        (status = 403, description = "The job is another client's"),
-        (status = 404, description = "No job has this id"),
+        (status = 404, description = "The caller has no job of this id"),
     )
 )]
 pub async fn get_job(
@@ -198,8 +197,7 @@ pub struct CanceledDocument {
     responses(
         (status = 200, body = CanceledDocument, description = "The job, and whether a miner had it"),
         (status = 400, description = "The job has ended (`invalid_state`)"),
-        (status = 403, description = "The job is another client's"),
-        (status = 404, description = "No job has this id"),
+        (status = 404, description = "The caller has no job of this id"),
     )
 )]
 pub async fn cancel_job(

@@ -171,11 +171,11 @@ async fn executions_are_listed_by_workflow_and_state_to_their_owner() {
     // Another's run of the same public workflow is another's.
     assert_eq!(ids(&get_as(&server, OTHER_ADMIN, &executions).await), [theirs]);
     for path in ["", "/status", "/logs", "/receipt", "/events"] {
-        get_as(&server, OTHER_ADMIN, &format!("{executions}/{}{path}", runs[0])).await.is(403);
+        get_as(&server, OTHER_ADMIN, &format!("{executions}/{}{path}", runs[0])).await.is(404);
         get_as(&server, OTHER_ADMIN, &format!("{executions}/exec_0000000000{path}")).await.is(404);
     }
     for action in ["cancel", "pause", "resume", "retry"] {
-        post_as(&server, OTHER_ADMIN, &format!("{executions}/{}/{action}", runs[3]), json!({})).await.is(403);
+        post_as(&server, OTHER_ADMIN, &format!("{executions}/{}/{action}", runs[3]), json!({})).await.is(404);
         post_as(&server, OTHER_ADMIN, &format!("{executions}/exec_0000000000/{action}"), json!({})).await.is(404);
     }
 }

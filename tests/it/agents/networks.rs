@@ -42,10 +42,10 @@ async fn network_create_accepts_both_strategy_fields() {
         let form = id.strip_prefix("network_").unwrap();
         assert!(form.len() > 15 && form.as_bytes()[8] == b'_', "{id}");
         assert_eq!(server.get(&format!("{NETWORKS}/{id}")).await.ok(), made);
-        assert_eq!(get_as(&server, OTHER_ADMIN, &format!("{NETWORKS}/{id}")).await.is(403)["code"], "forbidden");
-        assert_eq!(get_as(&server, OTHER_ADMIN, &format!("{NETWORKS}/{id}/status")).await.status, 403);
-        post_as(&server, OTHER_ADMIN, &format!("{NETWORKS}/{id}/execute"), json!({"task": 1})).await.is(403);
-        post_as(&server, OTHER_ADMIN, &format!("{NETWORKS}/{id}/optimize"), json!({})).await.is(403);
+        assert_eq!(get_as(&server, OTHER_ADMIN, &format!("{NETWORKS}/{id}")).await.is(404)["code"], "not_found");
+        assert_eq!(get_as(&server, OTHER_ADMIN, &format!("{NETWORKS}/{id}/status")).await.status, 404);
+        post_as(&server, OTHER_ADMIN, &format!("{NETWORKS}/{id}/execute"), json!({"task": 1})).await.is(404);
+        post_as(&server, OTHER_ADMIN, &format!("{NETWORKS}/{id}/optimize"), json!({})).await.is(404);
     }
     let list = server.get(&format!("{NETWORKS}?limit=3")).await;
     assert_eq!((list.body.as_array().unwrap().len(), list.header("x-total-count")), (3, "4"));
@@ -185,11 +185,17 @@ async fn network_optimize_orders_agents_by_measurements() {
         let path = format!("{AGENTS}/workflows/{agent}/execute?wait=25");
         assert_eq!(server.post(&path, json!({})).await.ok()["status"], "completed");
     }
+    // What others' runs of the same workflow took is not measured.
+    let shared = json!({"is_public": true});
+    server.put(&format!("{AGENTS}/workflows/{slow}"), shared).await.ok();
+    let theirs = post_as(&server, OTHER_ADMIN, &format!("{AGENTS}/workflows/{slow}/execute?wait=25"), json!({})).await;
+    assert_eq!(theirs.ok()["status"], "completed");
     let done = optimize(json!({"objective": "speed"})).await.ok();
     assert_eq!(done["agents"], json!([lead, quick, slow, never]), "{done}");
     assert_eq!((&done["changed"], &done["before"]), (&json!(true), &json!([lead, never, slow, quick])));
     let seconds = |at: usize| done["measured"][at]["mean_seconds"].as_f64();
     assert!(seconds(2) > seconds(3), "{done}");
+    assert_eq!(done["measured"][2]["runs"], 1, "{done}");
     let now = server.get(&format!("{NETWORKS}/{id}")).await.ok();
     assert_eq!(now["agents"], json!([lead, quick, {"id": slow, "note": "kept"}, never]));
     for objective in ["efficiency", "cost", "quality"] {

@@ -94,14 +94,14 @@ async fn workflow_visibility_private_and_public() {
     let public = server.post(WORKFLOWS, json!({"name": "p", "steps": {"a": jq("1")}, "is_public": true})).await.ok();
     let public = public.text("id");
     let of = |id: &str| format!("{WORKFLOWS}/{id}");
-    assert_eq!(get_as(&server, OTHER_ADMIN, &of(&private)).await.is(403)["code"], "forbidden");
+    assert_eq!(get_as(&server, OTHER_ADMIN, &of(&private)).await.is(404)["code"], "not_found");
     get_as(&server, OTHER_ADMIN, &of(public)).await.is(200);
-    for id in [private.as_str(), public] {
-        ask(&server, Some(OTHER_ADMIN), Method::PUT, &of(id), Some(json!({"name": "mine"}))).await.is(403);
-        ask(&server, Some(OTHER_ADMIN), Method::DELETE, &of(id), None).await.is(403);
+    for (id, refused) in [(private.as_str(), 404), (public, 403)] {
+        ask(&server, Some(OTHER_ADMIN), Method::PUT, &of(id), Some(json!({"name": "mine"}))).await.is(refused);
+        ask(&server, Some(OTHER_ADMIN), Method::DELETE, &of(id), None).await.is(refused);
     }
-    post_as(&server, OTHER_ADMIN, &format!("{}/execute", of(&private)), json!({})).await.is(403);
-    get_as(&server, OTHER_ADMIN, &format!("{}/executions", of(&private))).await.is(403);
+    post_as(&server, OTHER_ADMIN, &format!("{}/execute", of(&private)), json!({})).await.is(404);
+    get_as(&server, OTHER_ADMIN, &format!("{}/executions", of(&private))).await.is(404);
     for method in [Method::GET, Method::PUT, Method::DELETE] {
         let answer = ask(&server, Some(server.key()), method, &of("agent_00000000"), Some(json!({}))).await.is(404);
         assert_eq!((&answer["code"], &answer["detail"]), (&json!("not_found"), &json!("Workflow not found")));

@@ -72,7 +72,7 @@ async fn agent_learns_from_feedback_and_is_exported() {
     assert!(pickle.text.contains("can run any code"), "{}", pickle.text);
     assert_eq!(place(pickle), json!(["query", "format"]));
 
-    get_as(&server, OTHER_ADMIN, &at("pricer", "progress")).await.is(403);
+    get_as(&server, OTHER_ADMIN, &at("pricer", "progress")).await.is(400);
     post_as(&server, OTHER_ADMIN, &at("pricer", "enable"), body).await.is(403);
     let agent: String = sqlx::query_scalar("SELECT agent_id FROM rl_configurations WHERE config_id = 'agent-pricer'")
         .fetch_one(&mut crate::jobs::open(&server.database()).await)

@@ -200,7 +200,7 @@ impl AssignmentService {
     /// Return an assignment requested by `caller`, or whose agent belongs to `caller`, with its attempts.
     ///
     /// # Errors
-    /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`].
+    /// [`OrchestrationError::NotFound`], for others' too.
     #[boxed]
     pub async fn get(&self, caller: &Principal, id: &AssignmentId) -> Result<AssignmentWithAttempts> {
         let mut conn = self.0.db.read().await?;
@@ -211,7 +211,7 @@ impl AssignmentService {
             None => None,
         };
         if !caller.owns(&assignment.client_id) && !agent.is_some_and(|agent| caller.owns(&agent.owner_id)) {
-            return Err(OrchestrationError::Forbidden);
+            return Err(OrchestrationError::NotFound("Assignment"));
         }
         let attempts = store::list_attempts(&mut conn, &assignment.execution_id).await?.remove(id).unwrap_or_default();
         Ok(AssignmentWithAttempts { assignment, attempts })
@@ -237,7 +237,7 @@ impl AssignmentService {
     ///
     /// # Errors
     /// [`OrchestrationError::Conflict`] when the attempt is over, because another agent has the assignment or it has ended
-    /// otherwise; [`OrchestrationError::Forbidden`] for another owner's agent; [`OrchestrationError::NotFound`].
+    /// otherwise; [`OrchestrationError::NotFound`], for another owner's agent too.
     #[boxed]
     pub async fn report(
         &self,
@@ -257,7 +257,9 @@ impl AssignmentService {
                 let attempt = attempt.ok_or(OrchestrationError::NotFound("Assignment attempt"))?;
                 let agent = agents::store::get(tx.conn().await?, &attempt.agent_id, cutoff).await?;
                 match agent {
-                    Some(agent) if !owner.owns(&agent.owner_id) => return Err(OrchestrationError::Forbidden),
+                    Some(agent) if !owner.owns(&agent.owner_id) => {
+                        return Err(OrchestrationError::NotFound("Assignment attempt"));
+                    }
                     Some(_) => {}
                     None => {
                         return Err(OrchestrationError::Conflict(late_report_message(

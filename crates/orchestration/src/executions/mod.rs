@@ -214,12 +214,10 @@ impl ExecutionService {
     /// Return an execution of `caller`.
     ///
     /// # Errors
-    /// [`OrchestrationError::NotFound`]; [`OrchestrationError::Forbidden`] for another owner's.
+    /// [`OrchestrationError::NotFound`], for another owner's too.
     #[boxed]
     pub async fn get(&self, caller: &Principal, id: &ExecutionId) -> Result<Execution> {
-        let execution =
-            store::get(&mut *self.db.read().await?, id).await?.ok_or(OrchestrationError::NotFound("Execution"))?;
-        check_owner(caller, execution)
+        own_execution(caller, store::get(&mut *self.db.read().await?, id).await?)
     }
 
     /// The same as it is observed: now, or once it has ended or `wait` is over.
@@ -423,12 +421,11 @@ impl ExecutionService {
     where
         F: AsyncFnOnce(&mut Tx, Execution, Timestamp) -> Result<AuditEntry>,
     {
-        let missing = || OrchestrationError::NotFound("Execution");
-        let found = check_owner(caller, store::get(tx.conn().await?, id).await?.ok_or_else(missing)?)?;
+        let found = own_execution(caller, store::get(tx.conn().await?, id).await?)?;
         let (workflow, level) = (found.workflow_id.clone(), store::security_level(tx.conn().await?, id).await?);
         let entry = change(tx, found, Timestamp(self.clock.now())).await?.by(caller).level(level);
         self.audit.append(tx, vec![entry.workflow(&workflow).execution(id)]).await?;
-        let changed = store::get(tx.conn().await?, id).await?.ok_or_else(missing)?;
+        let changed = own_execution(caller, store::get(tx.conn().await?, id).await?)?;
         let (hub, stream) = (self.hub.clone(), id.clone());
         tx.after_commit(move || hub.wake(&stream));
         Ok(changed)
@@ -456,8 +453,8 @@ impl ExecutionService {
     }
 }
 
-fn check_owner(caller: &Principal, execution: Execution) -> Result<Execution> {
-    if caller.owns(&execution.client_id) { Ok(execution) } else { Err(OrchestrationError::Forbidden) }
+fn own_execution(caller: &Principal, found: Option<Execution>) -> Result<Execution> {
+    caller.own(found, |execution| &execution.client_id).ok_or(OrchestrationError::NotFound("Execution"))
 }
 
 impl StreamSource for ExecutionService {

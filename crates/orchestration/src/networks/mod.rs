@@ -117,12 +117,11 @@ impl NetworkService {
     /// Return a network of `caller`.
     ///
     /// # Errors
-    /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`].
+    /// [`OrchestrationError::NotFound`], for another owner's too.
     #[boxed]
     pub async fn get(&self, caller: &Principal, id: &NetworkId) -> Result<AgentNetwork> {
-        let network =
-            store::get(&mut *self.db.read().await?, id).await?.ok_or(OrchestrationError::NotFound("Network"))?;
-        if caller.owns(&network.owner_id) { Ok(network) } else { Err(OrchestrationError::Forbidden) }
+        let found = store::get(&mut *self.db.read().await?, id).await?;
+        caller.own(found, |network| &network.owner_id).ok_or(OrchestrationError::NotFound("Network"))
     }
 
     /// Return a page of `caller`'s networks, newest first, and their total number.
@@ -166,7 +165,7 @@ impl NetworkService {
         let (mut agents, mut security) = (Vec::new(), SecurityLevel::Internal);
         for agent in network.agent_ids() {
             let workflow = self.workflows.get(caller, &agent).await.map_err(|error| match error {
-                OrchestrationError::NotFound(_) | OrchestrationError::Forbidden => {
+                OrchestrationError::NotFound(_) => {
                     OrchestrationError::Conflict(format!("agent {agent:?} is no workflow that you may run"))
                 }
                 other => other,
@@ -233,11 +232,9 @@ impl NetworkService {
         let (now, audit) = (Timestamp(self.clock.now()), self.audit.clone());
         self.db
             .write_idempotent(&self.clock, once, async move |tx: &mut Tx| {
-                let mut network =
-                    store::get(tx.conn().await?, &id).await?.ok_or(OrchestrationError::NotFound("Network"))?;
-                if !caller.owns(&network.owner_id) {
-                    return Err(OrchestrationError::Forbidden);
-                }
+                let found = store::get(tx.conn().await?, &id).await?;
+                let found = caller.own(found, |network| &network.owner_id);
+                let mut network = found.ok_or(OrchestrationError::NotFound("Network"))?;
                 let mut measured = Vec::new();
                 for agent in network.agent_ids() {
                     measured.push(store::agent_run_stats(tx.conn().await?, &caller, agent).await?);

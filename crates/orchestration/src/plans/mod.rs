@@ -195,11 +195,11 @@ impl PlanService {
     /// Return a plan of `caller`.
     ///
     /// # Errors
-    /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`].
+    /// [`OrchestrationError::NotFound`], for another owner's too.
     #[boxed]
     pub async fn get(&self, caller: &Principal, id: &PlanId) -> Result<TaskPlan> {
-        let plan = store::get(&mut *self.db.read().await?, id).await?.ok_or(OrchestrationError::NotFound("Plan"))?;
-        if caller.owns(&plan.owner_id) { Ok(plan) } else { Err(OrchestrationError::Forbidden) }
+        let found = store::get(&mut *self.db.read().await?, id).await?;
+        caller.own(found, |plan| &plan.owner_id).ok_or(OrchestrationError::NotFound("Plan"))
     }
 
     /// Return a page of `caller`'s plans, newest first, and the number of matching ones.

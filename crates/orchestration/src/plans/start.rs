@@ -56,8 +56,8 @@ impl StartCondition for PlanStart {
 
 /// Read a plan of `caller` within a transaction.
 pub async fn read_plan(tx: &mut Tx, caller: &Principal, id: &PlanId) -> Result<TaskPlan> {
-    let plan = store::get(tx.conn().await?, id).await?.ok_or(OrchestrationError::NotFound("Plan"))?;
-    if caller.owns(&plan.owner_id) { Ok(plan) } else { Err(OrchestrationError::Forbidden) }
+    let found = store::get(tx.conn().await?, id).await?;
+    caller.own(found, |plan| &plan.owner_id).ok_or(OrchestrationError::NotFound("Plan"))
 }
 
 /// Take one of `most` slots for a plan, or refuse.

@@ -160,7 +160,7 @@ impl PolicyReview {
     /// Check a workflow as if it were made or run now.
     ///
     /// # Errors
-    /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`]; [`OrchestrationError::Invalid`] for one that the coordinator stored without
+    /// [`OrchestrationError::NotFound`]; [`OrchestrationError::Invalid`] for one that the coordinator stored without
     /// validation.
     #[boxed]
     pub async fn validate(&self, caller: &Principal, id: &WorkflowId) -> Result<ValidationReport> {

@@ -120,16 +120,10 @@ impl WorkflowService {
     /// Return a workflow that `reader` may see.
     ///
     /// # Errors
-    /// [`OrchestrationError::NotFound`]; [`OrchestrationError::Forbidden`] for another owner's private one.
+    /// [`OrchestrationError::NotFound`], for another owner's private one too.
     #[boxed]
     pub async fn get(&self, reader: &Principal, id: &WorkflowId) -> Result<Workflow> {
-        let workflow =
-            store::get(&mut *self.db.read().await?, id).await?.ok_or(OrchestrationError::NotFound("Workflow"))?;
-        if workflow.is_public || reader.owns(&workflow.owner_id) {
-            Ok(workflow)
-        } else {
-            Err(OrchestrationError::Forbidden)
-        }
+        visible(reader, store::get(&mut *self.db.read().await?, id).await?)
     }
 
     /// Return a page of the workflows visible to `reader`, newest first, and their total number.
@@ -144,7 +138,7 @@ impl WorkflowService {
     /// Apply `change` if the current version satisfies `expected` (the ETag condition).
     ///
     /// # Errors
-    /// [`OrchestrationError::Forbidden`] for another owner's, public or not; [`OrchestrationError::VersionMismatch`]; [`OrchestrationError::Invalid`];
+    /// [`OrchestrationError::Forbidden`] for another owner's public one, [`OrchestrationError::NotFound`] for a private one; [`OrchestrationError::VersionMismatch`]; [`OrchestrationError::Invalid`];
     /// [`OrchestrationError::Refused`].
     pub async fn update(
         &self,
@@ -154,14 +148,11 @@ impl WorkflowService {
         expected: impl FnOnce(&str) -> bool + Send + 'static,
     ) -> Result<Workflow> {
         // Compiled before the transaction, which occupies the only writer.
-        let mut wanted = self.get(owner, id).await?;
+        let mut wanted = changeable(owner, Some(self.get(owner, id).await?))?;
         let plan = match change.clone().apply(&mut wanted).map_err(OrchestrationError::Invalid)? {
             true => Some(wanted.definition()?.compiled(&self.names).await.map_err(OrchestrationError::Invalid)?),
             false => None,
         };
-        if !owner.owns(&wanted.owner_id) {
-            return Err(OrchestrationError::Forbidden);
-        }
         if self.guard.policies().bind(wanted.terms().security) {
             let known = match &plan {
                 Some(plan) => Arc::new(plan.clone()),
@@ -180,11 +171,7 @@ impl WorkflowService {
         let (now, audit) = (Timestamp(self.clock.now()), self.audit.clone());
         self.db
             .write(async move |tx: &mut Tx| {
-                let mut workflow =
-                    store::get(tx.conn().await?, &id).await?.ok_or(OrchestrationError::NotFound("Workflow"))?;
-                if !owner.owns(&workflow.owner_id) {
-                    return Err(OrchestrationError::Forbidden);
-                }
+                let mut workflow = changeable(&owner, store::get(tx.conn().await?, &id).await?)?;
                 if !expected(&workflow.etag()) {
                     return Err(OrchestrationError::VersionMismatch);
                 }
@@ -222,11 +209,7 @@ impl WorkflowService {
         let (now, audit) = (Timestamp(self.clock.now()), self.audit.clone());
         self.db
             .write(async move |tx: &mut Tx| {
-                let workflow =
-                    store::get(tx.conn().await?, &id).await?.ok_or(OrchestrationError::NotFound("Workflow"))?;
-                if !owner.owns(&workflow.owner_id) {
-                    return Err(OrchestrationError::Forbidden);
-                }
+                let workflow = changeable(&owner, store::get(tx.conn().await?, &id).await?)?;
                 if !expected(&workflow.etag()) {
                     return Err(OrchestrationError::VersionMismatch);
                 }
@@ -258,6 +241,19 @@ impl WorkflowService {
         self.plans.lock().put(key, compiled.clone());
         Ok(compiled)
     }
+}
+
+/// A workflow as `reader` sees it: another owner's private one is not there.
+fn visible(reader: &Principal, found: Option<Workflow>) -> Result<Workflow> {
+    found
+        .filter(|workflow| workflow.is_public || reader.owns(&workflow.owner_id))
+        .ok_or(OrchestrationError::NotFound("Workflow"))
+}
+
+/// A workflow that `owner` may change.
+fn changeable(owner: &Principal, found: Option<Workflow>) -> Result<Workflow> {
+    let workflow = visible(owner, found)?;
+    if owner.owns(&workflow.owner_id) { Ok(workflow) } else { Err(OrchestrationError::Forbidden) }
 }
 
 /// Build the audit entry of a change.

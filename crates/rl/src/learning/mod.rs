@@ -115,17 +115,15 @@ impl LearningService {
     /// Return a learning agent of `caller`.
     ///
     /// # Errors
-    /// [`RlError::InvalidState`] when learning is not enabled for it; [`RlError::Forbidden`].
+    /// [`RlError::InvalidState`] when learning is not enabled for it, or by another owner.
     #[boxed]
     pub async fn get(&self, caller: &Principal, agent_id: &AgentId) -> Result<Learner> {
         let found = store::get(&mut *self.db.read().await?, agent_id).await?;
-        let learner = found.ok_or_else(|| {
+        caller.own(found, |learner| &learner.owner_id).ok_or_else(|| {
             RlError::InvalidState(format!(
                 "Learning is not enabled for agent '{agent_id}': enable it first (learning/enable)"
             ))
-        })?;
-        check_owner(caller, &learner)?;
-        Ok(learner)
+        })
     }
 
     /// Change an agent's policy by feedback, in the background, with the settings that `settings` makes of how learning was

@@ -221,11 +221,10 @@ impl TrainingRuns {
     /// Return a run of `caller`.
     ///
     /// # Errors
-    /// [`RlError::NotFound`], [`RlError::Forbidden`].
+    /// [`RlError::NotFound`], for another owner's too.
     #[boxed]
     pub async fn get(&self, caller: &Principal, id: &TrainingRunId) -> Result<TrainingRun> {
-        let run = store::get(&mut *self.0.db.read().await?, id).await?.ok_or_else(|| not_found_error(id))?;
-        check_owner(caller, run)
+        own_run(caller, id, store::get(&mut *self.0.db.read().await?, id).await?)
     }
 
     /// Return a page of `caller`'s runs, newest first, and their total number.
@@ -260,8 +259,7 @@ impl TrainingRuns {
             .0
             .db
             .write_idempotent::<_, RlError, _>(&self.0.clock, once, async move |tx: &mut Tx| {
-                let found = store::get(tx.conn().await?, &id).await?.ok_or_else(|| not_found_error(&id))?;
-                let found = check_owner(&caller, found)?;
+                let found = own_run(&caller, &id, store::get(tx.conn().await?, &id).await?)?;
                 change(tx, &found, now).await?;
                 let changed = store::get(tx.conn().await?, &id).await?.ok_or_else(|| not_found_error(&id))?;
                 let state = |run: &TrainingRun| Some(json!({"status": run.status, "asked": run.wish}));
@@ -487,11 +485,8 @@ async fn cancel_open_run(tx: &mut Tx, run: &TrainingRun, now: Timestamp) -> Resu
     store::append_event(tx, &run.id, TrainingEventKind::Cancelled, serde_json::json!({}), now).await
 }
 
-fn check_owner(caller: &Principal, run: TrainingRun) -> Result<TrainingRun> {
-    match caller.owns(&run.owner_id) {
-        true => Ok(run),
-        false => Err(RlError::Forbidden("the training run is another owner's".into())),
-    }
+fn own_run(caller: &Principal, id: &TrainingRunId, found: Option<TrainingRun>) -> Result<TrainingRun> {
+    caller.own(found, |run| &run.owner_id).ok_or_else(|| not_found_error(id))
 }
 
 fn not_found_error(id: &TrainingRunId) -> RlError {

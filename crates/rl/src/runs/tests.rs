@@ -155,7 +155,7 @@ async fn a_run_is_paused_resumed_and_cancelled() {
     until(RunStatus::Running).await;
     assert_eq!(runs.get(&owner, &second.id).await.unwrap().status, RunStatus::Queued, "there is one slot");
     let stranger = runs.pause(&caller("key_b"), &run.id, None).await;
-    assert!(matches!(stranger, Err(RlError::Forbidden(_))));
+    assert!(matches!(stranger, Err(RlError::NotFound(_))));
     runs.pause(&owner, &run.id, None).await.unwrap();
     let paused = until(RunStatus::Paused).await;
     assert_eq!(paused.checkpoint.unwrap().steps, paused.steps_done, "it can go on from where it is");

@@ -113,8 +113,7 @@ pub async fn list_training_runs(
     ),
     responses(
         (status = 200, body = TrainingRun, description = "The training run with its reward curve"),
-        (status = 403, description = "The training run is another owner's"),
-        (status = 404, description = "No training run has this id"),
+        (status = 404, description = "The caller has no training run of this id"),
     )
 )]
 pub async fn get_training_run(
@@ -154,8 +153,7 @@ pub struct RunEvents {
     ),
     responses(
         (status = 200, content((RunEvents = "application/json"), (String = "text/event-stream")), description = "A page of events, or a stream of Server-Sent Events that ends with the run"),
-        (status = 403, description = "The training run is another owner's"),
-        (status = 404, description = "No training run has this id"),
+        (status = 404, description = "The caller has no training run of this id"),
     )
 )]
 pub async fn stream_training_events(
@@ -182,8 +180,7 @@ pub async fn stream_training_events(
     responses(
         (status = 200, body = TrainingRun, description = "The training run"),
         (status = 400, description = "The run is paused or has ended (`invalid_state`)"),
-        (status = 403, description = "The training run is another owner's"),
-        (status = 404, description = "No training run has this id"),
+        (status = 404, description = "The caller has no training run of this id"),
     )
 )]
 pub async fn pause_training_run(
@@ -208,8 +205,7 @@ pub async fn pause_training_run(
     responses(
         (status = 200, body = TrainingRun, description = "The training run"),
         (status = 400, description = "The run is not paused (`invalid_state`)"),
-        (status = 403, description = "The training run is another owner's"),
-        (status = 404, description = "No training run has this id"),
+        (status = 404, description = "The caller has no training run of this id"),
     )
 )]
 pub async fn resume_training_run(
@@ -234,8 +230,7 @@ pub async fn resume_training_run(
     responses(
         (status = 200, body = TrainingRun, description = "The training run"),
         (status = 400, description = "The run has ended (`invalid_state`)"),
-        (status = 403, description = "The training run is another owner's"),
-        (status = 404, description = "No training run has this id"),
+        (status = 404, description = "The caller has no training run of this id"),
     )
 )]
 pub async fn cancel_training_run(

@@ -1,0 +1,201 @@
+//! One thing of each kind, made by the first admin, and how each operation is asked about it.
+
+use std::collections::BTreeMap;
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use super::MARK;
+use crate::{
+    agents::{plans, registry},
+    harness::ApiClient,
+    kit::{AGENTS, JsonDocument, fixture, jq, waiting},
+    messages, rl,
+    services::SERVICES,
+};
+
+/// The public key of an agent.
+const PUBLIC_KEY: &str = "j0DFrbaPJWJK5bIU6nZ6bslNgp09e14a0bpvPiE4KF8";
+
+/// What each part of a path template names.
+pub struct Things(BTreeMap<&'static str, String>);
+
+impl Things {
+    /// Make one of each kind with the server's own key.
+    pub async fn made(server: &ApiClient) -> Self {
+        let mut things = BTreeMap::new();
+        let id = |document: &Value, member: &str| document.text(member).to_owned();
+        let steps = json!({"a": waiting(), "b": jq(&format!("\"{MARK}\""))});
+        let body = json!({"name": "private", "description": MARK, "steps": steps});
+        let workflow = server.post(&format!("{AGENTS}/workflows"), body).await.ok();
+        let workflow = id(&workflow, "id");
+        let execution = server.execute(&workflow, json!({"word": MARK})).await;
+        things.insert("execution_id", id(&execution, "id"));
+        let body = json!({"name": "private", "description": MARK, "agents": [workflow]});
+        things.insert("network_id", id(&server.post(&format!("{AGENTS}/networks"), body).await.is(201), "id"));
+        things.insert("workflow_id", workflow);
+
+        registry::register(server, "alice", json!({"agent_type": "own", "capabilities": ["io_bound"]})).await;
+        let sub_task = json!({"task_type": "io_bound", "agent_type": "own"});
+        let plan =
+            plans::plan(server, json!({"name": "private", "sub_tasks": [sub_task], "inputs": {"word": MARK}})).await;
+        plans::execute(server, &plan).await;
+        let one = plans::has(server, "alice", 1).await.remove(0);
+        things.insert("plan_id", id(&plan, "id"));
+        things.insert("assignment_id", id(&one, "assignment_id"));
+
+        let sent = messages::send(server, "alice", "bob", json!({"word": MARK})).await;
+        things.insert("message_id", id(&sent, "message_id"));
+        let agent = |what: &str| format!("{AGENTS}/alice/{what}");
+        let body = json!({"type": "group", "name": "private", "members": ["bob"]});
+        things.insert("channel_id", id(&server.post(&agent("channels"), body).await.is(201), "channel_id"));
+        let body = json!({"name": "note", "content": {"word": MARK}});
+        things.insert("template_id", id(&server.post(&agent("templates"), body).await.is(201), "template_id"));
+        let body = json!({"kind": "x25519", "public_key": PUBLIC_KEY});
+        things.insert("key_id", id(&server.post(&agent("keys"), body).await.is(201), "key_id"));
+        server.post(&agent("contacts"), json!({"contact_id": "carol"})).await.ok();
+        server.post(&agent("blocks"), json!({"blocked_id": "mallory"})).await.ok();
+        server.post(&agent("learning/enable"), json!({"feedback_source": "sales"})).await.ok();
+
+        let weights = std::fs::read(fixture("vectors/ppo.safetensors")).unwrap();
+        rl::upload(server, server.key(), "mine/versions?aliases=mine", weights).await.is(201);
+        let run = server.post(&format!("{}/runs", rl::RL), rl::small(50_000_000)).await.is(201);
+        things.insert("run_id", id(&run, "id"));
+        let body = json!({"model": "llama-7b", "prompt": MARK});
+        things.insert("job_id", id(&server.post(&format!("{SERVICES}/llm/inference"), body).await.is(201), "job_id"));
+
+        let security = |what: &str| format!("{AGENTS}/security/{what}");
+        let sandbox = security(&format!("sandbox/{}/create", things["execution_id"]));
+        server.post(&sandbox, json!({})).await.ok();
+        let policy = server.post(&security("policies?name=shared&security_level=restricted"), json!({})).await.ok();
+        things.insert("policy_id", id(&policy, "id"));
+        let entries = server.get(&security("audit-logs?limit=1")).await.ok();
+        things.insert("audit_id", id(&entries[0], "id"));
+        let delivery = server.post(&security("webhooks/ops/test"), json!({})).await.ok();
+        things.insert("id", id(&delivery, "id"));
+        let update = security("trust-scores/agent/alice/update?execution_success=true");
+        server.post(&update, json!({})).await.ok();
+        let fixed = [
+            ("agent_id", "alice"),
+            ("member_id", "bob"),
+            ("contact_id", "carol"),
+            ("blocked_id", "mallory"),
+            ("name", "mine"),
+            ("policy", "mine"),
+            ("alias", "mine"),
+            ("version", "1"),
+            ("strategy", "pricing"),
+            ("environment", "price_optimization"),
+            ("entity_type", "agent"),
+            ("entity_id", "alice"),
+            ("service_type", "whisper"),
+        ];
+        things.extend(fixed.map(|(name, value)| (name, value.to_owned())));
+        Self(things)
+    }
+
+    /// The same with ids that nothing ever had; what is chosen and not drawn stays.
+    pub fn nowhere(&self) -> Self {
+        let drawn = |(name, id): (&&'static str, &String)| {
+            let digits = id.rsplit('_').next().unwrap_or_default();
+            let is_drawn = digits.len() > 5 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let last = if id.ends_with('0') { "1" } else { "0" };
+            (*name, if is_drawn { format!("{}{last}", &id[..id.len() - 1]) } else { id.clone() })
+        };
+        Self(self.0.iter().map(drawn).collect())
+    }
+
+    /// The path of an operation about these.
+    pub fn path(&self, template: &str) -> String {
+        let named = |part: &str| match part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
+            // Webhooks have names too.
+            Some("name") if template.contains("/webhooks/") => "ops".to_owned(),
+            Some(name) => self.0.get(name).unwrap_or_else(|| panic!("{template}: say what {name} is")).clone(),
+            None => part.to_owned(),
+        };
+        template.split('/').map(named).collect::<Vec<_>>().join("/")
+    }
+
+    /// A text with these ids instead of the others'.
+    pub fn renamed(&self, text: &str, others: &Self) -> String {
+        let mut text = text.to_owned();
+        for (name, id) in &self.0 {
+            text = text.replace(&others.0[name], id);
+        }
+        text
+    }
+
+    /// A request that a caller of this role may send; names that must be new have the role in them.
+    pub fn request(
+        &self,
+        server: &ApiClient,
+        key: &str,
+        role: &str,
+        method: &Method,
+        template: &str,
+    ) -> RequestBuilder {
+        let query = match template.strip_prefix(AGENTS).unwrap_or_default() {
+            "/messages/inbox" | "/messages/stream" => "?agent_id=alice".to_owned(),
+            "/workflows/{workflow_id}/cancel" => format!("?execution_id={}", self.0["execution_id"]),
+            "/security/policies" => format!("?name={role}"),
+            "/security/audit-tree/consistency" => "?from=1".to_owned(),
+            "/security/executions/{execution_id}/security-monitor" => format!("?workflow_id={}", self.0["workflow_id"]),
+            "/security/trust-scores/{entity_type}/{entity_id}/update" => "?execution_success=true".to_owned(),
+            other if other.ends_with("/events") => "?format=json".to_owned(),
+            _ if template.ends_with("/events") => "?format=json".to_owned(),
+            _ => String::new(),
+        };
+        let url = server.url(&format!("{}{query}", self.path(template)));
+        let request = server.client().request(method.clone(), url).header("x-api-key", key);
+        if matches!(*method, Method::GET | Method::DELETE) {
+            return request;
+        }
+        if template.ends_with("/versions") || template.ends_with("/import") {
+            let kind = if template.ends_with("/import") { "application/x-ndjson" } else { "application/octet-stream" };
+            return request.header("content-type", kind).body("no file");
+        }
+        request.json(&self.body(role, method, template))
+    }
+
+    fn body(&self, role: &str, method: &Method, template: &str) -> Value {
+        let content = json!({"word": role});
+        match template.strip_prefix(AGENTS).unwrap_or(template) {
+            "/workflows" => json!({"name": role, "steps": {"a": jq("1")}}),
+            "/networks" => json!({"name": role}),
+            "/plans" => json!({"name": role, "task_types": ["io_bound"]}),
+            "/registry" => json!({"agent_id": format!("new-{role}"), "capabilities": ["io_bound"]}),
+            "/networks/{network_id}/execute" => json!({"task": {"x": 1}}),
+            "/receipts/verify" => json!({"receipt": {}}),
+            "/messages/send" => json!({"sender": "alice", "recipient": "bob", "content": content}),
+            "/messages/broadcast" => json!({"sender": "alice", "topic": "t", "content": content}),
+            "/messages/subscribe" | "/messages/unsubscribe" => json!({"agent_id": "alice", "topic": "t"}),
+            "/security/audit-logs" => json!({"event_type": "step_failed"}),
+            "/{agent_id}/keys" => json!({"kind": "x25519", "public_key": PUBLIC_KEY}),
+            "/{agent_id}/contacts" => json!({"contact_id": "dave"}),
+            "/{agent_id}/blocks" => json!({"blocked_id": "mallory"}),
+            "/{agent_id}/templates" => json!({"name": role, "content": content}),
+            "/{agent_id}/payments" => json!({"message_ids": [self.0["message_id"]], "payment_status": "paid"}),
+            "/{agent_id}/channels" => json!({"type": "group", "members": ["bob"]}),
+            "/{agent_id}/channels/{channel_id}/members" => json!({"agent_id": "dave"}),
+            "/{agent_id}/channels/{channel_id}/messages" => json!({"content": content}),
+            "/{agent_id}/learning/train" => {
+                json!({"feedback": [{"state": [0, 0, 0, 0, 0, 0, 0, 0, 0], "action": 1, "reward": 0.5}], "epochs": 1})
+            }
+            other if other.contains("/assignments/{") => {
+                json!({"attempt": 1, "progress": 5, "result": {"x": 1}, "error": "no"})
+            }
+            "/performance/rl/runs" => rl::small(64),
+            "/performance/rl/policies/{name}/aliases/{alias}" if *method == Method::PUT => json!({"version": 1}),
+            "/performance/rl/policies/{name}/split" => json!({"mode": "canary", "version": 1, "share": 0.5}),
+            "/performance/rl/policies/{policy}/act" => json!({"state": [0, 0, 0, 0, 0, 0, 0, 0, 0]}),
+            "/performance/rl/policies/{policy}/evaluate" => json!({"environment": "price_optimization", "episodes": 1}),
+            "/performance/rl/strategies/{strategy}/optimize" => json!({"policy": "mine", "steps": 64}),
+            "/performance/rl/strategies/{strategy}/evaluate" => json!({"policy": "mine", "episodes": 1}),
+            "/performance/rl/strategies/{strategy}/deploy" => json!({"policy": "mine"}),
+            // Streams until the job's end: only who may ask is looked at.
+            "/api/v1/services/llm/stream" => json!({}),
+            other if other.starts_with(SERVICES) => crate::services::good(other).1,
+            _ => json!({}),
+        }
+    }
+}
