@@ -272,7 +272,8 @@ impl App {
         let policies = library.policies().clone();
         let training = open_training(&config, &hub, &library, &db, &clock, &ids)?;
         let endpoints = Arc::new(config.http_endpoints.clone());
-        let names = ActionCatalog { endpoints: endpoints.clone(), policies: policies.clone() };
+        let ceilings = sandbox::SandboxCeilings::from_config(&config.sandbox);
+        let names = ActionCatalog { endpoints: endpoints.clone(), policies: policies.clone(), ceilings };
         let http = reqwest::Client::builder()
             // Only configured addresses are called: redirects could lead elsewhere.
             .redirect(reqwest::redirect::Policy::none())

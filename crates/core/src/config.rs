@@ -255,6 +255,17 @@ settings! {
         "SANDBOX_MAX_RUNNING" max_running: usize = 4, number(1..=1024);
         /// Processes and threads of one command, default 128.
         "SANDBOX_MAX_PROCESSES" max_processes: u64 = 128, number(1..=100_000);
+        /// Processors that a sandbox may have at most, default 16.
+        "SANDBOX_MAX_CPU_CORES" max_cpu_cores: u32 = 16, number(1..=1024);
+        /// MB of memory that a sandbox may have at most, default 16384.
+        "SANDBOX_MAX_MEMORY_MB" max_memory_mb: u64 = 16_384, number(8..=10_000_000);
+        /// MB of files that a sandbox may have at most, default 102400.
+        "SANDBOX_MAX_DISK_MB" max_disk_mb: u64 = 102_400, number(1..=1_000_000_000);
+        /// Seconds that a command may run, and be idle, at most, default 86400.
+        "SANDBOX_MAX_SECONDS" max_seconds: u64 = 86_400, number(1..=1_000_000);
+        /// MB of files that the workspaces of all sandboxes may have together, default 204800. No command starts while they
+        /// have more.
+        "SANDBOX_TOTAL_DISK_MB" total_disk_mb: u64 = 204_800, number(1..=1_000_000_000);
         /// Bytes kept of each output stream of a command, default 1 MiB.
         "SANDBOX_MAX_OUTPUT_BYTES" max_output: usize = 1 << 20, number(1024..=MAX_SIZE_BYTES);
         /// Retention of an execution's files after its end, default 24 h.
@@ -303,6 +314,13 @@ pub struct HttpEndpoint {
     pub bearer: Option<SecretString>,
     /// Price of one call in the marketplace's currency, default 0.0.
     pub price: Money,
+}
+
+impl HttpEndpoint {
+    /// Host of the URL, which has one.
+    pub fn host(&self) -> Option<String> {
+        Url::parse(&self.url).ok()?.host_str().map(str::to_owned)
+    }
 }
 
 /// Protocol of an HTTP endpoint.

@@ -26,6 +26,7 @@ use am_rl::{
     PolicyReference, PolicyServer, RlError,
     runs::{TrainingRequest, TrainingSpec, default_policy_name, validate_spec},
 };
+use am_security::sandbox::SandboxCeilings;
 
 /// Action of a step.
 #[derive(Clone, Debug)]
@@ -124,6 +125,8 @@ pub struct ActionCatalog {
     pub endpoints: Arc<BTreeMap<String, HttpEndpoint>>,
     /// Policies that answer.
     pub policies: PolicyServer,
+    /// Ceilings of what commands may ask of their sandboxes.
+    pub ceilings: SandboxCeilings,
 }
 
 /// Return the policy that a step's action trains, if it trains one.

@@ -10,13 +10,18 @@ use super::{
 };
 use am_audit::SecurityLevel;
 use am_core::validation::{Violation, Violations, within};
-use am_security::sandbox::{SandboxCommand, SandboxError, SandboxRequirements, StepLimits};
+use am_security::{
+    policies::CommandFacts,
+    sandbox::{SandboxBounds, SandboxCeilings, SandboxCommand, SandboxError, SandboxRequirements, StepLimits},
+};
 
 /// Command of a step.
 #[derive(Clone, Debug)]
 pub struct CommandSpec {
     /// Members `argv`, `stdin` and `env`, with paths in them.
     pub document: JsonTemplate,
+    /// The command's name, which no input chooses.
+    program: String,
     level: Option<SecurityLevel>,
     requirements: SandboxRequirements,
     limits: StepLimits,
@@ -28,6 +33,19 @@ impl CommandSpec {
     /// Memory in MB that it requests beyond its security level's default.
     pub fn memory_mb(&self) -> Option<f64> {
         self.requirements.memory_mb.map(|memory| memory as f64)
+    }
+
+    /// Check that it asks for nothing above the operator's ceilings.
+    ///
+    /// # Errors
+    /// Every requirement that is above one, with its path inside the step.
+    pub fn check_ceilings(&self, ceilings: &SandboxCeilings) -> Result<(), Vec<Violation>> {
+        ceilings.check(&self.requirements).map_err(|found| within("action", within("requirements", found)))
+    }
+
+    /// What it asks of its sandbox.
+    pub fn facts(&self) -> CommandFacts {
+        CommandFacts::new(self.level, Some(&self.program), &self.requirements)
     }
 }
 
@@ -50,6 +68,7 @@ pub fn parse_command(members: &Map<String, Value>) -> Result<CommandSpec, Vec<Vi
         .as_object()
         .is_some_and(|env| env.keys().all(|name| is_variable(name)) && env.values().all(Value::is_string));
     violations.require(env_is_good, "env", "must be an object of strings, whose names are letters, digits and _");
+    let program = argv.iter().flatten().next().and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut document = json!({"argv": argv.unwrap_or_default()});
     if let Some(document) = document.as_object_mut() {
         document.extend(env_is_good.then(|| ("env".to_owned(), env)));
@@ -67,6 +86,7 @@ pub fn parse_command(members: &Map<String, Value>) -> Result<CommandSpec, Vec<Vi
     let (level, allow_failure) = (level.flatten(), allow_failure.flatten().unwrap_or(false));
     let spec = document.zip(requirements).zip(limits).map(|((document, requirements), limits)| CommandSpec {
         document,
+        program,
         level,
         requirements,
         limits,
@@ -121,6 +141,7 @@ impl CommandSpec {
             level: self.level,
             requirements: self.requirements.clone(),
             limits: self.limits.clone(),
+            bounds: SandboxBounds::default(),
         })
     }
 }

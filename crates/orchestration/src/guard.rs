@@ -15,6 +15,7 @@ use am_core::{
     ambient::Clock,
     boxed,
     ids::{ExecutionId, WorkflowId},
+    money::Money,
 };
 use am_db::{Database, Tx, codec::Timestamp, principal::Principal};
 use am_security::policies::{PolicyRefusal, SecurityPolicies, StepDestination, StepFacts, WorkflowFacts};
@@ -74,6 +75,8 @@ pub struct ExecutionConstraints {
     pub requires_verification: bool,
     /// Time limit in seconds; 0: no limit.
     pub max_execution_time: i64,
+    /// Limit of the cost; 0: no limit.
+    pub max_cost_budget: Money,
 }
 
 impl PolicyGuard {
@@ -148,6 +151,7 @@ impl ExecutionConstraints {
             verification_level: self.level.value(),
             requires_verification: self.requires_verification,
             max_execution_time: self.max_execution_time,
+            max_cost_budget: self.max_cost_budget,
             step_count,
             steps: Vec::new(),
             data_bytes: None,
@@ -189,6 +193,14 @@ pub fn step_facts(step: &CompiledStep, names: &ActionCatalog, input: Option<&Val
             StepAction::Agent(_) => StepDestination::Endpoint { https: false },
             _ => StepDestination::Nothing,
         },
+        host: match &step.action {
+            StepAction::Http { endpoint, .. } => endpoint_host(names, endpoint),
+            _ => None,
+        },
+        command: match &step.action {
+            StepAction::Command(command) => Some(command.facts()),
+            _ => None,
+        },
         data_bytes: input.map(json_len),
     }
 }
@@ -202,6 +214,10 @@ fn memory_mb(requirements: &Value, action: &StepAction) -> Option<f64> {
         _ => None,
     };
     [model, command].into_iter().flatten().reduce(f64::max)
+}
+
+fn endpoint_host(names: &ActionCatalog, endpoint: &str) -> Option<String> {
+    names.endpoints.get(endpoint)?.host()
 }
 
 fn is_https(names: &ActionCatalog, endpoint: &str) -> bool {

@@ -69,6 +69,23 @@ pub struct PolicyRules {
     require_encryption: Option<bool>,
     /// At most 50 labels for people; nothing is checked. Default: none.
     compliance_standards: Option<Vec<String>>,
+    /// False: no command may reach the network, and no step may call an endpoint or an agent. Null: any may.
+    allow_network: Option<bool>,
+    /// Hosts that commands and endpoints may reach: a name, `*.name` for its subdomains, `*` for any. Null: any.
+    allowed_domains: Option<Vec<String>>,
+    /// Programs that commands may start, by their names without a version. Null: those of the sandbox's rules.
+    allowed_commands: Option<Vec<String>>,
+    /// Highest security level whose sandbox a command may ask for. Null: any.
+    max_sandbox_level: Option<SecurityLevel>,
+    /// Highest cost limit of a workflow and of an execution, which must then have one. Null: none is needed.
+    #[schema(exclusive_minimum = 0, maximum = 1_000_000_000)]
+    max_cost_budget: Option<f64>,
+    /// Processors that a command may ask for. Null: any number.
+    #[schema(minimum = 0.1, maximum = 1024)]
+    max_cpu_cores: Option<f64>,
+    /// MB of files that a command may ask for. Null: any.
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
+    max_disk_mb: Option<i64>,
     /// Whether the policy applies. Default true.
     is_active: Option<bool>,
 }

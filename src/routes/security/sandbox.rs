@@ -14,6 +14,7 @@ use crate::{
 };
 use am_audit::SecurityLevel;
 use am_core::ids::ExecutionId;
+use am_security::policies::CommandFacts;
 use am_security::sandbox::{
     AttemptKind, CleanupReport, HostCapabilities, SandboxRequirements, SandboxState, SandboxUsage, SandboxView,
     ViolationAttempt,
@@ -44,6 +45,7 @@ pub struct LevelQuery {
     request_body = Option<SandboxRequirements>,
     responses(
         (status = 200, body = SandboxState, description = "The sandbox"),
+        (status = 403, description = "A security policy refuses it (`policy_violation`)"),
         (status = 404, description = "The caller has no execution of this id"),
         (status = 503, description = "This host does not enforce all of a sandbox's rules (`sandbox_unenforced`)"),
     )
@@ -57,6 +59,12 @@ pub async fn create_sandbox(
 ) -> Result<IdempotentOk<SandboxState>, ApiError> {
     let (level, asked) =
         (query.security_level.unwrap_or(SecurityLevel::Public), SandboxRequirements::parse(request.body)?);
+    let facts = CommandFacts::new(Some(level), None, &asked);
+    if let Err(refused) = app.executions.check_sandbox(&caller, &execution_id, &facts).await {
+        // The answer to a repeated request does not depend on policies set since.
+        let known = app.sandboxes.created(request.once.as_ref()).await?;
+        return known.map(IdempotentOk).ok_or_else(|| refused.into());
+    }
     Ok(IdempotentOk(app.sandboxes.create(&caller, &execution_id, level, &asked, request.once).await?))
 }
 

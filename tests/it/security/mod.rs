@@ -1,5 +1,6 @@
 //! What keeps agents from doing harm.
 
+mod bounds;
 mod dashboard;
 mod hostile;
 mod policies;

@@ -37,9 +37,11 @@ pub async fn run_command(sandboxes: &SandboxService, prepared: PreparedCommand) 
     let PreparedCommand { run, command, allow_failure } = prepared;
     am_core::crash_point!("step.before_command");
     let ran = sandboxes.run(run, command).await.map_err(|error| match error {
-        SandboxError::StartFailed(_) | SandboxError::Stopping | SandboxError::Storage(..) | SandboxError::Db(_) => {
-            ActionFailure::transient(error.to_string())
-        }
+        SandboxError::StartFailed(_)
+        | SandboxError::QuotaReached(..)
+        | SandboxError::Stopping
+        | SandboxError::Storage(..)
+        | SandboxError::Db(_) => ActionFailure::transient(error.to_string()),
         _ => ActionFailure::permanent(error.to_string()),
     })?;
     am_core::crash_point!("step.after_command");

@@ -14,7 +14,7 @@ use super::{
     EngineInner, FirstSave, audit_entries,
     checkpoint::{NewExecution, Ownership, RunCheckpoint},
     external_tasks::ExternalTask,
-    invocation::ActionFailure,
+    invocation::{ActionFailure, ActionInvocation},
     store::SaveOutcome,
 };
 use crate::{
@@ -354,7 +354,10 @@ impl RunDriver {
 
     fn perform(&mut self, at: usize, now: Timestamp) {
         let ids = &self.engine.ids;
-        let (call, order) = self.engine.performer.prepare(&self.run, at, || ids.uuid(), now.0);
+        let (mut call, order) = self.engine.performer.prepare(&self.run, at, || ids.uuid(), now.0);
+        if let ActionInvocation::Command(prepared) = &mut call {
+            prepared.command.bounds = self.engine.policies.sandbox_bounds(self.run.security);
+        }
         if let Some(order) = order {
             let step = &mut self.run.steps[at];
             step.job_id = Some(order.id());

@@ -136,7 +136,13 @@ impl ExecutionService {
         let level = request.level.unwrap_or(workflow.verification_level);
         // A lower verification level in the request does not remove the policies that bind the workflow.
         let security = workflow.terms().security.max(level.security_level(workflow.requires_verification));
-        let terms = ExecutionConstraints { security, level, max_execution_time: seconds, ..workflow.terms() };
+        let terms = ExecutionConstraints {
+            security,
+            level,
+            max_execution_time: seconds,
+            max_cost_budget: budget,
+            ..workflow.terms()
+        };
         let compiled = workflows.compiled(workflow).await?;
         let inputs = serde_json::Value::Object(request.inputs);
         self.admit(caller, &workflow.id, terms, &compiled.plan, &inputs).await?;
@@ -175,6 +181,11 @@ impl ExecutionService {
     /// Return the time limit in seconds that policies set for runs of this level; `None`: no limit.
     pub(super) fn time_limit(&self, level: SecurityLevel) -> Option<i64> {
         self.guard.policies().time_limit(level).map(|(seconds, _)| seconds)
+    }
+
+    /// Return the limit of the cost that policies set for runs of this level; `None`: no limit.
+    pub(super) fn cost_limit(&self, level: SecurityLevel) -> Option<Money> {
+        self.guard.policies().cost_limit(level)
     }
 
     /// Start a run that has passed the policy check.

@@ -7,8 +7,9 @@ use crate::{
     guard::{AdmissionRequest, GuardedResource},
     run::Execution,
 };
-use am_core::ids::ExecutionId;
+use am_core::{boxed, ids::ExecutionId};
 use am_db::{Tx, codec::Timestamp, principal::Principal};
+use am_security::policies::CommandFacts;
 
 impl ExecutionService {
     /// Retry an execution within `tx`; the engine is told after the commit.
@@ -26,6 +27,18 @@ impl ExecutionService {
         let (engine, id) = (self.engine.clone(), id.clone());
         tx.after_commit(move || engine.look(&id));
         Ok(retried)
+    }
+
+    /// Check what is asked of the sandbox of an execution of `caller` against the policies.
+    ///
+    /// # Errors
+    /// [`OrchestrationError::NotFound`], for another owner's too; [`OrchestrationError::Refused`].
+    #[boxed]
+    pub async fn check_sandbox(&self, caller: &Principal, id: &ExecutionId, asked: &CommandFacts) -> Result<()> {
+        self.get(caller, id).await?;
+        let level = store::security_level(&mut *self.db.read().await?, id).await?;
+        let Err(refusal) = self.guard.policies().check_sandbox(level, asked) else { return Ok(()) };
+        Err(self.audit_refusal(caller, id, OrchestrationError::Refused(refusal)).await)
     }
 
     /// Audit `error` where a policy refused the retry of an execution. Returns the error to answer.

@@ -182,10 +182,17 @@ impl NetworkService {
             definition.compiled(self.workflows.names()).await.map_err(|faults| invalid_agents_error(&faults))?,
         );
         let step_ids = plan.steps.iter().map(|step| step.key.as_str().into()).collect();
-        // A network has no time limit of its own; it gets that of the policies.
+        // A network has no limits of its own; it gets those of the policies.
         let seconds = self.executions.time_limit(security).unwrap_or(0);
         let level = VerificationLevel::Basic;
-        let terms = ExecutionConstraints { security, level, requires_verification: true, max_execution_time: seconds };
+        let budget = self.executions.cost_limit(security).unwrap_or(Money::ZERO);
+        let terms = ExecutionConstraints {
+            security,
+            level,
+            requires_verification: true,
+            max_execution_time: seconds,
+            max_cost_budget: budget,
+        };
         let inputs = Value::Object(inputs);
         let workflow_id = WorkflowId::from(network.id.into_string());
         self.executions.admit(caller, &workflow_id, terms, &plan, &inputs).await?;
@@ -197,7 +204,7 @@ impl NetworkService {
             level,
             security,
             max_execution_time: seconds,
-            max_cost_budget: Money::ZERO,
+            max_cost_budget: budget,
             trace_id,
             condition: None,
         };

@@ -282,7 +282,12 @@ impl PlanService {
         let limit =
             self.executions.time_limit(security).filter(|limit| max_execution_time == 0 || *limit < max_execution_time);
         let max_execution_time = limit.unwrap_or(max_execution_time);
-        let terms = ExecutionConstraints { security, level, requires_verification: true, max_execution_time };
+        let budget = plan.document.max_cost_budget;
+        let limit = self.executions.cost_limit(security).filter(|limit| !budget.is_positive() || *limit < budget);
+        let max_cost_budget = limit.unwrap_or(budget);
+        let requires_verification = true;
+        let terms =
+            ExecutionConstraints { security, level, requires_verification, max_execution_time, max_cost_budget };
         let inputs = Value::Object(plan.document.inputs.clone());
         self.executions.admit(caller, &plan.id.as_str().into(), terms, &compiled.plan, &inputs).await?;
         Ok(RunRequest {
@@ -293,7 +298,7 @@ impl PlanService {
             level,
             security,
             max_execution_time,
-            max_cost_budget: plan.document.max_cost_budget,
+            max_cost_budget,
             trace_id,
             condition: None,
         })

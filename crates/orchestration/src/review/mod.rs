@@ -268,6 +268,7 @@ impl PolicyReview {
             level: run.level,
             requires_verification: run.security != SecurityLevel::Public,
             max_execution_time: run.max_execution_time,
+            max_cost_budget: run.max_cost_budget,
         };
         Ok(WorkflowFacts { data_bytes: Some(run.input_bytes.unsigned_abs()), ..self.guard.facts(terms, &plan, None) })
     }

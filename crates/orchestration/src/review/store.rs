@@ -2,7 +2,10 @@
 
 use crate::{error::Result, model::VerificationLevel};
 use am_audit::SecurityLevel;
-use am_core::ids::{ExecutionId, WorkflowId};
+use am_core::{
+    ids::{ExecutionId, WorkflowId},
+    money::Money,
+};
 use am_db::{Connection, FromRow as _, page::PageRequest, principal::Principal, row, sql};
 
 row! {
@@ -15,6 +18,7 @@ row! {
         pub level: VerificationLevel = "r.verification_level",
         pub security: SecurityLevel = "r.security_level",
         pub max_execution_time: i64,
+        pub max_cost_budget: Money,
     }
 }
 

@@ -433,6 +433,7 @@ impl RunState {
             level: self.level,
             requires_verification: self.security != SecurityLevel::Public,
             max_execution_time: self.limits.seconds,
+            max_cost_budget: self.limits.budget,
         }
     }
 

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 pub use model::{NAME_LENGTH, Workflow, WorkflowChange, WorkflowDraft, WorkflowFilter, check_limits, etag_of};
 
 use super::{
-    action::ActionCatalog,
+    action::{ActionCatalog, StepAction},
     definition::{ExecutionPlan, WorkflowDefinition},
     error::{OrchestrationError, Result},
     guard::{AdmissionRequest, GuardedResource, PolicyGuard},
@@ -21,6 +21,7 @@ use am_core::{
     ambient::{Clock, IdGenerator},
     boxed,
     ids::{StepId, WorkflowId},
+    validation::within,
 };
 use am_db::{
     Database, Tx,
@@ -85,6 +86,7 @@ impl WorkflowService {
         draft.check().map_err(OrchestrationError::Invalid)?;
         let definition = WorkflowDefinition::new(draft.steps.clone(), draft.dependencies.clone());
         let plan = definition.compiled(&self.names).await.map_err(OrchestrationError::Invalid)?;
+        check_ceilings(&plan, &self.names)?;
         let mut workflow = draft.into_workflow(owner, Timestamp(self.clock.now()))?;
         let asked = AdmissionRequest {
             resource: GuardedResource::Workflow,
@@ -153,6 +155,9 @@ impl WorkflowService {
             true => Some(wanted.definition()?.compiled(&self.names).await.map_err(OrchestrationError::Invalid)?),
             false => None,
         };
+        if let Some(plan) = &plan {
+            check_ceilings(plan, &self.names)?;
+        }
         if self.guard.policies().bind(wanted.terms().security) {
             let known = match &plan {
                 Some(plan) => Arc::new(plan.clone()),
@@ -195,10 +200,10 @@ impl WorkflowService {
             .await
     }
 
-    /// Delete a workflow without active executions. Its past executions stay.
+    /// Delete a workflow. Its executions stay, and those of this service go on: each has the definition it began with.
     ///
     /// # Errors
-    /// [`OrchestrationError::Conflict`] while it has active executions; [`OrchestrationError::Forbidden`], [`OrchestrationError::VersionMismatch`].
+    /// [`OrchestrationError::Conflict`] while the coordinator executes it; [`OrchestrationError::Forbidden`], [`OrchestrationError::VersionMismatch`].
     pub async fn delete(
         &self,
         owner: &Principal,
@@ -216,7 +221,7 @@ impl WorkflowService {
                 let open = store::open_executions(tx.conn().await?, &id).await?;
                 if open > 0 {
                     return Err(OrchestrationError::Conflict(format!(
-                        "{open} executions of this workflow have not ended; cancel them first"
+                        "{open} executions of this workflow by the coordinator have not ended; cancel them first"
                     )));
                 }
                 store::delete(tx, &id).await?;
@@ -254,6 +259,19 @@ fn visible(reader: &Principal, found: Option<Workflow>) -> Result<Workflow> {
 fn changeable(owner: &Principal, found: Option<Workflow>) -> Result<Workflow> {
     let workflow = visible(owner, found)?;
     if owner.owns(&workflow.owner_id) { Ok(workflow) } else { Err(OrchestrationError::Forbidden) }
+}
+
+/// Check that no command asks for more than the operator allows. What was stored before runs with what is allowed.
+fn check_ceilings(plan: &ExecutionPlan, names: &ActionCatalog) -> Result<()> {
+    let mut found = Vec::new();
+    for step in &plan.steps {
+        if let StepAction::Command(command) = &step.action
+            && let Err(violations) = command.check_ceilings(&names.ceilings)
+        {
+            found.extend(within("steps", within(&step.key, violations)));
+        }
+    }
+    if found.is_empty() { Ok(()) } else { Err(OrchestrationError::Invalid(found)) }
 }
 
 /// Build the audit entry of a change.

@@ -98,6 +98,7 @@ impl Workflow {
             level: self.verification_level,
             requires_verification: self.requires_verification,
             max_execution_time: self.max_execution_time,
+            max_cost_budget: self.max_cost_budget,
         }
     }
 

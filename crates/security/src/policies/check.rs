@@ -5,25 +5,13 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::model::SecurityPolicy;
+use super::{
+    bounds::{CommandFacts, PassedBound},
+    model::SecurityPolicy,
+    rule,
+};
 use am_audit::SecurityLevel;
-use am_core::ids::SecurityPolicyId;
-
-/// Names of the rules, equal to the fields of a policy.
-#[expect(missing_docs, reason = "each is the field of its name")]
-pub mod rule {
-    pub const ALLOWED_STEP_TYPES: &str = "allowed_step_types";
-    pub const MAX_EXECUTION_TIME: &str = "max_execution_time";
-    pub const MAX_MEMORY_USAGE: &str = "max_memory_usage";
-    pub const REQUIRE_VERIFICATION: &str = "require_verification";
-    pub const ALLOWED_VERIFICATION_LEVELS: &str = "allowed_verification_levels";
-    pub const MAX_CONCURRENT_EXECUTIONS: &str = "max_concurrent_executions";
-    pub const MAX_WORKFLOW_STEPS: &str = "max_workflow_steps";
-    pub const MAX_DATA_SIZE: &str = "max_data_size";
-    pub const REQUIRE_SANDBOX: &str = "require_sandbox";
-    pub const REQUIRE_AUDIT_LOGGING: &str = "require_audit_logging";
-    pub const REQUIRE_ENCRYPTION: &str = "require_encryption";
-}
+use am_core::{ids::SecurityPolicyId, money::Money};
 
 /// Properties of a workflow, or of a run of one, that policies check.
 #[derive(Clone, Debug)]
@@ -36,6 +24,8 @@ pub struct WorkflowFacts {
     pub requires_verification: bool,
     /// Time limit of a run in seconds; 0: no limit.
     pub max_execution_time: i64,
+    /// Limit of a run's cost; 0: no limit.
+    pub max_cost_budget: Money,
     /// Number of steps.
     pub step_count: usize,
     /// Steps, where they are checked too.
@@ -59,6 +49,10 @@ pub struct StepFacts {
     pub sandboxed: bool,
     /// Destination outside this process to which the step sends data.
     pub leaves: StepDestination,
+    /// Host of the endpoint that the step calls; `None` when it calls none.
+    pub host: Option<String>,
+    /// What the step's command asks of its sandbox; `None` when it runs none.
+    pub command: Option<CommandFacts>,
     /// Size of the step's input as JSON in bytes; `None` when unknown.
     pub data_bytes: Option<u64>,
 }
@@ -156,7 +150,31 @@ pub(super) fn check_run(policy: &SecurityPolicy, facts: &WorkflowFacts) -> Vec<P
     if let Some(bytes) = exceeding_size(policy.max_data_size, facts.data_bytes) {
         refuse(rule::MAX_DATA_SIZE, json!(policy.max_data_size), json!(bytes));
     }
+    if let Some((rule, limit, asked)) = policy.bounds.passed_by_budget(facts.max_cost_budget) {
+        refuse(rule, limit, asked);
+    }
     broken
+}
+
+/// Violations by what is asked of a sandbox, with or without a command.
+pub(super) fn check_sandbox(policy: &SecurityPolicy, asked: &CommandFacts) -> Vec<PolicyRefusal> {
+    let mut passed = policy.bounds.passed_by_command(asked);
+    if let Some(memory) = asked.memory_mb().filter(|memory| *memory > policy.max_memory_usage as f64) {
+        passed.push((rule::MAX_MEMORY_USAGE, json!(policy.max_memory_usage), json!(memory)));
+    }
+    passed.into_iter().map(|(rule, limit, asked)| PolicyRefusal::new(policy, rule, limit, asked)).collect()
+}
+
+/// The bounds that a step passes.
+fn passed_bounds(policy: &SecurityPolicy, facts: &StepFacts) -> Vec<PassedBound> {
+    let bounds = &policy.bounds;
+    let mut passed: Vec<PassedBound> =
+        facts.command.iter().flat_map(|command| bounds.passed_by_command(command)).collect();
+    if bounds.allow_network == Some(false) && matches!(facts.leaves, StepDestination::Endpoint { .. }) {
+        passed.push((rule::ALLOW_NETWORK, json!(false), json!(facts.leaves.word())));
+    }
+    passed.extend(facts.host.as_deref().and_then(|host| bounds.passed_by_host(host)));
+    passed
 }
 
 /// Violations by a step.
@@ -185,6 +203,9 @@ pub(super) fn check_step(policy: &SecurityPolicy, facts: &StepFacts) -> Vec<Poli
         && matches!(facts.leaves, StepDestination::Job | StepDestination::Endpoint { https: false })
     {
         refuse(rule::REQUIRE_ENCRYPTION, json!(true), json!(facts.leaves.word()));
+    }
+    for (rule, limit, asked) in passed_bounds(policy, facts) {
+        refuse(rule, limit, asked);
     }
     broken
 }

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::{
-    check::{self, PolicyRefusal, StepDestination, WorkflowFacts, rule},
+    check::{self, PolicyRefusal, StepDestination, WorkflowFacts},
     model::SecurityPolicy,
+    rule,
 };
 use am_audit::SecurityLevel;
 use am_core::ids::SecurityPolicyId;
@@ -95,7 +96,7 @@ fn explain_rules(policy: &SecurityPolicy, facts: &WorkflowFacts, under_way: i64)
         met: under_way < policy.max_concurrent_executions,
         ..rule(rule::MAX_CONCURRENT_EXECUTIONS, json!(policy.max_concurrent_executions), json!(under_way + 1))
     };
-    vec![
+    let mut rules = vec![
         rule(rule::ALLOWED_STEP_TYPES, json!(policy.allowed_step_types), json!(types)),
         rule(rule::MAX_EXECUTION_TIME, json!(policy.max_execution_time), json!(facts.max_execution_time)),
         rule(rule::MAX_MEMORY_USAGE, json!(policy.max_memory_usage), json!(memory)),
@@ -107,5 +108,24 @@ fn explain_rules(policy: &SecurityPolicy, facts: &WorkflowFacts, under_way: i64)
         rule(rule::REQUIRE_SANDBOX, json!(policy.require_sandbox), json!(leaving)),
         rule(rule::REQUIRE_AUDIT_LOGGING, json!(policy.require_audit_logging), json!(true)),
         rule(rule::REQUIRE_ENCRYPTION, json!(policy.require_encryption), json!(leaving)),
-    ]
+    ];
+    // Those that are set: what a workflow asks is shown where it is too much.
+    let asked = |name: &str| {
+        let faults = broken.iter().filter(|refusal| refusal.rule == name).map(|refusal| refusal.asked.clone());
+        Value::Array(faults.collect())
+    };
+    let bounds = &policy.bounds;
+    let limits = [
+        (rule::ALLOW_NETWORK, json!(bounds.allow_network)),
+        (rule::ALLOWED_DOMAINS, json!(bounds.allowed_domains)),
+        (rule::ALLOWED_COMMANDS, json!(bounds.allowed_commands)),
+        (rule::MAX_SANDBOX_LEVEL, json!(bounds.max_sandbox_level)),
+        (rule::MAX_CPU_CORES, json!(bounds.max_cpu_cores)),
+        (rule::MAX_DISK_MB, json!(bounds.max_disk_mb)),
+    ];
+    let set = limits.into_iter().filter(|(_, limit)| !limit.is_null());
+    rules.extend(set.map(|(name, limit)| rule(name, limit, asked(name))));
+    let budget = bounds.max_cost_budget.map(|most| json!(most));
+    rules.extend(budget.map(|most| rule(rule::MAX_COST_BUDGET, most, json!(facts.max_cost_budget))));
+    rules
 }

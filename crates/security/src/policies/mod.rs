@@ -1,10 +1,12 @@
 //! Security policies: restrictions on the workflows of a security level. Active policies are cached in memory, so that
 //! a check needs no database access.
 
+mod bounds;
 mod check;
 mod explain;
 mod model;
 pub mod policy_change;
+pub mod rule;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -15,16 +17,19 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use check::{PolicyRefusal, StepDestination, StepFacts, WorkflowFacts, rule};
+pub use bounds::{CommandFacts, PolicyBounds};
+pub use check::{PolicyRefusal, StepDestination, StepFacts, WorkflowFacts};
 pub use explain::PolicyExplanation;
 pub use model::{SecurityPolicy, SecurityPolicyFilter};
 pub use policy_change::PolicyChange;
 
+use crate::sandbox::SandboxBounds;
 use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};
 use am_core::{
     ambient::{Clock, IdGenerator, sleep_or_cancelled},
     boxed,
     ids::SecurityPolicyId,
+    money::Money,
 };
 use am_db::{
     Database, Tx,
@@ -128,6 +133,42 @@ impl SecurityPolicies {
         let binding = active.iter().filter(|policy| policy.security_level == level);
         let strictest = binding.min_by_key(|policy| policy.max_execution_time)?;
         Some((strictest.max_execution_time, strictest.clone()))
+    }
+
+    /// The strictest limit of the cost for runs of this level; `None`: no limit.
+    pub fn cost_limit(&self, level: SecurityLevel) -> Option<Money> {
+        let active = self.active();
+        active
+            .iter()
+            .filter(|policy| policy.security_level == level)
+            .filter_map(|policy| policy.bounds.max_cost_budget)
+            .min()
+    }
+
+    /// The bounds of all policies of this level on the sandboxes of its runs.
+    pub fn sandbox_bounds(&self, level: SecurityLevel) -> SandboxBounds {
+        let mut bounds = SandboxBounds::default();
+        for policy in self.active().iter().filter(|policy| policy.security_level == level) {
+            policy.bounds.narrow(&mut bounds);
+            let memory = policy.max_memory_usage.unsigned_abs();
+            bounds.memory_mb = Some(bounds.memory_mb.map_or(memory, |least| least.min(memory)));
+        }
+        bounds
+    }
+
+    /// Check what is asked of the sandbox of a run of this level.
+    ///
+    /// # Errors
+    /// Returns the first violation.
+    pub fn check_sandbox(
+        &self,
+        level: SecurityLevel,
+        asked: &CommandFacts,
+    ) -> std::result::Result<(), Box<PolicyRefusal>> {
+        let active = self.active();
+        let mut binding = active.iter().filter(|policy| policy.security_level == level);
+        let broken = binding.find_map(|policy| check::check_sandbox(policy, asked).into_iter().next());
+        broken.map_or(Ok(()), |refusal| Err(Box::new(refusal)))
     }
 
     /// All violations of the policies that apply to a workflow, including those by its steps.

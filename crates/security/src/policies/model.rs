@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::bounds::PolicyBounds;
 use am_audit::SecurityLevel;
 use am_core::ids::SecurityPolicyId;
 use am_db::{codec::Timestamp, page::PageRequest};
@@ -49,6 +50,9 @@ pub struct SecurityPolicy {
     pub require_encryption: bool,
     /// Labels for people; they are not checked.
     pub compliance_standards: Vec<String>,
+    /// Bounds on what steps, sandboxes and runs may ask.
+    #[serde(flatten)]
+    pub bounds: PolicyBounds,
     /// Whether the policy is in force.
     pub is_active: bool,
     /// Time of creation.
@@ -77,6 +81,7 @@ impl SecurityPolicy {
             require_audit_logging: true,
             require_encryption: false,
             compliance_standards: Vec::new(),
+            bounds: PolicyBounds::default(),
             is_active: true,
             created_at: now,
             updated_at: now,

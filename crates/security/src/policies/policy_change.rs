@@ -6,7 +6,10 @@ use serde_json::{Map, Value};
 
 use super::model::{STEP_TYPES, SecurityPolicy, VERIFICATION_LEVELS};
 use am_audit::SecurityLevel;
-use am_core::validation::{FieldPath, Violation, Violations, has_length};
+use am_core::{
+    money::Money,
+    validation::{FieldPath, Violation, Violations, has_length},
+};
 
 /// Characters of a policy's name.
 pub const NAME_LENGTH: RangeInclusive<usize> = 1..=100;
@@ -27,6 +30,13 @@ pub const WORKFLOW_STEPS: RangeInclusive<i64> = 1..=1000;
 /// Bounds of `max_data_size` in bytes: 1 PiB.
 pub const DATA_BYTES: RangeInclusive<i64> = 1..=1 << 50;
 
+/// Bounds of `max_cost_budget`.
+pub const COST_BUDGET: RangeInclusive<f64> = 1e-8..=1e9;
+/// Bounds of `max_cpu_cores`.
+pub const CPU_CORES: RangeInclusive<f64> = 0.1..=1024.0;
+/// Bounds of `max_disk_mb`.
+pub const DISK_MB: RangeInclusive<i64> = 1..=1_000_000_000;
+
 /// Changes to a policy. Members that are `None` stay unchanged.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PolicyChange {
@@ -45,6 +55,13 @@ pub struct PolicyChange {
     require_audit_logging: Option<bool>,
     require_encryption: Option<bool>,
     compliance_standards: Option<Vec<String>>,
+    allow_network: Option<Option<bool>>,
+    allowed_domains: Option<Option<Vec<String>>>,
+    allowed_commands: Option<Option<Vec<String>>>,
+    max_sandbox_level: Option<Option<SecurityLevel>>,
+    max_cost_budget: Option<Option<Money>>,
+    max_cpu_cores: Option<Option<f64>>,
+    max_disk_mb: Option<Option<i64>>,
     is_active: Option<bool>,
 }
 
@@ -99,6 +116,24 @@ fn read_list(value: &Value, good: impl Fn(&str) -> bool, what: &str) -> MemberRe
     Ok(words)
 }
 
+/// A bound, or null for none.
+fn read_bound<T>(value: &Value, read: impl FnOnce(&Value) -> MemberResult<T>) -> MemberResult<Option<T>> {
+    if value.is_null() { Ok(None) } else { read(value).map(Some) }
+}
+
+fn read_number(value: &Value, range: &RangeInclusive<f64>) -> MemberResult<f64> {
+    match value.as_f64() {
+        Some(number) if range.contains(&number) => Ok(number),
+        _ => member_fault(format!("must be a number from {} to {}", range.start(), range.end())),
+    }
+}
+
+/// Read a list of names as a sandbox's lists have them.
+fn read_names(value: &Value, what: &str) -> MemberResult<Vec<String>> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-*".contains(&byte);
+    read_list(value, |word| has_length(word, &NAME_LENGTH) && word.bytes().all(plain), what)
+}
+
 fn read_list_of(value: &Value, known: &[&str]) -> MemberResult<Vec<String>> {
     read_list(value, |word| known.contains(&word), &format!("one of {}", known.join(", ")))
 }
@@ -140,6 +175,22 @@ impl PolicyChange {
                 let what = format!("a string of 1 to {} characters", LABEL_LENGTH.end());
                 self.compliance_standards = Some(read_list(value, |word| has_length(word, &LABEL_LENGTH), &what)?);
             }
+            "allow_network" => self.allow_network = Some(read_bound(value, read_bool)?),
+            "allowed_domains" => {
+                let names = |value: &Value| read_names(value, "a host's name, *.name or *");
+                self.allowed_domains = Some(read_bound(value, names)?);
+            }
+            "allowed_commands" => {
+                let names = |value: &Value| read_names(value, "a program's name");
+                self.allowed_commands = Some(read_bound(value, names)?);
+            }
+            "max_sandbox_level" => self.max_sandbox_level = Some(read_bound(value, read_level)?),
+            "max_cost_budget" => {
+                let budget = read_bound(value, |value| read_number(value, &COST_BUDGET))?;
+                self.max_cost_budget = Some(budget.map(Money::from_f64));
+            }
+            "max_cpu_cores" => self.max_cpu_cores = Some(read_bound(value, |value| read_number(value, &CPU_CORES))?),
+            "max_disk_mb" => self.max_disk_mb = Some(read_bound(value, |value| read_unsigned(value, &DISK_MB))?),
             "is_active" => self.is_active = Some(read_bool(value)?),
             "id" | "created_at" | "updated_at" => return member_fault("can't be set"),
             _ => return member_fault("is not a field of a policy"),
@@ -169,6 +220,14 @@ impl PolicyChange {
         put(&mut policy.require_audit_logging, self.require_audit_logging);
         put(&mut policy.require_encryption, self.require_encryption);
         put(&mut policy.compliance_standards, self.compliance_standards);
+        let bounds = &mut policy.bounds;
+        put(&mut bounds.allow_network, self.allow_network);
+        put(&mut bounds.allowed_domains, self.allowed_domains);
+        put(&mut bounds.allowed_commands, self.allowed_commands);
+        put(&mut bounds.max_sandbox_level, self.max_sandbox_level);
+        put(&mut bounds.max_cost_budget, self.max_cost_budget);
+        put(&mut bounds.max_cpu_cores, self.max_cpu_cores);
+        put(&mut bounds.max_disk_mb, self.max_disk_mb);
         put(&mut policy.is_active, self.is_active);
     }
 }

@@ -33,6 +33,7 @@ row! {
         require_audit_logging,
         require_encryption,
         compliance_standards => JsonOr::into_inner,
+        bounds = "(SELECT b.bounds FROM am_policy_bounds b WHERE b.policy_id = agent_security_policies.id)" => JsonOr::into_inner,
         is_active,
         created_at,
         updated_at,
@@ -108,6 +109,14 @@ pub async fn insert_policy(tx: &mut Tx, policy: &SecurityPolicy) -> Result<()> {
     })
     .execute(tx.conn().await?)
     .await?;
+    put_bounds(tx, policy).await
+}
+
+async fn put_bounds(tx: &mut Tx, policy: &SecurityPolicy) -> Result<()> {
+    let bounds = parse_json_column("bounds", &policy.bounds)?;
+    insert!("am_policy_bounds" { policy_id: &policy.id, bounds: bounds } update on (policy_id))
+        .execute(tx.conn().await?)
+        .await?;
     Ok(())
 }
 
@@ -134,11 +143,12 @@ pub async fn update_policy(tx: &mut Tx, policy: &SecurityPolicy) -> Result<()> {
     } where "id = $1" (&policy.id))
     .execute(tx.conn().await?)
     .await?;
-    Ok(())
+    put_bounds(tx, policy).await
 }
 
 /// Delete a policy.
 pub async fn delete_policy(tx: &mut Tx, id: &SecurityPolicyId) -> Result<()> {
+    sql!("DELETE FROM am_policy_bounds WHERE policy_id = $1").bind(id).execute(tx.conn().await?).await?;
     sql!("DELETE FROM agent_security_policies WHERE id = $1").bind(id).execute(tx.conn().await?).await?;
     Ok(())
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::{check, explain, model::SecurityPolicy, policy_change::PolicyChange, *};
+use crate::sandbox::{SandboxRequirements, rules_for_level};
 use am_core::validation::Violation;
 
 fn sample_policy() -> SecurityPolicy {
@@ -22,6 +23,8 @@ fn step() -> StepFacts {
         memory_mb: None,
         sandboxed: true,
         leaves: StepDestination::Nothing,
+        host: None,
+        command: None,
         data_bytes: None,
     }
 }
@@ -32,6 +35,7 @@ fn facts(step: StepFacts) -> WorkflowFacts {
         verification_level: "basic",
         requires_verification: true,
         max_execution_time: 3600,
+        max_cost_budget: Money::ZERO,
         step_count: 1,
         steps: vec![step],
         data_bytes: None,
@@ -168,6 +172,8 @@ fn any_facts() -> impl Strategy<Value = WorkflowFacts> {
             memory_mb,
             sandboxed,
             leaves,
+            host: None,
+            command: None,
             data_bytes,
         });
     let steps = proptest::collection::vec(step, 0..12);
@@ -179,6 +185,7 @@ fn any_facts() -> impl Strategy<Value = WorkflowFacts> {
                 verification_level,
                 requires_verification,
                 max_execution_time,
+                max_cost_budget: Money::ZERO,
                 step_count: steps.len(),
                 steps,
                 data_bytes,
@@ -245,4 +252,104 @@ proptest! {
         prop_assert_eq!(other, policy);
         prop_assert_eq!(PolicyChange::parse(&Map::new()).unwrap(), PolicyChange::default());
     }
+}
+
+#[test]
+fn bounds_refuse_what_passes_them_and_narrow_sandboxes() {
+    let requirements = |sent: Value| SandboxRequirements::parse(Some(sent)).unwrap();
+    let asked = |level, program, sent: Value| {
+        let command = CommandFacts::new(Some(level), Some(program), &requirements(sent));
+        facts(StepFacts { command: Some(command), ..step() })
+    };
+    use SecurityLevel::{Internal, Public, Restricted};
+    let none = json!({});
+    for (bounds, over, at, rule) in [
+        (
+            json!({"allow_network": false}),
+            asked(Public, "python3", json!({"network_access": true})),
+            asked(Internal, "python3", none.clone()),
+            "allow_network",
+        ),
+        (
+            json!({"allow_network": false}),
+            asked(Internal, "python3", json!({"allowed_domains": ["a.example"]})),
+            asked(Public, "python3", json!({"allowed_domains": ["a.example"]})),
+            "allow_network",
+        ),
+        (
+            json!({"allowed_domains": ["*.example", "b.test"]}),
+            asked(Public, "python3", json!({"allowed_domains": ["b.test", "example"]})),
+            asked(Public, "python3", json!({"allowed_domains": ["B.test", "a.example", "*.a.example"]})),
+            "allowed_domains",
+        ),
+        (
+            json!({"allowed_domains": []}),
+            asked(Public, "python3", json!({"allowed_domains": ["*"]})),
+            asked(Public, "python3", none.clone()),
+            "allowed_domains",
+        ),
+        (
+            json!({"allowed_commands": ["python"]}),
+            asked(Public, "/usr/bin/node", none.clone()),
+            asked(Public, "python3.11", json!({"allowed_commands": ["python"]})),
+            "allowed_commands",
+        ),
+        (
+            json!({"allowed_commands": ["python"]}),
+            asked(Public, "python3", json!({"allowed_commands": ["sh"]})),
+            asked(Public, "python3", none.clone()),
+            "allowed_commands",
+        ),
+        (
+            json!({"max_sandbox_level": "internal"}),
+            asked(Restricted, "python3", none.clone()),
+            asked(Internal, "python3", none.clone()),
+            "max_sandbox_level",
+        ),
+        (
+            json!({"max_cpu_cores": 2}),
+            asked(Public, "python3", json!({"cpu_cores": 2.5})),
+            asked(Public, "python3", json!({"cpu_cores": 2})),
+            "max_cpu_cores",
+        ),
+        (
+            json!({"max_disk_mb": 100}),
+            asked(Public, "python3", json!({"disk_mb": 101})),
+            asked(Public, "python3", json!({"disk_mb": 100})),
+            "max_disk_mb",
+        ),
+    ] {
+        let policy = with(bounds.clone());
+        assert_eq!(only(&policy, &over).0, rule, "{bounds}");
+        assert_eq!(check::check_workflow(&policy, &at), [], "{bounds}");
+    }
+    let budget = with(json!({"max_cost_budget": 2.5}));
+    for (amount, good) in [(0.0, false), (2.5, true), (2.6, false)] {
+        let facts = WorkflowFacts { max_cost_budget: Money::from_f64(amount), ..facts(step()) };
+        assert_eq!(check::check_workflow(&budget, &facts).is_empty(), good, "{amount}");
+    }
+    let mut bounds = SandboxBounds::default();
+    for set in [
+        json!({"allowed_domains": ["*.a.test", "b.test"], "allowed_commands": ["python", "node"]}),
+        json!({"allowed_domains": ["*.test"], "allowed_commands": ["python"], "max_cpu_cores": 0.5, "max_disk_mb": 7}),
+    ] {
+        with(set).bounds.narrow(&mut bounds);
+    }
+    bounds.memory_mb = Some(64);
+    let wide = requirements(json!({"allowed_domains": ["x.a.test", "c.test", "b.test"], "allowed_commands": ["sh"]}));
+    let rules = rules_for_level(Restricted).with(&wide).within(&bounds);
+    assert_eq!(
+        (&rules.allowed_domains, &rules.allowed_commands),
+        (&words(&["x.a.test", "b.test"]), &words(&["python"]))
+    );
+    assert_eq!((rules.cpu_limit, rules.memory_limit, rules.disk_limit), (0.5, 64, 7));
+    assert!(rules.network_access);
+    with(json!({"allow_network": false})).bounds.narrow(&mut bounds);
+    assert!(!rules.within(&bounds).network_access);
+    assert!(change(json!({"allowed_domains": ["a b"]})).is_err() && change(json!({"max_cost_budget": 0})).is_err());
+    assert_eq!(with(json!({"max_disk_mb": null})).bounds, PolicyBounds::default());
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
 }

@@ -84,8 +84,10 @@ impl SandboxService {
             return Ok(done);
         }
         self.check_owner(caller, execution).await?;
+        let ceilings = self.ceilings();
+        ceilings.check(requirements).map_err(SandboxError::Invalid)?;
         let unenforced = self.capabilities().await.check_enforced()?;
-        let rules = presets::rules_for_level(level).with(requirements);
+        let rules = presets::rules_for_level(level).with(requirements).below(&ceilings);
         let (audit, now) = (self.0.audit.clone(), self.now());
         let (execution, caller) = (execution.clone(), caller.clone());
         self.0
@@ -106,6 +108,15 @@ impl SandboxService {
                 Ok(sandbox)
             })
             .await
+    }
+
+    /// The sandbox that a request with this key made before.
+    ///
+    /// # Errors
+    /// When the key was used for a different request.
+    #[boxed]
+    pub async fn created(&self, once: Option<&IdempotencyKey>) -> Result<Option<IdempotentResult<SandboxState>>> {
+        Ok(self.0.db.answered(&self.0.clock, once).await?)
     }
 
     /// An execution of another principal is treated as one that does not exist.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +16,8 @@ use super::{
     cgroups::CgroupLimits as GroupBounds,
     changes::check_execution_id,
     error::{Result, SandboxError},
-    launch::{prepare_launch, process_limit},
+    launch::{SandboxHost, prepare_launch, process_limit},
+    measure,
     model::{
         CommandOutcome, CommandTimeLimits, SandboxCommand, SandboxRules, SandboxState, SandboxUsage, TerminationReason,
         ViolationAttempt,
@@ -110,7 +112,7 @@ impl SandboxService {
         check_execution_id(&run.execution)?;
         let capabilities = self.capabilities().await;
         let known = self.known(&run.execution).await?;
-        let rules = rules_for_command(known.as_ref(), &command);
+        let rules = rules_for_command(known.as_ref(), &command).below(&self.ceilings());
         let unenforced = capabilities.check_enforced()?;
         if rules.log_all_commands {
             tracing::info!(execution_id = run.execution.as_str(), command = ?command.argv, "a command starts in its sandbox");
@@ -157,6 +159,7 @@ impl SandboxService {
         let prepared = move || {
             let host = &inner.host;
             let workspace = host.make_workspace(&run.execution)?;
+            let disk = disk_limit(host, &rules, &workspace)?;
             let mut launch = prepare_launch(host, &rules, &command, &workspace, false)?;
             let (memory, processes) = (rules.memory_limit << 20, process_limit(host, &command));
             let bounds = GroupBounds { memory, processes: processes + 2, processors: rules.cpu_limit };
@@ -170,7 +173,7 @@ impl SandboxService {
                 helper: host.helper.clone(),
                 launch,
                 stdin: command.stdin,
-                bounds: CommandLimits { times, memory, disk: rules.disk_limit << 20, processes, output },
+                bounds: CommandLimits { times, memory, disk, processes, output },
                 group: Some(group),
                 workspace,
                 live,
@@ -218,6 +221,21 @@ impl SandboxService {
     }
 }
 
+/// Bytes of files that a command may leave in its workspace: its rules' limit, and no more than its part of what is left
+/// of the quota of all workspaces, which those that run at the same time share.
+fn disk_limit(host: &SandboxHost, rules: &SandboxRules, workspace: &Path) -> Result<u64> {
+    let quota = host.settings.total_disk_mb << 20;
+    let used =
+        host.existing_workspaces().into_iter().map(|(name, _)| measure::measure_files(&host.workspace(&name)).bytes);
+    let used: u64 = used.sum();
+    if used >= quota {
+        return Err(SandboxError::QuotaReached(used >> 20, quota >> 20));
+    }
+    let own = measure::measure_files(workspace).bytes;
+    let part = (quota - used) / host.settings.max_running.max(1) as u64;
+    Ok((rules.disk_limit << 20).min(own + part))
+}
+
 /// Rules for a command: those set by request, or those of its level with its requirements; its own limits apply below
 /// them.
 fn rules_for_command(known: Option<&SandboxState>, command: &SandboxCommand) -> SandboxRules {
@@ -228,7 +246,7 @@ fn rules_for_command(known: Option<&SandboxState>, command: &SandboxCommand) -> 
             presets::rules_for_level(level.unwrap_or(SecurityLevel::Public)).with(&command.requirements)
         }
     };
-    rules.under(&command.limits)
+    rules.under(&command.limits).within(&command.bounds)
 }
 
 /// Run a job on a thread that lives as long as the command.

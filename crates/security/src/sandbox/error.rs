@@ -20,6 +20,9 @@ pub enum SandboxError {
     /// The command is not allowed in the sandbox; the text says why.
     #[error("{0}")]
     CommandRefused(String),
+    /// The workspaces have as many bytes as they may have together; both in MB.
+    #[error("the workspaces of all sandboxes have {0} MB, and may have {1} (SANDBOX_TOTAL_DISK_MB): clean up some")]
+    QuotaReached(u64, u64),
     /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,

@@ -4,6 +4,7 @@
 //!
 //! A test determines what a host does not enforce ([`HostCapabilities`]); it is never ignored silently.
 
+mod ceilings;
 mod cgroups;
 mod changes;
 mod command_runner;
@@ -37,14 +38,18 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+pub use ceilings::SandboxCeilings;
 pub use changes::{CleanupReport, SandboxView};
 pub use command_runner::CommandContext;
 pub use enforcement_probe::{EnforcedRule, HostCapabilities};
 pub use error::{Result, SandboxError};
 pub use model::{
-    AttemptKind, CapturedOutput, CommandOutcome, RemovedItems, SandboxCommand, SandboxRecord, SandboxRequirements,
-    SandboxRules, SandboxState, SandboxUsage, StepLimits, TerminationReason, ViolationAttempt,
+    AttemptKind, CapturedOutput, CommandOutcome, RemovedItems, SandboxBounds, SandboxCommand, SandboxRecord,
+    SandboxRequirements, SandboxRules, SandboxState, SandboxUsage, StepLimits, TerminationReason, ViolationAttempt,
 };
+
+pub use presets::{covers_domain, rules_for_level};
+pub use violation_recorder::is_version_of;
 
 use command_runner::RunningCommands;
 use launch::SandboxHost;
@@ -153,6 +158,11 @@ impl SandboxService {
     #[boxed]
     pub async fn recorded_limits(&self, execution: &ExecutionId) -> Result<Option<SandboxRecord>> {
         store::read_record(&mut *self.0.db.read().await?, execution).await
+    }
+
+    /// The operator's ceilings.
+    pub fn ceilings(&self) -> SandboxCeilings {
+        SandboxCeilings::from_config(&self.0.host.settings)
     }
 
     /// Rules that this host enforces, tested once per process.

@@ -235,6 +235,25 @@ pub struct SandboxCommand {
     pub requirements: SandboxRequirements,
     /// Limits below these rules.
     pub limits: StepLimits,
+    /// Bounds of the security policies, which hold whatever the rules say.
+    pub bounds: SandboxBounds,
+}
+
+/// Bounds on the rules of any sandbox. `None` members bound nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SandboxBounds {
+    /// Whether nothing may be reached.
+    pub no_network: bool,
+    /// Hosts that may be reached at most.
+    pub domains: Option<Vec<String>>,
+    /// Programs that may be started at most.
+    pub commands: Option<Vec<String>>,
+    /// Number of processors.
+    pub cpu_cores: Option<f64>,
+    /// Memory in MB.
+    pub memory_mb: Option<u64>,
+    /// Size of files in MB.
+    pub disk_mb: Option<u64>,
 }
 
 /// Attempt of a program inside a sandbox to do what the rules forbid.

@@ -1,6 +1,6 @@
 //! Rules of a sandbox by security level, and their changes by a workflow's requirements.
 
-use super::model::{SandboxRequirements, SandboxRules, StepLimits};
+use super::model::{SandboxBounds, SandboxRequirements, SandboxRules, StepLimits};
 use am_audit::SecurityLevel;
 
 /// Isolation mechanisms of a sandbox of any type.
@@ -71,6 +71,35 @@ impl SandboxRules {
         self.idle_timeout = least(self.idle_timeout, limits.idle_seconds);
         self
     }
+}
+
+impl SandboxRules {
+    /// Apply bounds: what is beyond them is taken away.
+    #[must_use]
+    pub fn within(mut self, bounds: &SandboxBounds) -> Self {
+        let least = |own: u64, most: Option<u64>| own.min(most.unwrap_or(own));
+        self.network_access &= !bounds.no_network;
+        if let Some(allowed) = &bounds.domains {
+            self.allowed_domains.retain(|domain| allowed.iter().any(|known| covers_domain(known, domain)));
+        }
+        if let Some(allowed) = &bounds.commands {
+            self.allowed_commands.retain(|command| allowed.contains(command));
+        }
+        self.cpu_limit = self.cpu_limit.min(bounds.cpu_cores.unwrap_or(self.cpu_limit));
+        self.memory_limit = least(self.memory_limit, bounds.memory_mb);
+        self.disk_limit = least(self.disk_limit, bounds.disk_mb);
+        self
+    }
+}
+
+/// Whether everything that `domain` allows is allowed by `pattern`: a name, `*.name` for its subdomains, or `*`.
+pub fn covers_domain(pattern: &str, domain: &str) -> bool {
+    let (pattern, domain) = (pattern.to_ascii_lowercase(), domain.to_ascii_lowercase());
+    let below = |parent: &str| {
+        let name = domain.strip_prefix("*.").unwrap_or(&domain);
+        name.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'))
+    };
+    pattern == "*" || pattern == domain || pattern.strip_prefix("*.").is_some_and(below)
 }
 
 fn extend_unique<T: Clone + PartialEq>(list: &mut Vec<T>, more: &[T]) {
