@@ -322,7 +322,7 @@ pub struct WorkflowDeleted {
         (status = 200, body = WorkflowDeleted, description = "The workflow is deleted"),
         (status = 403, description = "The workflow is another owner's public one"),
         (status = 404, description = "No workflow that the caller may see has this id"),
-        (status = 409, description = "Executions of the workflow have not ended"),
+        (status = 409, description = "Executions of the workflow by the coordinator have not ended"),
         (status = 412, description = "`If-Match` names another version (`precondition_failed`)"),
     )
 )]

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::{Answer, ApiClient, OTHER_ADMIN, TestApp},
-    kit::{AGENTS, JsonDocument, ask, get_as, jq, post_as, waiting},
+    kit::{AGENTS, JsonDocument, ask, get_as, jq, post_as},
+    peer::Peer,
     redact::redacted,
 };
 
@@ -168,20 +169,49 @@ async fn concurrent_updates_with_one_etag_apply_once() {
 }
 
 #[tokio::test]
-async fn running_workflow_is_not_deleted() {
-    let server = TestApp::start().await;
-    let id = server.workflow(json!({"a": waiting()})).await;
-    let path = format!("{WORKFLOWS}/{id}");
-    let run = server.execute(&id, json!({})).await;
-    let refused = server.delete(&path).await.is(409);
-    assert_eq!(refused["code"], "conflict");
-    server.post(&format!("{AGENTS}/executions/{}/cancel", run.text("id")), json!({})).await.ok();
+async fn runs_go_on_when_their_workflow_is_deleted() {
+    let peer = Peer::start();
+    let server = TestApp::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
+    let call = json!({"step_type": "custom", "max_retries": 0, "action": {"kind": "http", "endpoint": "peer"}});
+    let mut last = jq("{done: .}");
+    last["depends_on"] = json!(["call"]);
+    last["input_mappings"] = json!({"word": "$.inputs.word"});
+    let steps = json!({"call": call, "last": last});
+    let public = json!({"name": "shared", "steps": steps, "is_public": true});
+    let public = server.post(WORKFLOWS, public).await.ok().text("id").to_owned();
+    let path = format!("{WORKFLOWS}/{public}");
+    let execute = format!("{path}/execute");
+    let mut runs = Vec::new();
+    // One that is paused, and one that runs.
+    for word in ["paused", "running"] {
+        let run = post_as(&server, OTHER_ADMIN, &execute, json!({"inputs": {"word": word, "hold": true}})).await.ok();
+        runs.push(format!("{AGENTS}/executions/{}", run.text("id")));
+    }
+    let [paused, running] = &runs[..] else { unreachable!() };
+    post_as(&server, OTHER_ADMIN, &format!("{paused}/pause"), json!({})).await.ok();
     let gone = server.delete(&path).await.is(200);
     assert_eq!(gone["message"], "Workflow deleted successfully");
     server.get(&path).await.is(404);
-    // What was run stays on the record.
-    let past = server.get(&format!("{AGENTS}/executions/{}", run.text("id"))).await.ok();
-    assert_eq!(past["status"], "cancelled");
+    let server = server.restart().await;
+    peer.open();
+    post_as(&server, OTHER_ADMIN, &format!("{paused}/resume"), json!({})).await.ok();
+    for (run, word) in [(paused, "paused"), (running, "running")] {
+        let ended = get_as(&server, OTHER_ADMIN, &format!("{run}?wait=25")).await.ok();
+        assert_eq!(ended["status"], "completed", "{ended}");
+        assert_eq!(ended["final_result"]["step_results"]["last"]["done"]["word"], word, "{ended}");
+        for part in ["/status", "/logs", "/receipt", "/events?format=json"] {
+            get_as(&server, OTHER_ADMIN, &format!("{run}{part}")).await.ok();
+        }
+    }
+    // A failed one is tried again by the definition that it began with.
+    let fails =
+        json!({"step_type": "data_processing", "max_retries": 0, "action": {"kind": "jq", "program": "error(\"x\")"}});
+    let private = server.workflow(json!({"a": fails})).await;
+    let run = server.execute(&private, json!({})).await;
+    assert_eq!(server.ended(run.text("id")).await["status"], "failed");
+    server.delete(&format!("{WORKFLOWS}/{private}")).await.is(200);
+    let again = server.post(&format!("{AGENTS}/executions/{}/retry?wait=20", run.text("id")), json!({})).await.ok();
+    assert_eq!(again["status"], "failed", "{again}");
 }
 
 #[tokio::test]

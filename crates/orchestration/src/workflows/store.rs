@@ -180,10 +180,12 @@ pub async fn delete(tx: &mut Tx, id: &WorkflowId) -> Result<()> {
     Ok(batch.execute(tx).await?)
 }
 
-/// Count the executions that have not ended.
+/// Count the executions by the coordinator that have not ended: those of this service have a definition of their own.
 pub async fn open_executions(conn: &mut Connection, workflow_id: &WorkflowId) -> Result<i64> {
-    let count =
-        sql!("SELECT count(*) FROM agent_executions WHERE workflow_id = $1 AND status IN ('PENDING', 'RUNNING')");
+    let count = sql!(
+        "SELECT count(*) FROM agent_executions WHERE workflow_id = $1 AND status IN ('PENDING', 'RUNNING') \
+         AND NOT EXISTS (SELECT 1 FROM am_runs r WHERE r.execution_id = agent_executions.id)"
+    );
     Ok(count.bind(workflow_id).fetch_value(conn).await?)
 }
 
