@@ -1,8 +1,9 @@
 //! Authentication by `X-Api-Key`: keys are compared by hash, and a principal stands for the key's holder.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use axum::http::{HeaderMap, StatusCode};
+use percent_encoding::percent_decode_str;
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
@@ -101,6 +102,14 @@ pub enum KeyringError {
     LooksLikePrincipal(&'static str),
 }
 
+/// Error of a name that looks like an API key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("looks like an API key, which names nobody: keys belong in the header X-Api-Key")]
+pub struct KeyLikeName;
+
+/// Bytes of the shortest text that is looked at as a key.
+const MIN_KEY_LEN: usize = 12;
+
 /// The accepted keys, held as hashes with the callers they stand for: the configured keys, and those stored in the
 /// database.
 pub struct Keyring {
@@ -112,6 +121,8 @@ pub struct Keyring {
 
 struct ConfiguredKey {
     digest: [u8; 32],
+    /// Bytes of the beginning by which a mistyped key is recognised, and the beginning's digest.
+    beginning: (usize, [u8; 32]),
     caller: ApiCaller,
 }
 
@@ -131,7 +142,9 @@ impl Keyring {
                 }
                 let digest = key_digest(key);
                 if !entries.iter().any(|entry| entry.digest == digest) {
-                    entries.push(ConfiguredKey { digest, caller: ApiCaller::new(key, role) });
+                    let length = key.floor_char_boundary(key.len() * 3 / 4);
+                    let beginning = (length, key_digest(&key[..length]));
+                    entries.push(ConfiguredKey { digest, beginning, caller: ApiCaller::new(key, role) });
                 }
             }
         }
@@ -195,6 +208,45 @@ impl Keyring {
     pub fn shown(&self, name: &str) -> String {
         let caller = self.find(name).map(|entry| entry.caller.clone()).or_else(|| self.find_stored(name));
         caller.map_or_else(|| name.to_owned(), |caller| caller.principal.name.to_string())
+    }
+
+    /// Return a name that clients choose, as it is stored and shown: a key as its principal.
+    ///
+    /// # Errors
+    /// When it is not a key in force, but looks like one: revoked, mistyped, or of another service.
+    pub fn name<'a>(&self, name: &'a str) -> Result<Cow<'a, str>, KeyLikeName> {
+        if name.len() < MIN_KEY_LEN {
+            return Ok(Cow::Borrowed(name));
+        }
+        if let Some(caller) = self.find(name).map(|entry| entry.caller.clone()).or_else(|| self.find_stored(name)) {
+            return Ok(Cow::Owned(caller.principal.name.to_string()));
+        }
+        let begins = |&(length, digest): &(usize, [u8; 32])| {
+            length >= MIN_KEY_LEN && name.get(..length).is_some_and(|beginning| key_digest(beginning) == digest)
+        };
+        let alike = am_keys::has_key_form(name) || self.entries.iter().any(|entry| begins(&entry.beginning));
+        if alike { Err(KeyLikeName) } else { Ok(Cow::Borrowed(name)) }
+    }
+
+    /// Return `path` with principals in the place of keys; `None` when it has none.
+    ///
+    /// # Errors
+    /// When a segment looks like a key.
+    pub fn shown_path(&self, path: &str) -> Result<Option<String>, KeyLikeName> {
+        let mut shown: Vec<Cow<'_, str>> = Vec::new();
+        let mut changed = false;
+        for segment in path.split('/') {
+            let decoded = percent_decode_str(segment).decode_utf8_lossy();
+            match self.name(&decoded)? {
+                name if name == decoded => shown.push(Cow::Borrowed(segment)),
+                // A principal is plain.
+                name => {
+                    changed = true;
+                    shown.push(Cow::Owned(name.into_owned()));
+                }
+            }
+        }
+        Ok(changed.then(|| shown.join("/")))
     }
 
     fn find_stored(&self, key: &str) -> Option<ApiCaller> {
@@ -292,6 +344,26 @@ mod tests {
         production.client_keys = vec![victim.as_str().into()];
         let error = Keyring::new(&production).unwrap_err().to_string();
         assert!(error.contains("CLIENT_API_KEYS") && !error.contains(&victim));
+    }
+
+    #[test]
+    fn keys_in_paths_become_principals_or_are_refused() {
+        let keyring = production();
+        let principal: String = PrincipalName::from_api_key(ADMIN).into();
+        assert_eq!(keyring.shown_path("/a/workflows/agent_0123abcd/execute"), Ok(None));
+        assert_eq!(keyring.shown_path(&format!("/a/{ADMIN}/b")), Ok(Some(format!("/a/{principal}/b"))));
+        let encoded = ADMIN.replace('-', "%2D");
+        assert_eq!(keyring.shown_path(&format!("/a/{encoded}")), Ok(Some(format!("/a/{principal}"))));
+        let managed = format!("am_{}_{}", "0".repeat(8), "a".repeat(48));
+        for alike in [format!("{ADMIN}x"), ADMIN[..ADMIN.len() - 1].to_owned(), managed] {
+            assert_eq!(keyring.shown_path(&format!("/a/{alike}/b")), Err(KeyLikeName), "{alike}");
+            assert!(keyring.name(&alike).is_err());
+        }
+        for other in
+            ["admin-key-0", "admin-key-of-mine", "agent_0123456789abcdef", "am_x", "", "key_8211bbf633a893df9505"]
+        {
+            assert_eq!(keyring.name(other).as_deref(), Ok(other));
+        }
     }
 
     #[test]

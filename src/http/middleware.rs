@@ -27,6 +27,7 @@ use super::{
     key_watch,
     listener::OverCapacity,
     metrics::RouteMetrics,
+    path_alias::KeyInPath,
     rate_limit::{RateBucket, client_address},
 };
 use am_core::supervisor::panic_text;
@@ -145,6 +146,9 @@ impl InFlightRequest {
             let refused = ApiError::unavailable("Too many connections are open", OVER_CAPACITY_RETRY);
             return Err(refused.code("too_many_connections"));
         }
+        if let Some(KeyInPath(alike)) = request.extensions().get() {
+            return Err(ApiError::invalid_field(vec!["path".into()], alike.to_string(), "value_error"));
+        }
         let peer = request.extensions().get::<ConnectInfo<_>>();
         self.shared.browser_rules().check(peer, request.uri(), request.headers())?;
         let Some(limiter) = self.shared.limiter.as_ref().filter(|_| self.uri.path().starts_with("/api/")) else {
@@ -213,7 +217,6 @@ impl InFlightRequest {
             target: "request",
             method = self.method.as_str(),
             route = self.route(),
-            path = self.path(),
             status = status.as_u16(),
             ms = took.as_micros() as f64 / 1000.0,
             bytes,
@@ -222,11 +225,6 @@ impl InFlightRequest {
             principal = self.context.principal(),
             "answered"
         );
-    }
-
-    /// Return the path as sent; for trust scores, whose path may contain a key, the route template.
-    fn path(&self) -> &str {
-        Some(self.route()).filter(|route| route.contains("{entity_id}")).unwrap_or_else(|| self.uri.path())
     }
 
     fn route(&self) -> &str {

@@ -3,6 +3,7 @@
 
 use std::{
     borrow::Cow,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -12,7 +13,10 @@ use axum::{
 };
 use tower::Service;
 
-use super::context::OriginalUri;
+use super::{
+    auth::{KeyLikeName, Keyring},
+    context::OriginalUri,
+};
 
 /// Prefix of each alias, and the prefix of the canonical path.
 const PATH_ALIASES: [(&str, &str); 7] = [
@@ -38,9 +42,24 @@ pub fn canonical_path(path: &str) -> Option<String> {
     (found != path).then(|| found.into_owned())
 }
 
-/// Service that rewrites aliases before calling the inner service.
+/// Service that rewrites aliases before calling the inner service. Keys in a path are replaced by their principals, so that
+/// nothing behind it logs, echoes or stores one.
 #[derive(Clone, Debug)]
-pub struct PathRewrite<S>(pub S);
+pub struct PathRewrite<S> {
+    inner: S,
+    keyring: Arc<Keyring>,
+}
+
+impl<S> PathRewrite<S> {
+    /// Rewrite the paths of requests to `inner`; `keyring` knows the keys.
+    pub fn new(inner: S, keyring: Arc<Keyring>) -> Self {
+        Self { inner, keyring }
+    }
+}
+
+/// Mark of a request whose path had something that looks like a key, and was replaced.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyInPath(pub KeyLikeName);
 
 impl<S: Service<Request>> Service<Request> for PathRewrite<S> {
     type Response = S::Response;
@@ -48,17 +67,29 @@ impl<S: Service<Request>> Service<Request> for PathRewrite<S> {
     type Future = S::Future;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(cx)
+        self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request) -> S::Future {
+        match self.keyring.shown_path(request.uri().path()) {
+            Ok(None) => {}
+            Ok(Some(path)) => {
+                if let Some(uri) = replace_path(request.uri(), path) {
+                    *request.uri_mut() = uri;
+                }
+            }
+            Err(alike) => {
+                *request.uri_mut() = Uri::from_static("/api/");
+                request.extensions_mut().insert(KeyInPath(alike));
+            }
+        }
         if let Some(path) = canonical_path(request.uri().path())
             && let Some(uri) = replace_path(request.uri(), path)
         {
             let asked = std::mem::replace(request.uri_mut(), uri);
             request.extensions_mut().insert(OriginalUri(asked));
         }
-        self.0.call(request)
+        self.inner.call(request)
     }
 }
 

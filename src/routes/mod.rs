@@ -23,7 +23,7 @@ use std::convert::Infallible;
 use axum::{
     Router,
     extract::{FromRef, Request},
-    http::{Method, StatusCode, Uri},
+    http::{Method, StatusCode},
     response::Response,
 };
 use bytes::Bytes;
@@ -81,7 +81,8 @@ where
         .method_not_allowed_fallback(wrong_method)
         .with_state(state)
         .layer(RequestLayer(shared.clone()));
-    Ok(option_layer(cors::cors_layer(&shared.config.cors_origins)?).layer(PathRewrite(router)))
+    Ok(option_layer(cors::cors_layer(&shared.config.cors_origins)?)
+        .layer(PathRewrite::new(router, shared.keyring.clone())))
 }
 
 fn with_system<S>(api: OpenApiRouter<S>) -> OpenApiRouter<S>
@@ -92,12 +93,13 @@ where
     api.merge(system::router())
 }
 
-async fn unknown_path(uri: Uri) -> ApiError {
-    ApiError::not_found(format!("There is no {}", uri.path()))
+async fn unknown_path() -> ApiError {
+    // Not repeated: a path may contain what nobody should read.
+    ApiError::not_found("There is no such path")
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> ApiError {
-    let detail = format!("{} does not take {method}", uri.path());
+async fn wrong_method(method: Method) -> ApiError {
+    let detail = format!("This path does not take {method}");
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
 }
 

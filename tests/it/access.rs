@@ -121,8 +121,10 @@ async fn api_keys_are_never_shown_or_stored() {
 
 async fn use_everything(server: &ApiClient, key: &str, heard: &mut Heard) {
     let document = server.get("/openapi.json").await.ok();
+    // Not a key, and hardly less of a secret.
+    let mistyped = format!("{key}x");
     for (method, template) in operations(&document) {
-        for id in ["agent_fix00000", "exec_fix000002", "nothing"] {
+        for id in ["agent_fix00000", "exec_fix000002", "nothing", key, &mistyped] {
             let body = (method != Method::GET && method != Method::DELETE).then(|| json!({"name": 5}));
             if method == Method::DELETE {
                 continue;
@@ -130,6 +132,10 @@ async fn use_everything(server: &ApiClient, key: &str, heard: &mut Heard) {
             heard.hear(ask(server, Some(key), method.clone(), &filled(&template, id), body).await);
         }
     }
+    let enable = heard.hear(post_as(server, key, &format!("{AGENTS}/{key}/learning/enable"), json!({})).await);
+    assert!(enable["agent_id"].is_null() || enable.text("agent_id").starts_with("key_"), "{enable}");
+    let refused = heard.hear(get_as(server, key, &format!("{AGENTS}/nothing/{mistyped}")).await);
+    assert_eq!((&refused["code"], &refused["detail"][0]["loc"]), (&json!("validation_error"), &json!(["path"])));
     // The monolith's clients name themselves by their key.
     for query in
         [format!("owner_id={key}"), format!("owner_id={key}&limit=1"), format!("limit=1&offset=1&owner_id={key}")]

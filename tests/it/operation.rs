@@ -151,7 +151,7 @@ async fn each_request_is_logged_as_one_json_line() {
     let read = requests[1];
     assert_eq!((&read["method"], &read["status"], &read["message"]), (&json!("GET"), &json!(200), &json!("answered")));
     assert_eq!(read["route"], "/api/v1/agents/workflows/{workflow_id}");
-    assert_eq!(read["path"], format!("{AGENTS}/workflows/{id}"), "without the query");
+    assert!(read["path"].is_null(), "a path may contain what nobody should read: {read}");
     assert_eq!(read["principal"], "key_8211bbf633a893df9505");
     assert!(
         read["ms"].as_f64().unwrap() > 0.0 && read["bytes"].as_u64().unwrap() > 100 && read["request_id"].is_string()
@@ -179,7 +179,7 @@ async fn shutdown_answers_waiting_requests_and_keeps_executions() {
     let ((polled, started), streamed, ()) =
         tokio::join!(async { tokio::join!(server.get(&status), server.post(&wait, json!({}))) }, stream, async {
             // All three are being answered: the stream has begun, which its log line tells, and the others wait.
-            let streams = || server.log().contains(&format!("{execution}/events"));
+            let streams = || server.log().contains("executions/{execution_id}/events");
             while !streams() || in_flight(&server).await < 3.0 {
                 crate::harness::poll_interval().await;
             }

@@ -80,6 +80,11 @@ struct ApiKeyServiceInner {
     seen: AtomicI64,
 }
 
+/// Whether `text` has the form of a managed key, known or not.
+pub fn has_key_form(text: &str) -> bool {
+    secret::parse_key(text).is_some()
+}
+
 impl ApiKeyService {
     /// Load the keys of `db`.
     ///

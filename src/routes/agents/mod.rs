@@ -114,12 +114,20 @@ fn check_agent_path(app: &App, name: &'static str, id: &AgentId) -> Result<Agent
 }
 
 /// The same for the body or the query.
-fn check_agent_id(app: &App, (place, name): (&'static str, &'static str), id: &AgentId) -> Result<AgentId, ApiError> {
+fn check_agent_id(
+    app: &App,
+    (place, name_of): (&'static str, &'static str),
+    id: &AgentId,
+) -> Result<AgentId, ApiError> {
     if id.trim() != id.as_str() || id.is_empty() || id.len() > MAX_AGENT_ID_LEN || id.chars().any(char::is_control) {
         let message = format!("Has 1 to {MAX_AGENT_ID_LEN} bytes, no control characters, no blanks around it");
-        return Err(ApiError::invalid_field(vec![place.into(), name.into()], message, "value_error"));
+        return Err(ApiError::invalid_field(vec![place.into(), name_of.into()], message, "value_error"));
     }
-    Ok(app.shared.keyring.shown(id).into())
+    let name = app.shared.keyring.name(id);
+    let name = name.map_err(|alike| {
+        ApiError::invalid_field(vec![place.into(), name_of.into()], alike.to_string(), "value_error")
+    })?;
+    Ok(name.into_owned().into())
 }
 
 /// Whether a group of routes answers.
