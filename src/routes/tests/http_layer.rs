@@ -317,7 +317,7 @@ async fn each_request_is_one_line_and_each_fault_is_told_once() {
     assert!(lines.iter().all(|line| line["target"] == "request"));
     let first = &lines[0]["fields"];
     assert_eq!(first["route"], "/api/v1/agents/things/{number}");
-    assert_eq!((&first["method"], &first["path"]), (&json!("GET"), &json!("/api/v1/agents/things/7")));
+    assert_eq!((&first["method"], &first["path"]), (&json!("GET"), &Value::Null));
     assert_eq!((&first["status"], &first["bytes"]), (&json!(200), &json!(1)));
     assert_eq!(first["principal"], am_db::owner::PrincipalName::from_api_key(ADMIN).as_str());
     assert_eq!(first["trace_id"], first["request_id"]);
