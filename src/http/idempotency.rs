@@ -16,6 +16,7 @@ use super::{
     error::ApiError,
     extract::{JsonBody, decode_body, read_body, read_json},
 };
+use am_core::blocking::in_place;
 use am_db::idempotency::{IdempotencyKey, IdempotentResult};
 
 /// Header with the idempotency key.
@@ -107,7 +108,8 @@ impl<S: Send + Sync> FromRequest<S> for IdempotentBytes {
 
 fn idempotency_key(key: String, context: &RequestContext, parts: &Parts, body: &[u8]) -> IdempotencyKey {
     let scope = context.principal().unwrap_or_default().to_owned();
-    IdempotencyKey { scope, key, fingerprint: request_fingerprint(&parts.method, &parts.uri, body) }
+    let fingerprint = in_place(body.len(), || request_fingerprint(&parts.method, &parts.uri, body));
+    IdempotencyKey { scope, key, fingerprint }
 }
 
 /// Compute the SHA-256, in hex, of method, canonical path, query and body. The parameter `wait` is excluded: the time

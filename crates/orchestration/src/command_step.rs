@@ -9,7 +9,10 @@ use super::{
     template::JsonTemplate,
 };
 use am_audit::SecurityLevel;
-use am_core::validation::{Violation, Violations, within};
+use am_core::{
+    validation::{Violation, Violations, within},
+    value_budget::ValueBudget,
+};
 use am_security::{
     policies::CommandFacts,
     sandbox::{SandboxBounds, SandboxCeilings, SandboxCommand, SandboxError, SandboxRequirements, StepLimits},
@@ -125,8 +128,13 @@ impl CommandSpec {
     ///
     /// # Errors
     /// The first path without a value.
-    pub fn fill(&self, context: &dyn MappingContext, input: &Value) -> Result<SandboxCommand, ResolveError> {
-        let filled = self.document.fill(context)?;
+    pub fn fill(
+        &self,
+        context: &dyn MappingContext,
+        input: &Value,
+        budget: &mut ValueBudget,
+    ) -> Result<SandboxCommand, ResolveError> {
+        let filled = self.document.fill(context, budget)?;
         let words = filled.get("argv").and_then(Value::as_array).into_iter().flatten();
         let env = filled.get("env").and_then(Value::as_object).into_iter().flatten();
         let stdin = match filled.get("stdin") {

@@ -7,7 +7,10 @@
 use serde_json::{Map, Value, json};
 
 use super::json_path::JsonPath;
-use am_core::validation::Violation;
+use am_core::{
+    validation::Violation,
+    value_budget::{BudgetExceeded, ValueBudget},
+};
 
 /// Source of the values that paths refer to.
 pub trait MappingContext {
@@ -108,6 +111,13 @@ pub struct ResolveError {
     pub message: String,
 }
 
+impl ResolveError {
+    /// Create the error of a value that exceeds its budget.
+    pub fn too_large(path: impl Into<String>, exceeded: BudgetExceeded) -> Self {
+        Self { path: path.into(), message: format!("would give a value of {exceeded}") }
+    }
+}
+
 impl ValueMapping {
     /// Parse the entries.
     ///
@@ -124,12 +134,21 @@ impl ValueMapping {
         if errors.is_empty() { Ok(Self(picks)) } else { Err(errors) }
     }
 
-    /// Return the object of the selected values.
+    /// Return the object of the selected values, which are drawn from `budget` before they are copied.
     ///
     /// # Errors
-    /// The first path without a value.
-    pub fn resolve(&self, context: &dyn MappingContext) -> Result<Map<String, Value>, ResolveError> {
-        self.0.iter().map(|(entry, pick)| Ok((entry.clone(), pick.resolve(context)?))).collect()
+    /// The first path without a value, or whose value exceeds the budget.
+    pub fn resolve(
+        &self,
+        context: &dyn MappingContext,
+        budget: &mut ValueBudget,
+    ) -> Result<Map<String, Value>, ResolveError> {
+        self.0.iter().map(|(entry, pick)| Ok((entry.clone(), pick.resolve(context, budget)?))).collect()
+    }
+
+    /// Return whether a path searches: its work is not bounded by the size of what it selects.
+    pub fn searches(&self) -> bool {
+        self.0.iter().any(|(_, pick)| pick.searches())
     }
 
     /// Iterate over the steps that paths refer to: (entry, step key).
@@ -150,15 +169,23 @@ impl ValueSource {
         }
     }
 
-    /// Return the selected value.
+    /// Return the selected value, drawn from `budget` before it is copied.
     ///
     /// # Errors
-    /// When a path that names one value finds none.
-    pub fn resolve(&self, context: &dyn MappingContext) -> Result<Value, ResolveError> {
+    /// When a path that names one value finds none, or the value exceeds the budget.
+    pub fn resolve(&self, context: &dyn MappingContext, budget: &mut ValueBudget) -> Result<Value, ResolveError> {
         match self {
-            Self::Path(query) => query.resolve(context),
-            Self::Literal(value) => Ok(value.clone()),
+            Self::Path(query) => query.resolve(context, budget),
+            Self::Literal(value) => budget
+                .draw(value)
+                .map(|()| value.clone())
+                .map_err(|exceeded| ResolveError::too_large("a literal value", exceeded)),
         }
+    }
+
+    /// Return whether it is a path that can match several values.
+    pub fn searches(&self) -> bool {
+        matches!(self, Self::Path(query) if !query.singular)
     }
 
     /// Return the step that the path refers to.
@@ -182,7 +209,7 @@ impl PathQuery {
         Ok(Self { root, singular: path.is_singular(), path, text: text.to_owned() })
     }
 
-    fn resolve(&self, context: &dyn MappingContext) -> Result<Value, ResolveError> {
+    fn resolve(&self, context: &dyn MappingContext, budget: &mut ValueBudget) -> Result<Value, ResolveError> {
         let missing = |message: &str| ResolveError { path: self.text.clone(), message: message.to_owned() };
         let step = |key: &str| context.step(key).ok_or_else(|| missing("refers to a step that does not exist"));
         let status;
@@ -198,9 +225,14 @@ impl PathQuery {
         };
         let start = start.ok_or_else(|| missing("has no value yet"))?;
         let found = self.path.query(start).map_err(|error| missing(&error.to_string()))?;
+        let mut draw =
+            |value: &Value| budget.draw(value).map_err(|exceeded| ResolveError::too_large(&self.text, exceeded));
         if self.singular {
-            found.first().copied().cloned().ok_or_else(|| missing(&self.no_value(start)))
+            let value = *found.first().ok_or_else(|| missing(&self.no_value(start)))?;
+            draw(value)?;
+            Ok(value.clone())
         } else {
+            found.iter().try_for_each(|value| draw(value))?;
             Ok(found.into_iter().cloned().collect())
         }
     }
@@ -220,6 +252,8 @@ impl PathQuery {
 
 #[cfg(test)]
 mod tests {
+    use am_core::value_budget::ByteLimit;
+
     use super::*;
 
     struct Fixed(Value);
@@ -246,7 +280,27 @@ mod tests {
     }
 
     fn pick(text: &str) -> Result<Value, String> {
-        ValueSource::parse(&json!(text))?.resolve(&context()).map_err(|error| error.to_string())
+        pick_within(text, &context(), 1 << 20)
+    }
+
+    fn pick_within(text: &str, context: &Fixed, bytes: usize) -> Result<Value, String> {
+        let mut budget = ValueBudget::new(ByteLimit { name: "TEST_BYTES", bytes });
+        ValueSource::parse(&json!(text))?.resolve(context, &mut budget).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_selected_is_bounded_before_it_is_copied() {
+        let large = Fixed(json!({"inputs": {"a": "x".repeat(500), "list": vec![0; 5000]}}));
+        assert!(pick_within("$.inputs.a", &large, 600).is_ok());
+        assert_eq!(
+            pick_within("$.inputs.a", &large, 400),
+            Err("$.inputs.a would give a value of more than 400 bytes of JSON (TEST_BYTES)".to_owned())
+        );
+        assert!(pick_within("$.inputs.list[*]", &large, 4000).unwrap_err().contains("TEST_BYTES"));
+        // Each segment multiplies what is found.
+        let deep = Fixed(json!({"inputs": {"a": (0..30).fold(json!(1), |inner, _| json!([inner]))}}));
+        let repeated = format!("$.inputs.a{}", "[0,0,0]".repeat(30));
+        assert!(pick_within(&repeated, &deep, 1 << 20).unwrap_err().contains("visits more than"));
     }
 
     #[test]

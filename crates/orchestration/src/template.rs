@@ -3,7 +3,10 @@
 use serde_json::Value;
 
 use super::mapping::{MappingContext, ResolveError, ValueSource};
-use am_core::validation::{FieldPath, PathSegment, Violation, Violations};
+use am_core::{
+    validation::{FieldPath, PathSegment, Violation, Violations},
+    value_budget::ValueBudget,
+};
 
 /// A JSON document with paths in it.
 #[derive(Clone, Debug)]
@@ -29,11 +32,12 @@ impl JsonTemplate {
         Self { document, holes: Vec::new() }
     }
 
-    /// Return the document with all placeholders filled in.
+    /// Return the document with all placeholders filled in, which is drawn from `budget` before it is built.
     ///
     /// # Errors
-    /// The first path without a value.
-    pub fn fill(&self, context: &dyn MappingContext) -> Result<Value, ResolveError> {
+    /// The first path without a value, or whose value exceeds the budget.
+    pub fn fill(&self, context: &dyn MappingContext, budget: &mut ValueBudget) -> Result<Value, ResolveError> {
+        budget.draw(&self.document).map_err(|exceeded| ResolveError::too_large("the action's document", exceeded))?;
         let mut document = self.document.clone();
         for (path, pick) in &self.holes {
             let slot = path.segments().iter().try_fold(&mut document, |value, place| match place {
@@ -41,10 +45,15 @@ impl JsonTemplate {
                 PathSegment::Item(at) => value.get_mut(at),
             });
             if let Some(slot) = slot {
-                *slot = pick.resolve(context)?;
+                *slot = pick.resolve(context, budget)?;
             }
         }
         Ok(document)
+    }
+
+    /// Return whether a path searches: its work is not bounded by the size of what it selects.
+    pub fn searches(&self) -> bool {
+        self.holes.iter().any(|(_, pick)| pick.searches())
     }
 
     /// Iterate over the steps that paths refer to, with the positions of the paths.
@@ -86,6 +95,7 @@ fn find_placeholders(
 mod tests {
     use super::*;
     use crate::mapping::StepView;
+    use am_core::value_budget::ByteLimit;
     use serde_json::json;
 
     struct Inputs(Value);
@@ -104,12 +114,19 @@ mod tests {
 
     #[test]
     fn holes_are_filled_wherever_they_stand() {
+        let fill = |template: &JsonTemplate, inputs: Value, bytes: usize| {
+            template.fill(&Inputs(inputs), &mut ValueBudget::new(ByteLimit { name: "TEST_BYTES", bytes }))
+        };
         let template = JsonTemplate::parse(json!({"m": [{"a/b~": "$.inputs.x"}, "$5 is money"], "n": 1})).unwrap();
         assert_eq!(
-            template.fill(&Inputs(json!({"x": {"y": 2}}))).unwrap(),
+            fill(&template, json!({"x": {"y": 2}}), 1000).unwrap(),
             json!({"m": [{"a/b~": {"y": 2}}, "$5 is money"], "n": 1})
         );
-        assert!(template.fill(&Inputs(json!({}))).is_err());
+        assert!(fill(&template, json!({}), 1000).is_err());
+        let twice = JsonTemplate::parse(json!(["$.inputs.x", "$.inputs.x"])).unwrap();
+        let text = json!({"x": "t".repeat(600)});
+        assert!(fill(&twice, text.clone(), 1300).is_ok());
+        assert!(fill(&twice, text, 1000).unwrap_err().message.contains("TEST_BYTES"));
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::{
     routes::recorded_response::record_response,
 };
 use am_communication::{
-    price::MessageType,
-    templates::{FilledTemplate, MessageTemplate, NewTemplate, TemplateService},
+    price::{MAX_CONTENT_BYTES, MessageType},
+    templates::{FillError, FilledTemplate, MessageTemplate, NewTemplate, TemplateService},
 };
 use am_core::{
     ids::{AgentId, TemplateId},
@@ -184,16 +184,22 @@ pub async fn render_template(
     request: IdempotentJson<RenderTemplateRequest>,
 ) -> Result<IdempotentOk<FilledTemplate>, ApiError> {
     let template = app.templates.get(&check_agent_path(&app, "agent_id", &id)?, &template).await?;
-    let filled = template.fill(&request.body.variables).map_err(|missing| {
-        let field = |name: String| {
-            let loc = vec!["body".into(), "variables".into(), name.into()];
-            FieldError::new(loc, "This variable has no value", "missing")
-        };
-        ApiError::unprocessable(missing.into_iter().map(field).collect())
+    let too_large = |size: String| {
+        let message = format!("Gives content of {size}, which is too much to be sent");
+        ApiError::invalid_field(vec!["body".into(), "variables".into()], message, "value_error")
+    };
+    let filled = template.fill(&request.body.variables).map_err(|error| match error {
+        FillError::Missing(names) => {
+            let field = |name: String| {
+                let loc = vec!["body".into(), "variables".into(), name.into()];
+                FieldError::new(loc, "This variable has no value", "missing")
+            };
+            ApiError::unprocessable(names.into_iter().map(field).collect())
+        }
+        FillError::TooLarge(_) => too_large(format!("over {MAX_CONTENT_BYTES} bytes")),
     })?;
     if !filled.fits {
-        let message = format!("Gives content of {} bytes, which is too much to be sent", filled.size_bytes);
-        return Err(ApiError::invalid_field(vec!["body".into(), "variables".into()], message, "value_error"));
+        return Err(too_large(format!("{} bytes", filled.size_bytes)));
     }
     // What was filled in is content, which is stored nowhere in the clear; only that it was asked for is.
     let done = record_response(&app, request.once, ()).await?;

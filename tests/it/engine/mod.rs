@@ -2,6 +2,7 @@
 
 mod control;
 mod history;
+mod values;
 
 use std::time::{Duration, Instant};
 

@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use serde_json::{Map, Value, json};
 
 pub use model::{FilledTemplate, MessageTemplate, NewTemplate};
+pub use template_parser::FillError;
 
 use super::{
     error::{CommunicationError, Result},
@@ -21,6 +22,7 @@ use am_core::{
     ids::{AgentId, TemplateId},
     money::Money,
     validation::{Violations, has_length},
+    value_budget::ByteLimit,
 };
 use am_db::{
     Database, Tx,
@@ -155,9 +157,9 @@ impl MessageTemplate {
     /// Fill the template with values.
     ///
     /// # Errors
-    /// Returns the variables without a value.
-    pub fn fill(&self, values: &Map<String, Value>) -> std::result::Result<FilledTemplate, Vec<String>> {
-        let content = template_parser::fill_placeholders(&self.content, values)?;
+    /// Returns the variables without a value, or how the content would exceed the limit of messages.
+    pub fn fill(&self, values: &Map<String, Value>) -> std::result::Result<FilledTemplate, FillError> {
+        let content = template_parser::fill_placeholders(&self.content, values, MESSAGE_CONTENT)?;
         let size_bytes = serde_json::to_vec(&content).map_or(0, |json| json.len());
         Ok(FilledTemplate {
             template_id: self.template_id.clone(),
@@ -171,6 +173,9 @@ impl MessageTemplate {
     }
 }
 
+/// What may be filled in before the size of the whole is looked at. More than the limit of messages, so that its memory
+/// suffices for any content that can be sent, also for one of short numbers only.
+const MESSAGE_CONTENT: ByteLimit = ByteLimit { name: "the limit of messages", bytes: 8 * MAX_CONTENT_BYTES };
 /// Characters of a template's name.
 const NAME_LENGTH: RangeInclusive<usize> = 1..=100;
 /// Characters of a template's description.

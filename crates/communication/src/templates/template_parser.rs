@@ -2,9 +2,14 @@
 //! itself, of whatever type; within a longer string the placeholder is replaced by the value's text. Inserted values
 //! are not parsed again.
 
-use std::collections::BTreeSet;
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap},
+};
 
 use serde_json::{Map, Value};
+
+use am_core::value_budget::{BudgetExceeded, ByteLimit, ValueBudget};
 
 /// Maximum length of a placeholder's name.
 const MAX_PLACEHOLDER_LEN: usize = 64;
@@ -74,37 +79,73 @@ pub fn placeholder_names(content: &Value) -> Vec<String> {
     names
 }
 
-/// Replace the placeholders by values.
-///
-/// # Errors
-/// Returns the names without a value, in order and each once.
-pub fn fill_placeholders(content: &Value, values: &Map<String, Value>) -> Result<Value, Vec<String>> {
-    let missing: Vec<String> =
-        placeholder_names(content).into_iter().filter(|name| values.get(name).is_none_or(Value::is_null)).collect();
-    if missing.is_empty() { Ok(replace_placeholders(content, values)) } else { Err(missing) }
+/// Reason why a template is not filled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FillError {
+    /// These names have no value; in order and each once.
+    Missing(Vec<String>),
+    /// The content would exceed the limit of messages.
+    TooLarge(BudgetExceeded),
 }
 
-fn replace_placeholders(content: &Value, values: &Map<String, Value>) -> Value {
-    let value = |name: &str| values.get(name).cloned().unwrap_or_default();
-    match content {
-        Value::String(text) => match parse_segments(text).as_slice() {
-            [TextSegment::Placeholder(name)] => value(name),
-            pieces => {
-                let texts = pieces.iter().map(|piece| match piece {
-                    TextSegment::Text(text) => (*text).to_owned(),
-                    TextSegment::Placeholder(name) => match value(name) {
-                        Value::String(text) => text,
-                        other => other.to_string(),
-                    },
-                });
-                Value::String(texts.collect())
+/// Replace the placeholders by values. What is inserted is drawn from a budget of `limit` before it is copied.
+///
+/// # Errors
+/// Returns the names without a value, or how the content exceeds the limit.
+pub fn fill_placeholders(content: &Value, values: &Map<String, Value>, limit: ByteLimit) -> Result<Value, FillError> {
+    let missing: Vec<String> =
+        placeholder_names(content).into_iter().filter(|name| values.get(name).is_none_or(Value::is_null)).collect();
+    if !missing.is_empty() {
+        return Err(FillError::Missing(missing));
+    }
+    let mut filler = PlaceholderFiller { values, budget: ValueBudget::new(limit), texts: HashMap::new() };
+    filler.replace(content).map_err(FillError::TooLarge)
+}
+
+struct PlaceholderFiller<'a> {
+    values: &'a Map<String, Value>,
+    budget: ValueBudget,
+    /// Texts of the values within longer strings: a large one is printed once only.
+    texts: HashMap<String, Cow<'a, str>>,
+}
+
+impl PlaceholderFiller<'_> {
+    fn replace(&mut self, content: &Value) -> Result<Value, BudgetExceeded> {
+        match content {
+            Value::String(text) => match parse_segments(text).as_slice() {
+                [TextSegment::Placeholder(name)] => {
+                    let value = self.values.get(*name).unwrap_or(&Value::Null);
+                    self.budget.draw(value)?;
+                    Ok(value.clone())
+                }
+                segments => self.replace_in_text(segments),
+            },
+            Value::Array(items) => items.iter().map(|item| self.replace(item)).collect(),
+            Value::Object(members) => {
+                let replaced = members.iter().map(|(name, member)| Ok((name.clone(), self.replace(member)?)));
+                replaced.collect::<Result<_, _>>().map(Value::Object)
             }
-        },
-        Value::Array(items) => items.iter().map(|item| replace_placeholders(item, values)).collect(),
-        Value::Object(members) => Value::Object(
-            members.iter().map(|(name, member)| (name.clone(), replace_placeholders(member, values))).collect(),
-        ),
-        plain => plain.clone(),
+            plain => Ok(plain.clone()),
+        }
+    }
+
+    fn replace_in_text(&mut self, segments: &[TextSegment<'_>]) -> Result<Value, BudgetExceeded> {
+        let mut filled = String::new();
+        for segment in segments {
+            let text = match segment {
+                TextSegment::Text(text) => *text,
+                TextSegment::Placeholder(name) => {
+                    let text = || match self.values.get(*name) {
+                        Some(Value::String(text)) => Cow::Borrowed(text.as_str()),
+                        other => Cow::Owned(other.unwrap_or(&Value::Null).to_string()),
+                    };
+                    &**self.texts.entry((*name).to_owned()).or_insert_with(text)
+                }
+            };
+            self.budget.draw_bytes(text.len())?;
+            filled.push_str(text);
+        }
+        Ok(Value::String(filled))
     }
 }
 
@@ -114,6 +155,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn fill(content: &Value, values: &Map<String, Value>) -> Result<Value, FillError> {
+        fill_placeholders(content, values, ByteLimit { name: "TEST_BYTES", bytes: 1000 })
+    }
+
+    #[test]
+    fn what_would_exceed_the_limit_is_not_built() {
+        let thousands = json!({"a": "{{a}}".repeat(8000), "b": vec!["{{a}}"; 8000]});
+        let large = object(json!({"a": "t".repeat(200)}));
+        let Err(FillError::TooLarge(exceeded)) = fill(&thousands, &large) else { panic!("it is filled") };
+        assert_eq!(exceeded.to_string(), "more than 1000 bytes of JSON (TEST_BYTES)");
+        let numbers = object(json!({"a": vec![0; 400]}));
+        assert!(matches!(fill(&json!("{{a}}"), &numbers), Err(FillError::TooLarge(_))));
+        assert!(fill(&json!("x {{a}}"), &numbers).is_ok(), "as text it is as long as it is");
+    }
 
     fn object(value: Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
@@ -130,15 +186,15 @@ mod tests {
             "task": {"deep": [1, null]}, "list": [2.5, {"{{key}}": "by {{task}}, 2.5 times"}], "plain": 1,
             "odd": "{{{task}}} {{1x}} {{",
         });
-        assert_eq!(fill_placeholders(&content, &values), Ok(expected));
+        assert_eq!(fill(&content, &values), Ok(expected));
     }
 
     #[test]
     fn what_is_missing_is_named() {
         let content = json!(["{{b}} {{a}}", "{{b}}", "{{c}}"]);
         assert_eq!(
-            fill_placeholders(&content, &object(json!({"a": 1, "c": null}))),
-            Err(vec!["b".to_owned(), "c".to_owned()])
+            fill(&content, &object(json!({"a": 1, "c": null}))),
+            Err(FillError::Missing(vec!["b".to_owned(), "c".to_owned()]))
         );
     }
 
@@ -156,7 +212,7 @@ mod tests {
         #[test]
         fn nothing_stays_unfilled_and_values_stay_as_they_are(before in "[a-z ]{0,8}", value in "[{}a-z]{1,8}") {
             let content = json!(format!("{before}|{{{{x}}}}"));
-            prop_assert_eq!(fill_placeholders(&content, &object(json!({"x": value}))), Ok(json!(format!("{before}|{value}"))));
+            prop_assert_eq!(fill(&content, &object(json!({"x": value}))), Ok(json!(format!("{before}|{value}"))));
         }
     }
 }

@@ -20,14 +20,16 @@ use crate::{
     jq,
     mapping::ResolveError,
     model::ExecutionStatus,
-    run::{AttemptResult, RunState},
+    run::{AttemptOutput, AttemptResult, RunState},
 };
 use am_core::{
+    blocking::in_place,
     config::{EndpointKind, EngineConfig, HttpEndpoint},
     ids::{JobId, TrainingRunId},
     json_number::{JsonReadError, read_json},
     money::Money,
     validation,
+    value_budget::SizedValue,
 };
 use am_jobs::{JobQueue, JobState, MinerConstraints, NewJob};
 use am_rl::{
@@ -96,18 +98,20 @@ impl ActionExecutor {
         now: chrono::DateTime<chrono::Utc>,
     ) -> Result<(ActionInvocation, Option<ExternalTask>), ResolveError> {
         let (step, state) = (&run.plan.steps[at], &run.steps[at]);
-        let input = state.input.clone().unwrap_or_default();
+        let sized = state.input.as_ref().map(SizedValue::share).unwrap_or_default();
+        let input = sized.arc();
+        let mut budget = run.value_budget();
         let call = match &step.action {
-            StepAction::Identity => ActionInvocation::Resolved(Ok((*input).clone())),
+            StepAction::Identity => ActionInvocation::Resolved(Ok(AttemptOutput::Input(sized))),
             StepAction::Unsupported(why) => ActionInvocation::Resolved(Err(ActionFailure::permanent(*why))),
-            StepAction::CheckDependencies => ActionInvocation::Resolved(check_dependencies(run, at)),
+            StepAction::CheckDependencies => ActionInvocation::Resolved(check_dependencies(run, at).map(Into::into)),
             StepAction::Jq(program) => ActionInvocation::Jq { program: program.clone(), input },
             StepAction::Policy(PolicyTarget::Fixed(reference)) => {
                 ActionInvocation::Policy { reference: reference.clone(), input }
             }
             StepAction::Policy(PolicyTarget::Path(template)) => {
                 let scope = run.scope_inputs(step)?;
-                let named = template.fill(&run.context(at, scope.as_ref(), None))?;
+                let named = template.fill(&run.context(at, scope.as_deref(), None), &mut budget)?;
                 match named.as_str().map(str::parse::<PolicyReference>) {
                     Some(Ok(reference)) => ActionInvocation::Policy { reference, input },
                     Some(Err(error)) => {
@@ -137,7 +141,7 @@ impl ActionExecutor {
             StepAction::Http { endpoint, body } => {
                 let scope = run.scope_inputs(step)?;
                 let body = match body {
-                    Some(template) => template.fill(&run.context(at, scope.as_ref(), None))?,
+                    Some(template) => template.fill(&run.context(at, scope.as_deref(), None), &mut budget)?,
                     None => (*input).clone(),
                 };
                 // The key is equal for the same attempt, also after a crash, so that the receiver recognises a
@@ -151,7 +155,10 @@ impl ActionExecutor {
                     return Ok((ActionInvocation::Job { id: id.as_str().into() }, None));
                 }
                 let scope = run.scope_inputs(step)?;
-                let request = build_job_request(job, job.request.fill(&run.context(at, scope.as_ref(), None))?, &input);
+                let filled = job.request.fill(&run.context(at, scope.as_deref(), None), &mut budget)?;
+                // Members of the input are added.
+                budget.draw(&input).map_err(|exceeded| ResolveError::too_large("the job's request", exceeded))?;
+                let request = build_job_request(job, filled, &input);
                 let request = match self.jobs.validate_step_request(job.service, request) {
                     Ok(request) => request,
                     Err(violations) => {
@@ -244,7 +251,8 @@ impl ActionExecutor {
 
     async fn jq(&self, program: Arc<str>, input: &Value) -> Result<Value, ActionFailure> {
         let evaluated = self.jq.eval(program, raw_json(input)?).await.map_err(jq_failure)?;
-        read_json(evaluated.output.get().as_bytes())
+        let output = evaluated.output.get();
+        in_place(output.len(), || read_json(output.as_bytes()))
             .map_err(|error| ActionFailure::permanent(format!("the program's output: {error}")))
     }
 
@@ -302,7 +310,7 @@ impl ActionExecutor {
         let reason = || ended.error.clone().unwrap_or_else(|| "no reason was given".into());
         match ended.state {
             JobState::Completed => Ok(ActionOutput {
-                output: ended.result,
+                output: ended.result.into(),
                 cost: ended.price.unwrap_or_default(),
                 gpu: true,
                 proof: ended.receipt.get("proof").cloned(),
@@ -371,7 +379,7 @@ impl ActionExecutor {
             let passing = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
             return Err(if passing { ActionFailure::transient(message) } else { ActionFailure::permanent(message) });
         }
-        let answer: Value = read_json(&bytes).map_err(|error| {
+        let answer: Value = in_place(bytes.len(), || read_json(&bytes)).map_err(|error| {
             let fault =
                 if matches!(error, JsonReadError::Number(_)) { "a number that can't be kept" } else { "no JSON" };
             ActionFailure::permanent(format!("endpoint {name:?} answered {fault}: {error}"))

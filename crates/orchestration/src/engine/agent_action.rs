@@ -29,7 +29,11 @@ pub fn prepare_assignment(
         return Ok((ActionInvocation::Agent { id: id.as_str().into() }, None));
     }
     let scope = run.scope_inputs(step)?;
-    let mut request = spec.request.fill(&run.context(at, scope.as_ref(), None))?;
+    let mut budget = run.value_budget();
+    let mut request = spec.request.fill(&run.context(at, scope.as_deref(), None), &mut budget)?;
+    if let Some(input) = &state.input {
+        budget.draw(input).map_err(|exceeded| ResolveError::too_large("the assignment's request", exceeded))?;
+    }
     if let Some(members) = request.as_object_mut() {
         members.insert("input".into(), state.input.as_deref().cloned().unwrap_or_default());
         members.entry("name").or_insert_with(|| json!(step.name));

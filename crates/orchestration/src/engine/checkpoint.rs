@@ -9,6 +9,7 @@ use am_audit::{AuditEntry, SecurityLevel};
 use am_core::{
     ids::{ExecutionId, ExternalTaskId, PrincipalId, StepExecutionId, StepId, TraceId, WorkerId, WorkflowId},
     money::Money,
+    value_budget::SizedValue,
 };
 use am_db::codec::{JsonText, Timestamp};
 
@@ -90,6 +91,9 @@ pub struct RunRow {
 pub struct StepRow {
     pub row_id: StepExecutionId,
     pub step_id: StepId,
+    /// Columns `input_data` and `output_data`.
+    pub input: String,
+    pub output: String,
     pub step: StepRun,
 }
 
@@ -124,7 +128,13 @@ impl RunCheckpoint {
             .filter(|step| step.dirty)
             .map(|step| {
                 step.dirty = false;
-                StepRow { row_id: step.row_id.clone(), step_id: step.step_id.clone(), step: step.clone() }
+                StepRow {
+                    row_id: step.row_id.clone(),
+                    step_id: step.step_id.clone(),
+                    input: json_text(&step.input),
+                    output: json_text(&step.output),
+                    step: step.clone(),
+                }
             })
             .collect();
         let trail = audit_entries::build_entries(run, now);
@@ -169,6 +179,11 @@ impl RunCheckpoint {
             updated_at: run.now,
         }
     }
+}
+
+/// Serialize a step's input or output as JSON.
+fn json_text(value: &Option<SizedValue>) -> String {
+    value.as_ref().map_or_else(|| "null".to_owned(), |value| value.to_string())
 }
 
 impl NewExecution {

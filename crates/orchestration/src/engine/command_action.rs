@@ -21,7 +21,7 @@ pub fn prepare_command(
 ) -> Result<ActionInvocation, ResolveError> {
     let step = &run.plan.steps[at];
     let scope = run.scope_inputs(step)?;
-    let command = spec.fill(&run.context(at, scope.as_ref(), None), input)?;
+    let command = spec.fill(&run.context(at, scope.as_deref(), None), input, &mut run.value_budget())?;
     let whose = sandbox::CommandContext {
         execution: run.id.clone(),
         workflow: run.workflow_id.clone(),

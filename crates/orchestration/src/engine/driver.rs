@@ -16,6 +16,7 @@ use super::{
     external_tasks::ExternalTask,
     invocation::{ActionFailure, ActionInvocation},
     store::SaveOutcome,
+    value_memory::MemoryShare,
 };
 use crate::{
     error::{OrchestrationError, Result},
@@ -25,7 +26,7 @@ use crate::{
     run::{AfterFailure, AttemptResult, BudgetCheck, Execution, RunState, round_progress},
 };
 use am_audit::AuditEntry;
-use am_core::ids::ExternalTaskId;
+use am_core::{blocking::in_place, ids::ExternalTaskId};
 use am_db::{codec::Timestamp, idempotency::IdempotentResult};
 use am_security::policies::{PolicyRefusal, rule};
 
@@ -33,6 +34,9 @@ use am_security::policies::{PolicyRefusal, rule};
 const FIRST_SAVE_DEADLINE: Duration = Duration::from_millis(50);
 /// Maximum time for which results of pure steps stay unsaved.
 const MAX_UNSAVED: Duration = Duration::from_millis(200);
+
+/// Time for which a run waits for memory for its values before it frees what it has, and is taken up again later.
+const MEMORY_WAIT: Duration = Duration::from_secs(5);
 
 /// Signals to a driver from other tasks of this process.
 #[derive(Default)]
@@ -67,6 +71,10 @@ pub enum DriverEnd {
 pub struct RunDriver {
     engine: Arc<EngineInner>,
     run: RunState,
+    /// Memory of the run's values.
+    share: MemoryShare,
+    /// Time until which it waits for more memory; `None`: it has enough.
+    memory_by: Option<Instant>,
     handle: Arc<DriverHandle>,
     flying: InFlight,
     /// Deadline for saving the unsaved results.
@@ -82,12 +90,14 @@ pub struct RunDriver {
 }
 
 impl RunDriver {
-    pub fn new(engine: Arc<EngineInner>, run: RunState, handle: Arc<DriverHandle>) -> Self {
+    pub fn new(engine: Arc<EngineInner>, run: RunState, share: MemoryShare, handle: Arc<DriverHandle>) -> Self {
         let save_by = run.is_new.then(|| Instant::now() + FIRST_SAVE_DEADLINE);
         let flying = FuturesUnordered::new();
         Self {
             engine,
             run,
+            share,
+            memory_by: None,
             handle,
             flying,
             save_by,
@@ -134,9 +144,10 @@ impl RunDriver {
             self.run_until_first_save().await;
             let now = self.now();
             let hold = if self.run.status.is_final() { Ownership::Ended } else { Ownership::Driven };
-            self.seal(now);
-            let new = NewExecution::from_run(&self.run);
-            let save = Arc::new(self.take_checkpoint(hold, now));
+            let (new, save) = in_place(self.run.size().bytes, || {
+                self.seal(now);
+                (NewExecution::from_run(&self.run), Arc::new(self.take_checkpoint(hold, now)))
+            });
             match self.engine.save_first(save, &new, first.clone()).await {
                 Err(OrchestrationError::Db(am_db::DatabaseError::Duplicate(_))) => {
                     self.flying.clear();
@@ -184,8 +195,13 @@ impl RunDriver {
                 self.save(Ownership::Ended).await?;
                 return Ok(DriverEnd::Ended);
             }
-            let draining = self.paused || self.engine.stop.is_cancelled();
-            if !draining && self.begin_ready() {
+            let memory = self.run.size().memory;
+            let has_memory = self.engine.memory.try_grow(&mut self.share, memory);
+            self.memory_by =
+                if has_memory { None } else { Some(self.memory_by.unwrap_or_else(|| Instant::now() + MEMORY_WAIT)) };
+            let gives_way = self.memory_by.is_some_and(|by| by <= Instant::now());
+            let draining = self.paused || gives_way || self.engine.stop.is_cancelled();
+            if !draining && has_memory && self.begin_ready() {
                 self.save(Ownership::Driven).await?;
             }
             if self.run.status.is_final() {
@@ -213,6 +229,8 @@ impl RunDriver {
                 }
                 () = sleep_until_some(time_left.map(|left| Instant::now() + left)) => self.fail_time_limit(),
                 () = sleep_until_some(self.save_by) => self.save(Ownership::Driven).await?,
+                () = self.engine.memory.grow(&mut self.share, memory), if !has_memory => {}
+                () = sleep_until_some(self.memory_by), if !gives_way => {}
                 () = self.handle.look.notified() => self.save(Ownership::Driven).await?,
                 // Changed policies may allow it less time.
                 Ok(()) = policies.changed() => {}
@@ -316,7 +334,7 @@ impl RunDriver {
             // All steps may be done already: a retried run that had exceeded its budget.
             match self.run.budget_exceeded() {
                 Some(limit) => self.fail(None, &limit, now),
-                None => self.run.finish(now),
+                None => in_place(self.run.size().bytes, || self.run.finish(now)),
             }
             return false;
         }
@@ -326,10 +344,10 @@ impl RunDriver {
                 break;
             }
             let now = self.now();
-            let input = match self.run.input(at) {
+            let input = match in_place(self.run.step_effort(at), || self.run.input(at)) {
                 Ok(input) => input,
                 Err(error) => {
-                    self.fail(Some(at), &format!("input_mappings: {error}"), now);
+                    self.fail(Some(at), &error, now);
                     return false;
                 }
             };
@@ -354,7 +372,8 @@ impl RunDriver {
 
     fn perform(&mut self, at: usize, now: Timestamp) {
         let ids = &self.engine.ids;
-        let (mut call, order) = self.engine.performer.prepare(&self.run, at, || ids.uuid(), now.0);
+        let prepare = || self.engine.performer.prepare(&self.run, at, || ids.uuid(), now.0);
+        let (mut call, order) = in_place(self.run.step_effort(at), prepare);
         if let ActionInvocation::Command(prepared) = &mut call {
             prepared.command.bounds = self.engine.policies.sandbox_bounds(self.run.security);
         }
@@ -395,7 +414,7 @@ impl RunDriver {
                     self.run.settle(at, &outcome);
                     return self.refuse(Some(at), refusal, now);
                 }
-                let over = match self.run.complete(at, *outcome, now) {
+                let over = match in_place(self.run.step_effort(at), || self.run.complete(at, *outcome, now)) {
                     Err(error) => Some((Some(at), error)),
                     Ok(()) => self.run.budget_exceeded().map(|error| (None, error)),
                 };
@@ -436,8 +455,10 @@ impl RunDriver {
     /// Save, and retry while the database is busy: the driver does nothing else until it is saved.
     async fn save(&mut self, hold: Ownership) -> Result<()> {
         let now = self.now();
-        self.seal(now);
-        let save = Arc::new(self.take_checkpoint(hold, now));
+        let save = in_place(self.run.size().bytes, || {
+            self.seal(now);
+            Arc::new(self.take_checkpoint(hold, now))
+        });
         let mut wait = Duration::from_millis(50);
         loop {
             match self.engine.save(save.clone()).await {

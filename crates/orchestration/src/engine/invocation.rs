@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::run::AttemptOutput;
 use am_core::{
     ids::{AssignmentId, JobId, TrainingRunId},
     money::Money,
@@ -33,7 +34,7 @@ impl ActionFailure {
 /// An attempt with all inputs resolved, ready to be executed independently of its run.
 pub enum ActionInvocation {
     /// Result is known without executing anything.
-    Resolved(Result<Value, ActionFailure>),
+    Resolved(Result<AttemptOutput, ActionFailure>),
     Jq {
         program: Arc<str>,
         input: Arc<Value>,
@@ -67,7 +68,7 @@ pub enum ActionInvocation {
 
 /// Output of an action, and figures measured with it.
 pub struct ActionOutput {
-    pub output: Value,
+    pub output: AttemptOutput,
     /// Price of the service.
     pub cost: Money,
     pub gpu: bool,
@@ -78,8 +79,8 @@ pub struct ActionOutput {
 
 impl ActionOutput {
     /// Create the output of an action without figures.
-    pub fn new(output: Value) -> Self {
-        Self { output, cost: Money::ZERO, gpu: false, proof: None, memory_mb: None, miner_receipt: None }
+    pub fn new(output: impl Into<AttemptOutput>) -> Self {
+        Self { output: output.into(), cost: Money::ZERO, gpu: false, proof: None, memory_mb: None, miner_receipt: None }
     }
 }
 

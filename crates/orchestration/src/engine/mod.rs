@@ -16,6 +16,7 @@ mod response_body;
 mod store;
 #[cfg(test)]
 mod takeover_tests;
+mod value_memory;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -37,6 +38,7 @@ use claim::DriverSlot;
 use driver::{DriverHandle, RunDriver};
 use lease::EngineWorker;
 use store::SaveOutcome;
+use value_memory::{MemoryShare, ValueMemory};
 
 use super::{
     action::ActionCatalog,
@@ -49,12 +51,15 @@ use super::{
 use am_audit::{AuditLog, SecurityLevel};
 use am_core::{
     ambient::{Clock, IdGenerator},
+    blocking::in_place,
     boxed,
     config::EngineConfig,
     crypto::Signer,
     ids::{ExecutionId, TraceId, WorkflowId},
     money::Money,
     supervisor::BackgroundTask,
+    validation::Violation,
+    value_budget::{ByteLimit, SizedValue},
 };
 use am_db::{
     Database, Tx,
@@ -84,6 +89,8 @@ pub(crate) struct EngineInner {
     worker: EngineWorker,
     /// A permit is taken before a run is claimed, so that every held run is driven.
     permits: Arc<Semaphore>,
+    /// Memory of the values of all driven runs.
+    memory: ValueMemory,
     driven: Mutex<HashMap<ExecutionId, Arc<DriverHandle>>>,
     /// Hashes of definitions known to be stored.
     stored_definitions: Mutex<LruCache<String, ()>>,
@@ -169,6 +176,7 @@ impl Engine {
     pub async fn open(parts: EngineParts) -> Result<Self> {
         let worker = EngineWorker::register(&parts.db, &parts.clock, &parts.ids, parts.config.lease).await?;
         let permits = Arc::new(Semaphore::new(parts.config.max_active));
+        let memory = ValueMemory::new(parts.config.memory_mb);
         let stored = std::num::NonZeroUsize::new(4096).unwrap_or(std::num::NonZeroUsize::MIN);
         let inner = EngineInner {
             db: parts.db,
@@ -183,6 +191,7 @@ impl Engine {
             hub: parts.hub,
             worker,
             permits,
+            memory,
             driven: Mutex::default(),
             stored_definitions: Mutex::new(LruCache::new(stored)),
             work: Notify::new(),
@@ -211,7 +220,8 @@ impl Engine {
     /// background.
     ///
     /// # Errors
-    /// [`OrchestrationError::Stopping`] during a stop; database errors.
+    /// [`OrchestrationError::Invalid`] when the inputs exceed the limits of values; [`OrchestrationError::Stopping`] during
+    /// a stop; database errors.
     #[boxed]
     pub async fn start(&self, start: RunRequest, once: Option<IdempotencyKey>) -> Result<IdempotentResult<Execution>> {
         if self.0.stop.is_cancelled() {
@@ -219,13 +229,15 @@ impl Engine {
         }
         let (tell, told) = oneshot::channel();
         let inner = self.0.clone();
+        let first = FirstSave { once, condition: start.condition.clone() };
+        let run = inner.new_run(start)?;
         // A separate task: if the client disconnects, a saved run must still be driven.
         self.0.tasks.spawn(async move {
-            let first = FirstSave { once, condition: start.condition.clone() };
-            let run = inner.new_run(start);
+            let mut share = MemoryShare::default();
+            let has_memory = inner.memory.try_grow(&mut share, run.size().memory);
             match inner.permits.clone().try_acquire_owned() {
-                Err(_) => drop(tell.send(inner.queue(run, first).await)),
-                Ok(permit) => inner.start_driver(run, first, permit, tell).await,
+                Ok(permit) if has_memory => inner.start_driver(run, share, first, permit, tell).await,
+                _ => drop(tell.send(inner.queue(run, first).await)),
             }
         });
         told.await.map_err(|_| OrchestrationError::Stopping)?
@@ -286,16 +298,31 @@ impl Engine {
 }
 
 impl EngineInner {
-    fn new_run(&self, start: RunRequest) -> RunState {
+    /// Limits of a run with these two of its own.
+    fn limits(&self, seconds: i64, budget: Money) -> RunLimits {
+        RunLimits {
+            seconds,
+            budget,
+            value: ByteLimit { name: "ENGINE_VALUE_BYTES", bytes: self.config.value_bytes },
+            values: ByteLimit { name: "ENGINE_RUN_BYTES", bytes: self.config.run_bytes },
+        }
+    }
+
+    fn new_run(&self, start: RunRequest) -> Result<RunState> {
         let now = Timestamp(self.clock.now());
+        let limits = self.limits(start.max_execution_time, start.max_cost_budget);
+        let smaller = if limits.value.bytes < limits.values.bytes { limits.value } else { limits.values };
+        let inputs = SizedValue::measure(start.inputs, smaller).map_err(|exceeded| {
+            OrchestrationError::Invalid(vec![Violation::new("inputs", format!("have {exceeded}"))])
+        })?;
         let steps = start.compiled.step_ids.iter().map(|id| StepRun::new(id.clone())).collect();
         let mut run = RunState {
             id: ExecutionId::default(),
             workflow_id: start.workflow_id,
             client_id: start.client.id(),
             plan: start.compiled.plan,
-            inputs: Arc::new(start.inputs),
-            limits: RunLimits { seconds: start.max_execution_time, budget: start.max_cost_budget },
+            inputs,
+            limits,
             level: start.level,
             security: start.security,
             origin: start.client.origin,
@@ -318,15 +345,17 @@ impl EngineInner {
             events: Vec::new(),
         };
         run.name(&self.ids);
-        run
+        Ok(run)
     }
 
     /// Save a run for any worker, because no permit is available here.
     async fn queue(self: &Arc<Self>, mut run: RunState, first: FirstSave) -> Result<IdempotentResult<Execution>> {
         loop {
-            let new = NewExecution::from_run(&run);
-            let save =
-                RunCheckpoint::from_run(&mut run, Ownership::Ready, &self.worker.id, Timestamp(self.clock.now()));
+            let now = Timestamp(self.clock.now());
+            let (new, save) = in_place(run.size().bytes, || {
+                let new = NewExecution::from_run(&run);
+                (new, RunCheckpoint::from_run(&mut run, Ownership::Ready, &self.worker.id, now))
+            });
             match self.save_first(Arc::new(save), &new, first.clone()).await {
                 Err(OrchestrationError::Db(am_db::DatabaseError::Duplicate(_))) => run.reset(&self.ids),
                 answer => {
@@ -340,12 +369,13 @@ impl EngineInner {
     async fn start_driver(
         self: Arc<Self>,
         run: RunState,
+        share: MemoryShare,
         first: FirstSave,
         permit: OwnedSemaphorePermit,
         tell: oneshot::Sender<Result<IdempotentResult<Execution>>>,
     ) {
         let handle = Arc::<DriverHandle>::default();
-        let mut driver = RunDriver::new(self.clone(), run, handle.clone());
+        let mut driver = RunDriver::new(self.clone(), run, share, handle.clone());
         let span = driver.span();
         let saved = driver.save_first(first).instrument(span).await;
         let place = match &saved {

@@ -1,7 +1,5 @@
 //! Writes of the engine: runs, steps, events, external tasks and audit entries in one transaction.
 
-use serde_json::Value;
-
 use super::{
     checkpoint::{NewExecution, Ownership, RunCheckpoint, RunRow, StepRow},
     external_tasks,
@@ -23,14 +21,14 @@ pub struct SaveOutcome {
 /// A row of `agent_step_executions`, new or written over.
 macro_rules! step_row {
     ($rows:expr, $run:expr, $row:expr, $($conflict:tt)*) => {{
-        let StepRow { row_id, step_id, step } = $row;
+        let StepRow { row_id, step_id, input, output, step } = $row;
         push_row!($rows, "agent_step_executions" {
             id: row_id,
             execution_id: &$run.id,
             step_id: step_id,
             status: step.status,
-            input_data: json_text(&step.input),
-            output_data: json_text(&step.output),
+            input_data: input,
+            output_data: output,
             execution_time: (step.attempts > 0).then_some(step.seconds),
             gpu_accelerated: step.gpu,
             memory_usage: step.memory_mb,
@@ -169,11 +167,6 @@ fn number_events(save: &RunCheckpoint, first: i64) -> Vec<StreamEvent> {
 
 fn total_seconds(run: &RunRow) -> Option<f64> {
     Some(run.completed_at?.seconds_since(run.started_at?))
-}
-
-/// Serialize a step's input or output as JSON.
-fn json_text(value: &Option<std::sync::Arc<Value>>) -> String {
-    value.as_ref().map_or_else(|| "null".to_owned(), |value| value.to_string())
 }
 
 fn verification_status(step: &StepRun) -> Option<&'static str> {

@@ -14,7 +14,11 @@ use crate::{
     model::{ExecutionStatus, RetryPolicy, StepType, VerificationLevel},
     run::{AfterFailure, AttemptResult, BudgetCheck, RunLimits, RunState, StepRun},
 };
-use am_core::{ambient::IdGenerator, money::Money};
+use am_core::{
+    ambient::IdGenerator,
+    money::Money,
+    value_budget::{ByteLimit, SizedValue},
+};
 use am_db::codec::{JsonText, Timestamp};
 
 fn step(at: usize, depends_on: Vec<usize>, max_retries: u32) -> CompiledStep {
@@ -47,8 +51,8 @@ fn sample_run(steps: Vec<CompiledStep>, budget: Money) -> RunState {
         workflow_id: "agent_1".into(),
         client_id: "key_1".into(),
         plan: Arc::new(plan),
-        inputs: Arc::new(json!({"x": 1})),
-        limits: RunLimits { seconds: 0, budget },
+        inputs: SizedValue::accepted(json!({"x": 1})),
+        limits: RunLimits { seconds: 0, budget, value: limit(1 << 20), values: limit(4 << 20) },
         level: VerificationLevel::Basic,
         security: am_audit::SecurityLevel::Internal,
         origin: None,
@@ -74,6 +78,10 @@ fn sample_run(steps: Vec<CompiledStep>, budget: Money) -> RunState {
     run
 }
 
+fn limit(bytes: usize) -> ByteLimit {
+    ByteLimit { name: "TEST_BYTES", bytes }
+}
+
 fn moment(tick: i64) -> Timestamp {
     Timestamp(DateTime::from_timestamp_micros(1_700_000_000_000_000 + tick * 1_000_003).unwrap())
 }
@@ -81,7 +89,7 @@ fn moment(tick: i64) -> Timestamp {
 /// The steps as another process reads them: from the column `step_states` and the steps' rows.
 fn restored(run: &RunState) -> Vec<StepRun> {
     let states: Value = serde_json::from_str(&run.step_states().to_string()).unwrap();
-    let doc = |value: &Option<Arc<Value>>| {
+    let doc = |value: &Option<SizedValue>| {
         value.as_deref().map_or(JsonText::none(), |value| JsonText::from_value(value).unwrap())
     };
     let row = |step: &StepRun| ClaimedStepRow {
@@ -159,7 +167,7 @@ fn happen(run: &mut RunState, what: u8, cost: Money, tick: i64) {
         _ => {
             let output = if what.is_multiple_of(5) { Value::Null } else { json!({"from": at}) };
             let outcome = AttemptResult {
-                output,
+                output: output.into(),
                 seconds: 0.25,
                 cost,
                 memory_mb: Some(1.5),
@@ -222,9 +230,9 @@ fn a_mapping_that_fails_after_the_work_leaves_the_work_paid() {
     let mapping = json!({"y": "$.output.none"});
     only.outputs = Some(ValueMapping::parse(mapping.as_object().unwrap()).unwrap());
     let mut run = sample_run(vec![only], Money::from_f64(1.0));
-    run.begin(0, json!({}), Money::from_f64(0.5), moment(1));
+    run.begin(0, SizedValue::default(), Money::from_f64(0.5), moment(1));
     let outcome = AttemptResult {
-        output: json!({}),
+        output: json!({}).into(),
         seconds: 1.0,
         cost: Money::from_f64(0.3),
         memory_mb: None,
@@ -241,9 +249,9 @@ fn a_run_begun_anew_has_other_names_and_no_past() {
     let mut first = sample_run(vec![step(0, vec![], 0), step(1, vec![0], 0)], Money::ZERO);
     let fresh = texts(&first.steps);
     let (id, row) = (first.id.clone(), first.steps[0].row_id.clone());
-    first.begin(0, json!({}), Money::from_f64(0.5), moment(1));
+    first.begin(0, SizedValue::default(), Money::from_f64(0.5), moment(1));
     let outcome = AttemptResult {
-        output: json!(1),
+        output: json!(1).into(),
         seconds: 1.0,
         cost: Money::from_f64(0.3),
         memory_mb: None,
@@ -266,10 +274,10 @@ fn a_run_begun_anew_has_other_names_and_no_past() {
 fn sums_of_prices_have_no_tail() {
     let mut run = sample_run((0..5).map(|at| step(at, vec![], 0)).collect(), Money::ZERO);
     for at in 0..5 {
-        run.begin(at, json!({}), Money::from_f64(0.01), moment(1));
+        run.begin(at, SizedValue::default(), Money::from_f64(0.01), moment(1));
         let cost = if at == 4 { 0.26 } else { 0.01 };
         let outcome = AttemptResult {
-            output: json!(1),
+            output: json!(1).into(),
             seconds: 0.0,
             cost: Money::from_f64(cost),
             memory_mb: None,

@@ -5,9 +5,10 @@ mod execution;
 mod state;
 mod step;
 mod store;
+mod values;
 mod verification;
 
 pub use execution::Execution;
 pub(crate) use state::{AfterFailure, BudgetCheck, PendingEvent, RunLimits, RunState, round_progress};
-pub(crate) use step::{AttemptResult, StepRun};
+pub(crate) use step::{AttemptOutput, AttemptResult, StepRun};
 pub(crate) use store::append_event;

@@ -6,15 +6,15 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Map, Value, json};
 
 use super::{
-    context::{PlannedSteps, RunContext, ScopeInputContext},
+    context::{PlannedSteps, RunContext},
     step::{AttemptResult, StepRun},
+    values::{FinalResult, can_be_kept},
     verification,
 };
 use crate::{
     definition::{CompiledStep, ExecutionPlan},
     event_kinds::ExecutionEventKind,
     guard::ExecutionConstraints,
-    mapping,
     model::{ExecutionStatus, VerificationLevel},
 };
 use am_audit::SecurityLevel;
@@ -22,19 +22,24 @@ use am_core::{
     ambient::IdGenerator,
     ids::{ExecutionId, ExternalTaskId, PrincipalId, TraceId, WorkflowId},
     money::Money,
+    value_budget::{ByteLimit, SizedValue},
 };
 use am_db::{
     codec::{JsonText, Timestamp},
     principal::ClientOrigin,
 };
 
-/// Limits of a run; 0 means no limit.
+/// Limits of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct RunLimits {
-    /// Time limit in seconds.
+    /// Time limit in seconds; 0: no limit.
     pub seconds: i64,
-    /// Limit of the cost.
+    /// Limit of the cost; 0: no limit.
     pub budget: Money,
+    /// Limit of each value: the run's inputs, a step's input or output.
+    pub value: ByteLimit,
+    /// Limit of all these values together.
+    pub values: ByteLimit,
 }
 
 /// State of a run in progress.
@@ -44,7 +49,7 @@ pub struct RunState {
     pub workflow_id: WorkflowId,
     pub client_id: PrincipalId,
     pub plan: Arc<ExecutionPlan>,
-    pub inputs: Arc<Value>,
+    pub inputs: SizedValue,
     pub limits: RunLimits,
     pub level: VerificationLevel,
     /// Security level, for policies and the audit log.
@@ -169,7 +174,7 @@ impl RunState {
         self.total_cost + self.steps.iter().map(|step| step.reserved).sum::<Money>()
     }
 
-    fn planned_steps(&self) -> PlannedSteps<'_> {
+    pub(super) fn planned_steps(&self) -> PlannedSteps<'_> {
         PlannedSteps { plan: &self.plan, steps: &self.steps }
     }
 
@@ -181,41 +186,6 @@ impl RunState {
         output: Option<&'a Value>,
     ) -> RunContext<'a> {
         RunContext { run: self.planned_steps(), at, inputs: scope_inputs.unwrap_or(&self.inputs), output }
-    }
-
-    /// Compute the input of step `at`: the result of its mappings; without mappings the run's inputs, the output of its
-    /// only dependency, or the outputs of several by key.
-    pub fn input(&self, at: usize) -> Result<Value, mapping::ResolveError> {
-        let step = &self.plan.steps[at];
-        let scope_inputs = self.scope_inputs(step)?;
-        if let Some(mapping) = &step.inputs {
-            return mapping.resolve(&self.context(at, scope_inputs.as_ref(), None)).map(Value::Object);
-        }
-        // A group's first steps depend on what precedes the group, but their input is the group's inputs.
-        let inside = |other: &&usize| {
-            self.plan.steps[**other].scope.as_ref().map(|scope| &scope.name)
-                == step.scope.as_ref().map(|scope| &scope.name)
-        };
-        let gives = |other: &&usize| self.plan.steps[**other].raw.hook_of.is_none();
-        let waits_for: Vec<&usize> =
-            step.depends_on.iter().filter(gives).filter(|other| step.scope.is_none() || inside(other)).collect();
-        let output = |other: &usize| self.steps[*other].output.as_deref().cloned().unwrap_or(Value::Null);
-        Ok(match waits_for.as_slice() {
-            [] => scope_inputs.unwrap_or_else(|| (*self.inputs).clone()),
-            [only] => output(only),
-            several => several
-                .iter()
-                .map(|other| (self.plan.steps[**other].key.clone(), output(other)))
-                .collect::<Map<_, _>>()
-                .into(),
-        })
-    }
-
-    /// Compute the inputs of the group that `step` belongs to.
-    pub fn scope_inputs(&self, step: &CompiledStep) -> Result<Option<Value>, mapping::ResolveError> {
-        let Some(scope) = &step.scope else { return Ok(None) };
-        let outer = ScopeInputContext { run: self.planned_steps(), inputs: &self.inputs };
-        scope.inputs.resolve(&outer).map(|members| Some(Value::Object(members)))
     }
 
     /// Check whether step `at`, which may cost up to `estimate`, fits into the budget.
@@ -244,12 +214,12 @@ impl RunState {
     }
 
     /// Begin an attempt and reserve `estimate` for it.
-    pub fn begin(&mut self, at: usize, input: Value, estimate: Money, now: Timestamp) {
+    pub fn begin(&mut self, at: usize, input: SizedValue, estimate: Money, now: Timestamp) {
         self.start(now);
         let step = &mut self.steps[at];
         step.status = ExecutionStatus::Running;
         step.attempts += 1;
-        step.input = Some(Arc::new(input));
+        step.input = Some(input);
         step.reserved = estimate;
         step.error = None;
         step.started_at = Some(now);
@@ -266,7 +236,7 @@ impl RunState {
         step.reserved = Money::ZERO;
         step.job_id = None;
         step.memory_mb = outcome.memory_mb;
-        step.miner_receipt = outcome.miner_receipt.clone();
+        step.miner_receipt = outcome.miner_receipt.clone().filter(can_be_kept);
         step.gpu = outcome.gpu;
         step.dirty = true;
         self.total_cost += outcome.cost;
@@ -275,24 +245,30 @@ impl RunState {
     /// Complete step `at`: apply the output mappings, verify the result, settle the cost.
     ///
     /// # Errors
-    /// The reason why an output mapping cannot be applied; the step has failed for good then.
+    /// The reason why an output mapping cannot be applied, or the limit that the output exceeds; the step has failed for
+    /// good then.
     pub fn complete(&mut self, at: usize, outcome: AttemptResult, now: Timestamp) -> Result<(), String> {
         let plan = self.plan.clone();
         let spec = &plan.steps[at];
         self.settle(at, &outcome);
         let output = match &spec.outputs {
-            None => outcome.output,
+            None => {
+                outcome.output.measure(self.limits.value).map_err(|exceeded| format!("the output has {exceeded}"))?
+            }
             Some(mapping) => {
-                let scope_inputs = self.scope_inputs(spec).map_err(|error| error.to_string())?;
-                let context = self.context(at, scope_inputs.as_ref(), Some(&outcome.output));
-                Value::Object(mapping.resolve(&context).map_err(|error| format!("output_mappings: {error}"))?)
+                let mapped = self.scope_inputs(spec).and_then(|scope_inputs| {
+                    let context = self.context(at, scope_inputs.as_deref(), Some(outcome.output.value()));
+                    self.sized(Value::Object(mapping.resolve(&context, &mut self.value_budget())?))
+                });
+                mapped.map_err(|error| format!("output_mappings: {error}"))?
             }
         };
+        self.check_room(&output, self.steps[at].output.as_ref())?;
         let level = spec.verification_level.unwrap_or(self.level);
         let step = &mut self.steps[at];
         step.status = ExecutionStatus::Completed;
         step.completed_at = Some(now);
-        step.output = Some(Arc::new(output));
+        step.output = Some(output);
         let verification = verification::verify_step(level, spec.requires_proof, step, outcome.proof.as_ref());
         let verified = verification.verified;
         step.verification = Some(verification);
@@ -394,18 +370,9 @@ impl RunState {
     /// Complete the run: combine the steps' results and verifications.
     pub fn finish(&mut self, now: Timestamp) {
         self.start(now);
-        let results: Map<String, Value> = self
-            .plan
-            .steps
-            .iter()
-            .zip(&self.steps)
-            .filter(|(spec, _)| spec.raw.hook_of.is_none())
-            .map(|(spec, step)| (spec.key.clone(), step.output.as_deref().cloned().unwrap_or(Value::Null)))
-            .collect();
         self.status = ExecutionStatus::Completed;
         self.completed_at = Some(now);
-        self.final_result =
-            JsonText::from_value(&json!({"step_results": results})).unwrap_or_else(|_| JsonText::none());
+        self.final_result = JsonText::from_value(&FinalResult::of(self)).unwrap_or_else(|_| JsonText::none());
         let proof = verification::verification_summary(self.level, &self.plan, &self.steps);
         let verified = proof["verified"].clone();
         self.proof = JsonText::from_value(&proof).unwrap_or_else(|_| JsonText::none());

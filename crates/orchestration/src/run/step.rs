@@ -1,7 +1,5 @@
 //! State of a step in a run, the result of an attempt, and its verification.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -9,6 +7,7 @@ use crate::model::{ExecutionStatus, VerificationLevel};
 use am_core::{
     ids::{ExternalTaskId, StepExecutionId, StepId},
     money::Money,
+    value_budget::{BudgetExceeded, ByteLimit, SizedValue},
 };
 use am_db::codec::Timestamp;
 
@@ -24,8 +23,8 @@ pub struct StepRun {
     pub attempts: u32,
     /// Number of attempts made before the run was retried.
     pub attempts_before: u32,
-    pub input: Option<Arc<Value>>,
-    pub output: Option<Arc<Value>>,
+    pub input: Option<SizedValue>,
+    pub output: Option<SizedValue>,
     /// Cost settled so far.
     pub cost: Money,
     /// Cost reserved for the attempt in progress.
@@ -74,10 +73,46 @@ impl StepRun {
     }
 }
 
+/// Output of a successful attempt.
+#[derive(Clone, Debug)]
+pub enum AttemptOutput {
+    /// The step's input, unchanged.
+    Input(SizedValue),
+    /// A value that was made.
+    Made(Value),
+}
+
+impl AttemptOutput {
+    /// Return the output's value.
+    pub fn value(&self) -> &Value {
+        match self {
+            Self::Input(value) => value,
+            Self::Made(value) => value,
+        }
+    }
+
+    /// Return the output as a value within `limit`.
+    ///
+    /// # Errors
+    /// How it exceeds the limit.
+    pub fn measure(self, limit: ByteLimit) -> Result<SizedValue, BudgetExceeded> {
+        match self {
+            Self::Input(value) => Ok(value),
+            Self::Made(value) => SizedValue::measure(value, limit),
+        }
+    }
+}
+
+impl From<Value> for AttemptOutput {
+    fn from(value: Value) -> Self {
+        Self::Made(value)
+    }
+}
+
 /// Result of a successful attempt.
 #[derive(Clone, Debug)]
 pub struct AttemptResult {
-    pub output: Value,
+    pub output: AttemptOutput,
     /// Measured duration, in seconds.
     pub seconds: f64,
     /// Cost: price of the step and its seconds, plus the service's price.

@@ -55,14 +55,14 @@ pub fn verification_summary(level: VerificationLevel, plan: &ExecutionPlan, step
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use am_core::value_budget::SizedValue;
 
     use super::*;
 
     fn step() -> StepRun {
         let mut step = StepRun::new("step_1".into());
         step.status = ExecutionStatus::Completed;
-        step.output = Some(Arc::new(json!({"y": 1})));
+        step.output = Some(SizedValue::accepted(json!({"y": 1})));
         step.seconds = 1.0;
         step
     }

@@ -13,21 +13,24 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 
-use store::HeldRun;
+use store::{ClaimedStepRow, HeldRun};
 
 use super::{
     EngineInner,
     driver::{DriverHandle, RunDriver},
+    value_memory::MemoryShare,
 };
 use crate::{
-    definition::WorkflowDefinition,
+    definition::{CompiledStep, ExecutionPlan, WorkflowDefinition},
     error::{OrchestrationError, Result, corrupt_json_error},
     model::ExecutionStatus,
-    run::{RunLimits, RunState, StepRun},
+    run::{RunState, StepRun},
 };
 use am_core::{
+    blocking::in_place,
     ids::{ExecutionId, StepExecutionId},
     money::Money,
+    value_budget::SizedValue,
 };
 use am_db::{
     Tx,
@@ -36,6 +39,16 @@ use am_db::{
 
 /// At this many claims without progress a run fails.
 const MAX_CLAIMS: i64 = 3;
+
+/// What becomes of a claimed run that is not driven.
+enum ClaimEnd {
+    /// It fails for this reason.
+    Failed(String),
+    /// It could not be read this time; another worker may try.
+    Released,
+    /// This worker stops before it tried.
+    Untried,
+}
 
 impl EngineInner {
     pub async fn beat(self: Arc<Self>) {
@@ -92,7 +105,7 @@ impl EngineInner {
         // Twice in a row: a run claimed just now has no driver yet.
         for run in left.intersection(suspects).cloned() {
             tracing::warn!(execution = %run.id, "an execution was held without a driver; releasing it");
-            self.db.write(async move |tx: &mut Tx| store::release_run(tx, &run).await).await?;
+            self.db.write(async move |tx: &mut Tx| store::release_run(tx, &run, true).await).await?;
             self.work.notify_one();
         }
         *suspects = left;
@@ -107,7 +120,7 @@ impl EngineInner {
             };
             let Ok(permit) = permit else { return };
             match self.claim().await {
-                Ok(Some((place, driver))) => drop(self.tasks.spawn(place.finish(driver, permit))),
+                Ok(Some(place)) => drop(self.tasks.spawn(place.take_up(permit))),
                 Ok(None) => {
                     drop(permit);
                     // Runs made ready by this process are notified; those left by another process are found by polling.
@@ -129,7 +142,7 @@ impl EngineInner {
         }
     }
 
-    async fn claim(self: &Arc<Self>) -> Result<Option<(DriverSlot, RunDriver)>> {
+    async fn claim(self: &Arc<Self>) -> Result<Option<ClaimedSlot>> {
         if !store::has_ready_run(&mut *self.db.read().await?).await? {
             return Ok(None);
         }
@@ -143,22 +156,12 @@ impl EngineInner {
                 "given up: claimed {claims} times without progress, because the process ended or the save failed each time"
             );
             tracing::error!(execution = %claimed.id, claims, "an execution is given up: it never came on");
-            self.end_claim(claimed, Some(why)).await?;
+            self.end_claim(claimed, ClaimEnd::Failed(why)).await?;
             return Ok(None);
         }
         am_core::crash_point!("engine.after_claim");
-        let run = match self.load(&claimed).await {
-            Ok(run) => run,
-            Err(error) => {
-                self.fail_unloadable(claimed, &error).await?;
-                return Ok(None);
-            }
-        };
-        let handle = Arc::<DriverHandle>::default();
-        let place = DriverSlot::occupy(self, claimed.id, handle.clone());
-        let mut driver = RunDriver::new(self.clone(), run, handle);
-        driver.resume();
-        Ok(Some((place, driver)))
+        let slot = DriverSlot::occupy(self, claimed.id.clone(), Arc::default());
+        Ok(Some(ClaimedSlot { slot, run: claimed }))
     }
 
     /// Fail a run that cannot be loaded (for example because its endpoint is no longer configured); release one that
@@ -171,27 +174,41 @@ impl EngineInner {
                 | OrchestrationError::NotFound(_)
                 | OrchestrationError::Db(am_db::DatabaseError::InvalidValue(_))
         );
-        self.end_claim(run, failed.then(|| error.to_string())).await
+        let end = match error {
+            _ if failed => ClaimEnd::Failed(error.to_string()),
+            OrchestrationError::Stopping => ClaimEnd::Untried,
+            _ => ClaimEnd::Released,
+        };
+        self.end_claim(run, end).await
     }
 
-    /// Fail a claimed run for the reason `why`; release it if there is none.
-    async fn end_claim(&self, run: HeldRun, why: Option<String>) -> Result<()> {
+    /// Fail or release a claimed run that is not driven.
+    async fn end_claim(&self, run: HeldRun, end: ClaimEnd) -> Result<()> {
         let (hub, audit) = (self.hub.clone(), self.audit.clone());
         let now = Timestamp(self.clock.now());
         self.db
             .write(async move |tx: &mut Tx| {
-                match why {
-                    Some(why) => {
+                match end {
+                    ClaimEnd::Failed(why) => {
                         if let Some(entry) = store::fail_unloadable(tx, &run, &why, now).await? {
                             audit.append(tx, vec![entry]).await?;
                         }
                     }
-                    None => store::release_run(tx, &run).await?,
+                    ClaimEnd::Released => store::release_run(tx, &run, true).await?,
+                    ClaimEnd::Untried => store::release_run(tx, &run, false).await?,
                 }
                 tx.after_commit(move || hub.wake(&run.id));
                 Ok(())
             })
             .await
+    }
+
+    /// Load a claimed run when its values, whose memory is at least that of their texts, have their share.
+    async fn load_within_memory(&self, claimed: &HeldRun) -> Result<(RunState, MemoryShare)> {
+        let bytes = store::stored_bytes(&mut *self.db.read().await?, &claimed.id).await?;
+        let mut share = MemoryShare::default();
+        self.memory.grow(&mut share, usize::try_from(bytes).unwrap_or_default()).await;
+        Ok((self.load(claimed).await?, share))
     }
 
     /// Load a claimed run from its last save.
@@ -202,26 +219,19 @@ impl EngineInner {
             let stored = store::load_claimed(&mut conn, id).await?.ok_or(OrchestrationError::NotFound("Execution"))?;
             (stored, store::load_steps(&mut conn, id).await?)
         };
-        let definition = WorkflowDefinition::from_snapshot(&stored.definition)
+        let parse = || WorkflowDefinition::from_snapshot(&stored.definition);
+        let definition = in_place(stored.definition.len(), parse)
             .map_err(|error| corrupt_json_error("am_definitions.body", error))?;
         let plan = definition.compiled(&self.names).await.map_err(OrchestrationError::Invalid)?;
-        let states: serde_json::Map<String, Value> = stored
-            .step_states
-            .parse()
-            .map_err(|error| corrupt_json_error("agent_executions.step_states", error))?
-            .unwrap_or_default();
-        let steps = plan
-            .steps
-            .iter()
-            .map(|step| restore_step(states.get(&step.key).unwrap_or(&Value::Null), &rows, &step.key))
-            .collect::<Result<Vec<_>>>()?;
+        let bytes = rows.iter().map(ClaimedStepRow::bytes).sum();
+        let steps = in_place(bytes, || restore_steps(&plan, &stored.step_states, &rows))?;
         Ok(RunState {
             id: id.clone(),
             workflow_id: stored.workflow_id,
             client_id: stored.client_id,
             plan: Arc::new(plan),
-            inputs: Arc::new(stored.inputs),
-            limits: RunLimits { seconds: stored.max_execution_time, budget: stored.max_cost_budget },
+            inputs: SizedValue::accepted(stored.inputs),
+            limits: self.limits(stored.max_execution_time, stored.max_cost_budget),
             level: stored.level,
             security: stored.security,
             origin: None,
@@ -243,6 +253,36 @@ impl EngineInner {
             is_new: false,
             events: Vec::new(),
         })
+    }
+}
+
+/// A claimed run whose state has not been loaded yet.
+struct ClaimedSlot {
+    slot: DriverSlot,
+    run: HeldRun,
+}
+
+impl ClaimedSlot {
+    /// Load the run once there is memory for its values, and drive it.
+    async fn take_up(self, permit: OwnedSemaphorePermit) {
+        let (engine, handle) = (self.slot.engine.clone(), self.slot.handle.clone());
+        let loaded = tokio::select! {
+            loaded = engine.load_within_memory(&self.run) => loaded,
+            () = handle.lost.cancelled() => return,
+            () = engine.stop.cancelled() => Err(OrchestrationError::Stopping),
+        };
+        match loaded {
+            Ok((run, share)) => {
+                let mut driver = RunDriver::new(engine, run, share, handle);
+                driver.resume();
+                self.slot.finish(driver, permit).await;
+            }
+            Err(error) => {
+                if let Err(error) = engine.fail_unloadable(self.run, &error).await {
+                    tracing::warn!(%error, "could not release a claimed execution; it is released later");
+                }
+            }
+        }
     }
 }
 
@@ -284,8 +324,16 @@ impl Drop for DriverSlot {
     }
 }
 
+/// Restore the steps of a run.
+fn restore_steps(plan: &ExecutionPlan, states: &JsonText, rows: &[ClaimedStepRow]) -> Result<Vec<StepRun>> {
+    let states: serde_json::Map<String, Value> =
+        states.parse().map_err(|error| corrupt_json_error("agent_executions.step_states", error))?.unwrap_or_default();
+    let restore = |step: &CompiledStep| restore_step(states.get(&step.key).unwrap_or(&Value::Null), rows, &step.key);
+    plan.steps.iter().map(restore).collect()
+}
+
 /// Restore a step from its state in the execution and its row.
-pub fn restore_step(state: &Value, rows: &[store::ClaimedStepRow], key: &str) -> Result<StepRun> {
+pub fn restore_step(state: &Value, rows: &[ClaimedStepRow], key: &str) -> Result<StepRun> {
     /// Read a member of the state document.
     fn member<T: serde::de::DeserializeOwned>(state: &Value, name: &str) -> Result<Option<T>> {
         let value = state.get(name).cloned().unwrap_or(Value::Null);
@@ -298,7 +346,7 @@ pub fn restore_step(state: &Value, rows: &[store::ClaimedStepRow], key: &str) ->
         .ok_or_else(|| corrupt_json_error("agent_step_executions", format!("no row of step {key:?}")))?;
     let document = |doc: &JsonText| {
         doc.parse::<Value>()
-            .map(|value| value.map(Arc::new))
+            .map(|value| value.map(SizedValue::accepted))
             .map_err(|error| corrupt_json_error("agent_step_executions", error))
     };
     // States were saved when an amount could still be any number.
@@ -312,8 +360,8 @@ pub fn restore_step(state: &Value, rows: &[store::ClaimedStepRow], key: &str) ->
         attempts,
         attempts_before: member(state, "attempts_before")?.unwrap_or(0),
         // Either may be null; attempts and status show whether it exists.
-        input: document(&row.input)?.or_else(|| (attempts > 0).then(Arc::default)),
-        output: document(&row.output)?.or_else(|| (status == ExecutionStatus::Completed).then(Arc::default)),
+        input: document(&row.input)?.or_else(|| (attempts > 0).then(SizedValue::default)),
+        output: document(&row.output)?.or_else(|| (status == ExecutionStatus::Completed).then(SizedValue::default)),
         cost: amount("cost")?,
         reserved: amount("reserved")?,
         seconds: member(state, "execution_time")?.unwrap_or(0.0),

@@ -56,13 +56,15 @@ pub async fn claim_next(tx: &mut Tx, worker_id: &WorkerId) -> Result<Option<Clai
     Ok(claimed.bind(worker_id).fetch_optional(tx.conn().await?).await?)
 }
 
-/// Release a run that is held and not driven, in its last saved state.
-pub async fn release_run(tx: &mut Tx, run: &HeldRun) -> Result<()> {
+/// Release a run that is held and not driven, in its last saved state. A claim after which nothing was tried does not count.
+pub async fn release_run(tx: &mut Tx, run: &HeldRun, was_tried: bool) -> Result<()> {
     sql!(
-        "UPDATE am_runs SET state = 'ready', worker = NULL WHERE execution_id = $1 AND fence = $2 AND state = 'driven'"
+        "UPDATE am_runs SET state = 'ready', worker = NULL, claims = claims - $3
+         WHERE execution_id = $1 AND fence = $2 AND state = 'driven'"
     )
     .bind(&run.id)
     .bind(run.fence)
+    .bind(i64::from(!was_tried))
     .execute(tx.conn().await?)
     .await?;
     Ok(())
@@ -188,6 +190,27 @@ row! {
         pub gpu: bool = "gpu_accelerated",
         pub verification: JsonText = "step_proof",
     }
+}
+
+impl ClaimedStepRow {
+    /// Bytes of the documents.
+    pub fn bytes(&self) -> usize {
+        [&self.input, &self.output, &self.verification]
+            .into_iter()
+            .flat_map(JsonText::get)
+            .map(|raw| raw.get().len())
+            .sum()
+    }
+}
+
+/// Return the bytes of a run's stored values: its inputs, and its steps' inputs and outputs.
+pub async fn stored_bytes(conn: &mut Connection, id: &ExecutionId) -> Result<i64> {
+    let query = sql!(
+        "SELECT CAST(coalesce((SELECT length(CAST(inputs AS TEXT)) FROM am_runs WHERE execution_id = $1), 0)
+            + coalesce((SELECT sum(length(CAST(input_data AS TEXT)) + length(CAST(output_data AS TEXT)))
+                        FROM agent_step_executions WHERE execution_id = $1), 0) AS BIGINT)",
+    );
+    Ok(query.bind(id).fetch_value(conn).await?)
 }
 
 /// Read the rows of an execution's steps.
