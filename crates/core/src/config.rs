@@ -186,11 +186,11 @@ settings! {
         /// Largest value of an execution in bytes of JSON: its inputs, a step's input or output; default 16 MiB. It may take
         /// eight times as much memory, of which each member or element takes about 100 bytes.
         "ENGINE_VALUE_BYTES" value_bytes: usize = 16 << 20, number(1024..=MAX_SIZE_BYTES);
-        /// Bytes of JSON that inputs and outputs of all steps of one execution have together, default 128 MiB.
-        "ENGINE_RUN_BYTES" run_bytes: usize = 128 << 20, number(1024..=MAX_SIZE_BYTES);
-        /// Memory in MiB that the values of all executions which this process drives may take together, default 1024. An
+        /// Bytes of JSON that inputs and outputs of all steps of one execution have together, default 64 MiB.
+        "ENGINE_RUN_BYTES" run_bytes: usize = 64 << 20, number(1024..=MAX_SIZE_BYTES);
+        /// Memory in MiB that the values of all executions which this process drives may take together, default 512. An
         /// execution that needs more waits, at most some seconds before it is saved and taken up again later.
-        "ENGINE_MEMORY_MB" memory_mb: usize = 1024, number(16..=1 << 20);
+        "ENGINE_MEMORY_MB" memory_mb: usize = 512, number(16..=1 << 20);
         /// Steps of one execution that run at the same time, default 8.
         "ENGINE_MAX_PARALLEL_STEPS" max_parallel_steps: usize = 8, number(1..=1024);
         /// Duration of a worker's lease, default 15 s: a worker without a heartbeat for this long is treated as dead.

@@ -3,7 +3,7 @@
 //! SQLAlchemy stores a timestamp as naive text with exactly six digits of a second (three would be read as
 //! microseconds), an enumeration by its member's name, and "no value" in a JSON column as the text `null`.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use chrono::{DateTime, Datelike, Local, NaiveDate, NaiveDateTime, TimeZone, Timelike, Utc};
 use serde::{Deserialize, Serialize};
@@ -171,9 +171,9 @@ macro_rules! impl_text_codec {
 impl_text_codec!(Timestamp, Timestamp::from_stored);
 impl_text_codec!(LocalTimestamp, parse_local_timestamp);
 
-/// The text of a JSON column. `null`, or SQL's NULL read as [`JsonText::none`], is no value.
+/// The text of a JSON column, shared by its copies. `null`, or SQL's NULL read as [`JsonText::none`], is no value.
 #[derive(Clone, Debug)]
-pub struct JsonText(Option<Box<RawValue>>);
+pub struct JsonText(Option<Arc<RawValue>>);
 
 impl JsonText {
     /// A column without a value.
@@ -191,7 +191,7 @@ impl JsonText {
 
     /// Wrap JSON text.
     pub fn from_raw(raw: Box<RawValue>) -> Self {
-        Self(Some(raw).filter(|raw| raw.get() != "null"))
+        Self(Some(raw).filter(|raw| raw.get() != "null").map(Arc::from))
     }
 
     /// Parse the stored text of a JSON column.
@@ -215,11 +215,6 @@ impl JsonText {
         self.0.as_deref()
     }
 
-    /// The JSON text, `None` when there is no value.
-    pub fn into_raw(self) -> Option<Box<RawValue>> {
-        self.0
-    }
-
     /// Deserialize as `T`; `None` when there is no value.
     ///
     /// # Errors
@@ -231,7 +226,7 @@ impl JsonText {
 
 impl Serialize for JsonText {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
+        self.0.as_deref().serialize(serializer)
     }
 }
 

@@ -222,7 +222,10 @@ struct WithBody(WebhookDelivery);
 impl FromRow for WithBody {
     fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
         let delivery = WebhookDelivery::from_row(columns)?;
-        Ok(Self(WebhookDelivery { payload: columns.next_value::<JsonText>()?.into_raw(), ..delivery }))
+        Ok(Self(WebhookDelivery {
+            payload: columns.next_value::<JsonText>()?.get().map(ToOwned::to_owned),
+            ..delivery
+        }))
     }
 }
 

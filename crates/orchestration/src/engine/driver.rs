@@ -35,6 +35,8 @@ const FIRST_SAVE_DEADLINE: Duration = Duration::from_millis(50);
 /// Maximum time for which results of pure steps stay unsaved.
 const MAX_UNSAVED: Duration = Duration::from_millis(200);
 
+/// Bytes of unsaved inputs and outputs at which they are saved at once: a save takes several times as much memory.
+const MAX_UNSAVED_BYTES: usize = 4 << 20;
 /// Time for which a run waits for memory for its values before it frees what it has, and is taken up again later.
 const MEMORY_WAIT: Duration = Duration::from_secs(5);
 
@@ -163,7 +165,8 @@ impl RunDriver {
         let due = self.save_by.unwrap_or_else(Instant::now);
         loop {
             let impure = self.begin_ready();
-            if impure || self.run.status.is_final() || self.flying.is_empty() {
+            let must_save = impure || self.run.unsaved_bytes() > MAX_UNSAVED_BYTES;
+            if must_save || self.run.status.is_final() || self.flying.is_empty() {
                 return;
             }
             tokio::select! {
@@ -195,7 +198,7 @@ impl RunDriver {
                 self.save(Ownership::Ended).await?;
                 return Ok(DriverEnd::Ended);
             }
-            let memory = self.run.size().memory;
+            let memory = self.run.memory();
             let has_memory = self.engine.memory.try_grow(&mut self.share, memory);
             self.memory_by =
                 if has_memory { None } else { Some(self.memory_by.unwrap_or_else(|| Instant::now() + MEMORY_WAIT)) };
@@ -221,7 +224,7 @@ impl RunDriver {
                 Some(landed) = self.flying.next() => {
                     let outside = self.is_external(&landed);
                     self.on_completion(landed);
-                    if outside {
+                    if outside || self.run.unsaved_bytes() > MAX_UNSAVED_BYTES {
                         self.save(Ownership::Driven).await?;
                     } else {
                         self.save_by.get_or_insert_with(|| Instant::now() + MAX_UNSAVED);

@@ -234,7 +234,7 @@ impl Engine {
         // A separate task: if the client disconnects, a saved run must still be driven.
         self.0.tasks.spawn(async move {
             let mut share = MemoryShare::default();
-            let has_memory = inner.memory.try_grow(&mut share, run.size().memory);
+            let has_memory = inner.memory.try_grow(&mut share, run.memory());
             match inner.permits.clone().try_acquire_owned() {
                 Ok(permit) if has_memory => inner.start_driver(run, share, first, permit, tell).await,
                 _ => drop(tell.send(inner.queue(run, first).await)),

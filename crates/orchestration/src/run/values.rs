@@ -28,6 +28,19 @@ impl RunState {
         self.inputs.size() + values.map(SizedValue::size).sum()
     }
 
+    /// Return the memory that driving the run takes, in bytes: its values, and their texts while they are saved and become
+    /// its result.
+    pub fn memory(&self) -> usize {
+        let size = self.size();
+        size.memory.saturating_add(size.bytes.saturating_mul(2))
+    }
+
+    /// Return the bytes of inputs and outputs that the next save writes.
+    pub fn unsaved_bytes(&self) -> usize {
+        let unsaved = self.steps.iter().filter(|step| step.dirty);
+        unsaved.flat_map(|step| [&step.input, &step.output]).flatten().map(|value| value.size().bytes).sum()
+    }
+
     /// Check that a value which replaces `replaced` fits beside the run's other values.
     ///
     /// # Errors
