@@ -9,6 +9,7 @@ use crate::{
     action::StepAction,
     mapping::ValueMapping,
     model::{RetryPolicy, StepType, VerificationLevel},
+    template::JsonTemplate,
 };
 
 /// A compiled step.
@@ -44,6 +45,15 @@ pub struct CompiledStep {
     pub model_requirements: Value,
     /// The step as in the definition.
     pub raw: StepDefinition,
+}
+
+impl CompiledStep {
+    /// Return whether one of its paths searches, so that its work is not bounded by the size of what it selects.
+    pub fn searches(&self) -> bool {
+        let scope = self.scope.as_ref().map(|scope| &scope.inputs);
+        let mut mappings = [self.inputs.as_ref(), self.outputs.as_ref(), scope].into_iter().flatten();
+        mappings.any(ValueMapping::searches) || self.action.template().is_some_and(JsonTemplate::searches)
+    }
 }
 
 /// A group of steps that sees only its own inputs and steps.

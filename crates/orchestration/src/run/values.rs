@@ -28,6 +28,11 @@ impl RunState {
         self.inputs.size() + values.map(SizedValue::size).sum()
     }
 
+    /// Return the bytes over which preparing or completing step `at` may work: any number where a path searches.
+    pub fn step_effort(&self, at: usize) -> usize {
+        if self.plan.steps[at].searches() { usize::MAX } else { self.size().bytes }
+    }
+
     /// Return the memory that driving the run takes, in bytes: its values, and their texts while they are saved and become
     /// its result.
     pub fn memory(&self) -> usize {
