@@ -215,6 +215,11 @@ impl JsonText {
         self.0.as_deref()
     }
 
+    /// A copy of the JSON text, `None` when there is no value.
+    pub fn into_raw(self) -> Option<Box<RawValue>> {
+        self.0.as_deref().map(ToOwned::to_owned)
+    }
+
     /// Deserialize as `T`; `None` when there is no value.
     ///
     /// # Errors

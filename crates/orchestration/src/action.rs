@@ -65,20 +65,6 @@ pub enum StepAction {
     Unsupported(&'static str),
 }
 
-impl StepAction {
-    /// Return the document that is filled in when the step begins.
-    pub fn template(&self) -> Option<&JsonTemplate> {
-        match self {
-            Self::Policy(PolicyTarget::Path(template)) => Some(template),
-            Self::Job(job) => Some(&job.request),
-            Self::Http { body, .. } => body.as_ref(),
-            Self::Agent(spec) => Some(&spec.request),
-            Self::Command(spec) => Some(&spec.document),
-            _ => None,
-        }
-    }
-}
-
 /// Policy that a step asks.
 #[derive(Clone, Debug)]
 pub enum PolicyTarget {

@@ -223,7 +223,7 @@ impl FromRow for WithBody {
     fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
         let delivery = WebhookDelivery::from_row(columns)?;
         Ok(Self(WebhookDelivery {
-            payload: columns.next_value::<JsonText>()?.get().map(ToOwned::to_owned),
+            payload: columns.next_value::<JsonText>()?.into_raw(),
             ..delivery
         }))
     }

@@ -9,7 +9,6 @@ use crate::{
     action::StepAction,
     mapping::ValueMapping,
     model::{RetryPolicy, StepType, VerificationLevel},
-    template::JsonTemplate,
 };
 
 /// A compiled step.
@@ -52,7 +51,7 @@ impl CompiledStep {
     pub fn searches(&self) -> bool {
         let scope = self.scope.as_ref().map(|scope| &scope.inputs);
         let mut mappings = [self.inputs.as_ref(), self.outputs.as_ref(), scope].into_iter().flatten();
-        mappings.any(ValueMapping::searches) || self.action.template().is_some_and(JsonTemplate::searches)
+        mappings.any(ValueMapping::searches) || self.action.template().is_some_and(|(_, template)| template.searches())
     }
 }
 
