@@ -8,6 +8,8 @@ pub mod atomic_file;
 pub mod config;
 /// Canonical JSON, keys, signatures.
 pub mod crypto;
+/// Fair shares of what is scarce: a queue by deficit round robin, and places.
+pub mod fair;
 /// Identifiers as types.
 pub mod ids;
 /// Numbers of JSON documents from outside: kept exactly or refused, and their order.

@@ -2,16 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use serde_json::{
-    Value, json,
-    value::{RawValue, to_raw_value},
-};
+use serde_json::{Value, json};
 
 use super::{
     agent_action,
     command_action::{self, SANDBOX_OVERHEAD},
     external_tasks::{ExternalTask, build_job_request},
     invocation::{ActionFailure, ActionInvocation, ActionOutput},
+    jq_action::{check_input, evaluate},
     response_body::{excerpt, read_limited},
 };
 use crate::{
@@ -101,7 +99,9 @@ impl ActionExecutor {
             StepAction::Identity => ActionInvocation::Resolved(Ok((*input).clone())),
             StepAction::Unsupported(why) => ActionInvocation::Resolved(Err(ActionFailure::permanent(*why))),
             StepAction::CheckDependencies => ActionInvocation::Resolved(check_dependencies(run, at)),
-            StepAction::Jq(program) => ActionInvocation::Jq { program: program.clone(), input },
+            StepAction::Jq(program) => {
+                ActionInvocation::Jq { client: run.client_id.clone(), program: program.clone(), input }
+            }
             StepAction::Policy(PolicyTarget::Fixed(reference)) => {
                 ActionInvocation::Policy { reference: reference.clone(), input }
             }
@@ -131,7 +131,8 @@ impl ActionExecutor {
             }
             StepAction::Agent(spec) => return agent_action::prepare_assignment(run, at, spec, draw_digits, now),
             StepAction::Check { schema, assert } => {
-                ActionInvocation::Check { schema: schema.clone(), assert: assert.clone(), input }
+                let client = run.client_id.clone();
+                ActionInvocation::Check { client, schema: schema.clone(), assert: assert.clone(), input }
             }
             StepAction::Command(spec) => command_action::prepare_command(run, at, spec, &input)?,
             StepAction::Http { endpoint, body } => {
@@ -225,12 +226,14 @@ impl ActionExecutor {
     async fn call(&self, call: ActionInvocation) -> Result<ActionOutput, ActionFailure> {
         match call {
             ActionInvocation::Resolved(result) => result.map(ActionOutput::new),
-            ActionInvocation::Jq { program, input } => self.jq(program, &input).await.map(ActionOutput::new),
+            ActionInvocation::Jq { client, program, input } => {
+                evaluate(&self.jq.for_client(&client), program, &input).await.map(ActionOutput::new)
+            }
             ActionInvocation::Policy { reference, input } => {
                 self.policy(&reference, &input).await.map(ActionOutput::new)
             }
-            ActionInvocation::Check { schema, assert, input } => {
-                self.check(schema, assert, &input).await.map(ActionOutput::new)
+            ActionInvocation::Check { client, schema, assert, input } => {
+                check_input(&self.jq.for_client(&client), schema, assert, &input).await.map(ActionOutput::new)
             }
             ActionInvocation::Job { id } => self.job(&id).await,
             ActionInvocation::Train { id } => self.train(&id).await.map(ActionOutput::new),
@@ -240,12 +243,6 @@ impl ActionExecutor {
                 self.http(&endpoint, &body, &key, traceparent).await
             }
         }
-    }
-
-    async fn jq(&self, program: Arc<str>, input: &Value) -> Result<Value, ActionFailure> {
-        let evaluated = self.jq.eval(program, raw_json(input)?).await.map_err(jq_failure)?;
-        read_json(evaluated.output.get().as_bytes())
-            .map_err(|error| ActionFailure::permanent(format!("the program's output: {error}")))
     }
 
     async fn policy(&self, reference: &PolicyReference, input: &Value) -> Result<Value, ActionFailure> {
@@ -269,32 +266,6 @@ impl ActionExecutor {
             _ => ActionFailure::permanent(error.to_string()),
         })?;
         serde_json::to_value(decision).map_err(|error| ActionFailure::permanent(error.to_string()))
-    }
-
-    async fn check(
-        &self,
-        schema: Option<Arc<str>>,
-        assert: Option<Arc<str>>,
-        input: &Value,
-    ) -> Result<Value, ActionFailure> {
-        if let Some(schema) = schema {
-            // Evaluated in a worker process: a short schema can take exponential time.
-            let verdict = self.jq.validate(schema, raw_json(input)?).await.map_err(jq_failure)?;
-            if !verdict.violations.is_empty() {
-                let list: Vec<String> = verdict.violations.iter().map(ToString::to_string).collect();
-                return Err(ActionFailure::permanent(format!(
-                    "the input does not fit the schema: {}",
-                    list.join("; ")
-                )));
-            }
-        }
-        if let Some(assert) = assert {
-            let answer = self.jq(assert.clone(), input).await?;
-            if answer != Value::Bool(true) {
-                return Err(ActionFailure::permanent(format!("the assertion {assert:?} answered {answer}, not true")));
-            }
-        }
-        Ok(json!({"valid": true, "checked": input}))
     }
 
     async fn job(&self, id: &JobId) -> Result<ActionOutput, ActionFailure> {
@@ -384,18 +355,6 @@ impl ActionExecutor {
             }
         };
         Ok(ActionOutput { cost: endpoint.price, ..ActionOutput::new(output) })
-    }
-}
-
-fn raw_json(value: &Value) -> Result<Arc<RawValue>, ActionFailure> {
-    to_raw_value(value).map(Into::into).map_err(|error| ActionFailure::permanent(error.to_string()))
-}
-
-/// A failed program fails again; a missing worker may be available later.
-fn jq_failure(error: jq::JqError) -> ActionFailure {
-    match error {
-        jq::JqError::NoWorker(_) | jq::JqError::PoolClosed => ActionFailure::transient(error.to_string()),
-        _ => ActionFailure::permanent(error.to_string()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use am_core::{
-    ids::{AssignmentId, JobId, TrainingRunId},
+    ids::{AssignmentId, JobId, PrincipalId, TrainingRunId},
     money::Money,
 };
 use am_rl::PolicyReference;
@@ -35,6 +35,7 @@ pub enum ActionInvocation {
     /// Result is known without executing anything.
     Resolved(Result<Value, ActionFailure>),
     Jq {
+        client: PrincipalId,
         program: Arc<str>,
         input: Arc<Value>,
     },
@@ -43,6 +44,7 @@ pub enum ActionInvocation {
         input: Arc<Value>,
     },
     Check {
+        client: PrincipalId,
         schema: Option<Arc<str>>,
         assert: Option<Arc<str>>,
         input: Arc<Value>,

@@ -10,6 +10,7 @@ mod command_action;
 mod driver;
 mod external_tasks;
 mod invocation;
+mod jq_action;
 mod lease;
 mod metrics;
 mod response_body;
@@ -24,7 +25,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
@@ -52,7 +53,8 @@ use am_core::{
     boxed,
     config::EngineConfig,
     crypto::Signer,
-    ids::{ExecutionId, TraceId, WorkflowId},
+    fair::{FairPlace, FairPlaces, PlaceLimits},
+    ids::{ExecutionId, PrincipalId, TraceId, WorkflowId},
     money::Money,
     supervisor::BackgroundTask,
 };
@@ -82,8 +84,10 @@ pub(crate) struct EngineInner {
     signer: Arc<Signer>,
     hub: StreamHub,
     worker: EngineWorker,
-    /// A permit is taken before a run is claimed, so that every held run is driven.
-    permits: Arc<Semaphore>,
+    /// Places of runs that work, by client. One is taken before a run is claimed, so that every held run is driven.
+    places: FairPlaces<PrincipalId>,
+    /// Places of runs that only wait, by client.
+    parked: FairPlaces<PrincipalId>,
     driven: Mutex<HashMap<ExecutionId, Arc<DriverHandle>>>,
     /// Hashes of definitions known to be stored.
     stored_definitions: Mutex<LruCache<String, ()>>,
@@ -168,7 +172,8 @@ impl Engine {
     #[boxed]
     pub async fn open(parts: EngineParts) -> Result<Self> {
         let worker = EngineWorker::register(&parts.db, &parts.clock, &parts.ids, parts.config.lease).await?;
-        let permits = Arc::new(Semaphore::new(parts.config.max_active));
+        let places = FairPlaces::new(PlaceLimits::with_reserve(parts.config.max_active));
+        let parked = FairPlaces::new(PlaceLimits::with_reserve(parts.config.max_parked));
         let stored = std::num::NonZeroUsize::new(4096).unwrap_or(std::num::NonZeroUsize::MIN);
         let inner = EngineInner {
             db: parts.db,
@@ -182,7 +187,8 @@ impl Engine {
             signer: parts.signer,
             hub: parts.hub,
             worker,
-            permits,
+            places,
+            parked,
             driven: Mutex::default(),
             stored_definitions: Mutex::new(LruCache::new(stored)),
             work: Notify::new(),
@@ -223,9 +229,9 @@ impl Engine {
         self.0.tasks.spawn(async move {
             let first = FirstSave { once, condition: start.condition.clone() };
             let run = inner.new_run(start);
-            match inner.permits.clone().try_acquire_owned() {
-                Err(_) => drop(tell.send(inner.queue(run, first).await)),
-                Ok(permit) => inner.start_driver(run, first, permit, tell).await,
+            match inner.places.try_acquire(&run.client_id) {
+                None => drop(tell.send(inner.queue(run, first).await)),
+                Some(place) => inner.start_driver(run, first, place, tell).await,
             }
         });
         told.await.map_err(|_| OrchestrationError::Stopping)?
@@ -321,7 +327,7 @@ impl EngineInner {
         run
     }
 
-    /// Save a run for any worker, because no permit is available here.
+    /// Save a run for any worker, because no place is free here.
     async fn queue(self: &Arc<Self>, mut run: RunState, first: FirstSave) -> Result<IdempotentResult<Execution>> {
         loop {
             let new = NewExecution::from_run(&run);
@@ -341,14 +347,14 @@ impl EngineInner {
         self: Arc<Self>,
         run: RunState,
         first: FirstSave,
-        permit: OwnedSemaphorePermit,
+        place: FairPlace<PrincipalId>,
         tell: oneshot::Sender<Result<IdempotentResult<Execution>>>,
     ) {
         let handle = Arc::<DriverHandle>::default();
-        let mut driver = RunDriver::new(self.clone(), run, handle.clone());
+        let mut driver = RunDriver::new(self.clone(), run, handle.clone(), place);
         let span = driver.span();
         let saved = driver.save_first(first).instrument(span).await;
-        let place = match &saved {
+        let slot = match &saved {
             Ok(IdempotentResult { value, replayed: false }) if value.status.is_final() => {
                 self.metrics.ended(value.status);
                 None
@@ -359,8 +365,8 @@ impl EngineInner {
             _ => None,
         };
         let _ = tell.send(saved);
-        if let Some(place) = place {
-            place.finish(driver, permit).await;
+        if let Some(slot) = slot {
+            slot.finish(driver).await;
         }
     }
 

@@ -98,6 +98,7 @@ pub fn insert_rows(save: &RunCheckpoint, new: &NewExecution, definition_known: b
         last_event: save.events.len() as i64,
         trace_id: &new.trace_id,
         queued_at: run.created_at,
+        client_id: &run.client_id,
     });
     for step in &save.steps {
         step_row!(rows, run, step,);
@@ -140,7 +141,7 @@ pub async fn save_run(tx: &mut Tx, save: &RunCheckpoint, trail: RowBatch) -> Res
 pub async fn count_active(conn: &mut Connection, client_id: &PrincipalId, level: SecurityLevel) -> Result<i64> {
     let count = sql!(
         "SELECT count(*) FROM am_runs r JOIN agent_executions e ON e.id = r.execution_id
-         WHERE r.state <> 'ended' AND r.security_level = $2 AND e.client_id = $1",
+         WHERE r.state <> 'ended' AND r.security_level = $2 AND r.client_id = $1",
     );
     Ok(count.bind(client_id).bind(level).fetch_value(conn).await?)
 }

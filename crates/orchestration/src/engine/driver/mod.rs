@@ -2,10 +2,12 @@
 //! one by one, because repeating them is harmless; every external action is preceded by a saved record, and every
 //! external result is saved at once.
 
+mod limits;
+mod places;
+
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
-use serde_json::{Value, json};
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
@@ -19,15 +21,16 @@ use super::{
 };
 use crate::{
     error::{OrchestrationError, Result},
-    guard::{self, GuardedResource},
     model::ExecutionStatus,
     receipts,
-    run::{AfterFailure, AttemptResult, BudgetCheck, Execution, RunState, round_progress},
+    run::{AfterFailure, AttemptResult, BudgetCheck, Execution, RunState},
 };
 use am_audit::AuditEntry;
-use am_core::ids::ExternalTaskId;
+use am_core::{
+    fair::FairPlace,
+    ids::{ExternalTaskId, PrincipalId},
+};
 use am_db::{codec::Timestamp, idempotency::IdempotentResult};
-use am_security::policies::{PolicyRefusal, rule};
 
 /// Time for which a new run may execute pure steps before its first save.
 const FIRST_SAVE_DEADLINE: Duration = Duration::from_millis(50);
@@ -77,12 +80,25 @@ pub struct RunDriver {
     /// Audit entries of policy refusals for the next save.
     refusals: Vec<AuditEntry>,
     paused: bool,
+    /// Place among the runs that work; none while the run only waits.
+    place: Option<FairPlace<PrincipalId>>,
+    /// Place among the runs that only wait.
+    parked: Option<FairPlace<PrincipalId>>,
+    /// Place that was asked for to continue.
+    asked: Option<BoxFuture<'static, FairPlace<PrincipalId>>>,
+    /// Whether something has happened since steps were last begun.
+    changed: bool,
     /// Whether the claim still counts as one without progress.
     claim_counts: bool,
 }
 
 impl RunDriver {
-    pub fn new(engine: Arc<EngineInner>, run: RunState, handle: Arc<DriverHandle>) -> Self {
+    pub fn new(
+        engine: Arc<EngineInner>,
+        run: RunState,
+        handle: Arc<DriverHandle>,
+        place: FairPlace<PrincipalId>,
+    ) -> Self {
         let save_by = run.is_new.then(|| Instant::now() + FIRST_SAVE_DEADLINE);
         let flying = FuturesUnordered::new();
         Self {
@@ -95,6 +111,10 @@ impl RunDriver {
             take_back: Vec::new(),
             refusals: Vec::new(),
             paused: false,
+            place: Some(place),
+            parked: None,
+            asked: None,
+            changed: true,
             claim_counts: false,
         }
     }
@@ -185,18 +205,22 @@ impl RunDriver {
                 return Ok(DriverEnd::Ended);
             }
             let draining = self.paused || self.engine.stop.is_cancelled();
-            if !draining && self.begin_ready() {
+            if !draining && self.may_begin() && self.begin_ready() {
                 self.save(Ownership::Driven).await?;
             }
             if self.run.status.is_final() {
                 continue;
             }
+            self.changed = false;
             if self.claim_counts && !self.computes() {
                 // All that is left to do is to wait, which ends no process.
                 self.save(Ownership::Driven).await?;
             }
-            if draining && !self.has_calls_in_flight() {
-                return self.release().await;
+            if !self.has_calls_in_flight() {
+                if draining {
+                    return self.release().await;
+                }
+                self.park();
             }
             let time_left = self.time_left();
             tokio::select! {
@@ -211,6 +235,10 @@ impl RunDriver {
                         self.save_by.get_or_insert_with(|| Instant::now() + MAX_UNSAVED);
                     }
                 }
+                place = places::granted(&mut self.asked) => {
+                    (self.place, self.asked, self.parked) = (Some(place), None, None);
+                    continue;
+                }
                 () = sleep_until_some(time_left.map(|left| Instant::now() + left)) => self.fail_time_limit(),
                 () = sleep_until_some(self.save_by) => self.save(Ownership::Driven).await?,
                 () = self.handle.look.notified() => self.save(Ownership::Driven).await?,
@@ -219,6 +247,7 @@ impl RunDriver {
                 () = self.engine.stop.cancelled(), if !draining => {}
                 () = self.engine.kill.cancelled() => return self.release().await,
             }
+            self.changed = true;
         }
     }
 
@@ -250,56 +279,9 @@ impl RunDriver {
         matches!(landed, Completion::Attempt { at, .. } if !self.run.plan.steps[*at].action.is_pure())
     }
 
-    fn fail_time_limit(&mut self) {
-        let now = self.now();
-        let (limit, used) = (self.run.limits.seconds, self.run.active_seconds(now));
-        if self.run.time_left(now).is_none_or(|left| !left.is_zero())
-            && let Some((limit, policy)) = self.engine.policies.time_limit(self.run.security)
-        {
-            let refusal =
-                PolicyRefusal::new(&policy, rule::MAX_EXECUTION_TIME, json!(limit), json!(round_progress(used)));
-            return self.refuse(None, Box::new(refusal), now);
-        }
-        self.fail(None, &format!("max_execution_time {limit}: {used:.3} seconds were used"), now);
-    }
-
     fn fail(&mut self, at: Option<usize>, error: &str, now: Timestamp) {
         let jobs = self.run.fail(at, error, now);
         self.stop_in_flight(jobs);
-    }
-
-    /// Return the rest of the time limit, of the run itself and of its policies.
-    fn time_left(&self) -> Option<Duration> {
-        let now = self.now();
-        let policy = self.engine.policies.time_limit(self.run.security);
-        let left = policy.map(|(seconds, _)| self.run.seconds_left(seconds, now));
-        self.run.time_left(now).into_iter().chain(left).min()
-    }
-
-    /// Check whether the current policies allow step `at` to begin with this input.
-    fn allowed(&self, at: usize, input: &Value) -> std::result::Result<(), Box<PolicyRefusal>> {
-        let (policies, run) = (&self.engine.policies, &self.run);
-        if !policies.bind(run.security) {
-            return Ok(());
-        }
-        let facts = guard::step_facts(&run.plan.steps[at], &self.engine.names, Some(input));
-        policies.check_step(&run.terms().facts(run.steps.len()), &facts)
-    }
-
-    /// Fail the run because a policy forbids the step, or forbids that the run continues.
-    fn refuse(&mut self, at: Option<usize>, refusal: Box<PolicyRefusal>, now: Timestamp) {
-        let resource = if at.is_some() { GuardedResource::Step } else { GuardedResource::Execution };
-        let run = &self.run;
-        let mut entry = guard::refusal_entry(resource, run.security, &refusal, now)
-            .on_behalf_of(run.client_id.as_str())
-            .from(run.origin.clone())
-            .workflow(run.workflow_id.as_str())
-            .execution(run.id.as_str());
-        if let Some(at) = at {
-            entry = entry.step(run.steps[at].step_id.as_str());
-        }
-        self.refusals.push(entry);
-        self.fail(at, &refusal.to_string(), now);
     }
 
     fn stop_in_flight(&mut self, jobs: Vec<ExternalTaskId>) {
