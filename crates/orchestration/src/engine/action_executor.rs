@@ -18,7 +18,7 @@ use crate::{
     jq,
     mapping::ResolveError,
     model::ExecutionStatus,
-    run::{AttemptResult, RunState},
+    run::{AttemptPrice, AttemptResult, RunState},
 };
 use am_core::{
     config::{EndpointKind, EngineConfig, HttpEndpoint},
@@ -58,17 +58,19 @@ pub struct ActionExecutor {
 }
 
 impl ActionExecutor {
-    /// Return the maximum cost of an attempt of `action`, as far as it is known in advance.
-    pub fn estimate(&self, action: &StepAction) -> Money {
+    /// Return the price of an attempt of `action`, as far as it is known in advance.
+    pub fn price(&self, action: &StepAction) -> AttemptPrice {
+        let step = self.config.step_price;
         let service = match action {
-            StepAction::Job(job) => job.max_price.unwrap_or_default(),
-            StepAction::Agent(spec) => spec.need.max_price.unwrap_or_default(),
-            StepAction::Http { endpoint, .. } => {
-                self.endpoints.get(endpoint).map_or(Money::ZERO, |endpoint| endpoint.price)
-            }
-            _ => Money::ZERO,
+            StepAction::Job(job) => job.max_price,
+            StepAction::Agent(spec) => spec.need.max_price,
+            StepAction::Http { endpoint, .. } => self.endpoints.get(endpoint).map(|endpoint| endpoint.price),
+            _ => Some(Money::ZERO),
         };
-        self.config.step_price + service
+        match (service, action) {
+            (None, StepAction::Job(_) | StepAction::Agent(_)) => AttemptPrice::Open(step),
+            (service, _) => AttemptPrice::AtMost(step + service.unwrap_or_default()),
+        }
     }
 
     /// Resolve the action of step `at` of `run`, which has begun. The external task to submit is returned with it;
@@ -129,7 +131,10 @@ impl ActionExecutor {
                 let new = NewTrainingRun { id: id.clone(), owner_id, policy, task, feedback: None };
                 return Ok((ActionInvocation::Train { id }, Some(ExternalTask::Training(new))));
             }
-            StepAction::Agent(spec) => return agent_action::prepare_assignment(run, at, spec, draw_digits, now),
+            StepAction::Agent(spec) => {
+                let granted = run.granted_price(at, self.config.step_price);
+                return agent_action::prepare_assignment(run, at, spec, granted, draw_digits, now);
+            }
             StepAction::Check { schema, assert } => {
                 let client = run.client_id.clone();
                 ActionInvocation::Check { client, schema: schema.clone(), assert: assert.clone(), input }
@@ -163,7 +168,7 @@ impl ActionExecutor {
                 };
                 let mut constraints = MinerConstraints::for_request(job.service, &request);
                 constraints.0.extend(job.constraints.clone());
-                if let Some(price) = job.max_price {
+                if let Some(price) = job.max_price.or_else(|| run.granted_price(at, self.config.step_price)) {
                     constraints.0.entry("max_price").or_insert_with(|| json!(price));
                 }
                 let ttl = job.ttl.unwrap_or_else(|| job.service.ttl(&request));

@@ -438,6 +438,18 @@ impl EngineInner {
         }
     }
 
+    /// Add a cost to a run that was cancelled meanwhile. Another worker's run books its own.
+    async fn book_late_cost(&self, id: &ExecutionId, cost: Money) -> Result<()> {
+        let (id, hub, now) = (id.clone(), self.hub.clone(), Timestamp(self.clock.now()));
+        self.db
+            .write(async move |tx: &mut Tx| {
+                store::book_late_cost(tx, &id, cost, now).await?;
+                tx.after_commit(move || hub.wake(&id));
+                Ok(())
+            })
+            .await
+    }
+
     async fn save(&self, save: Arc<RunCheckpoint>) -> Result<SaveOutcome> {
         let ended = (save.hold == Ownership::Ended).then_some(save.run.status);
         let (wake, trail) = (self.wake(&save), self.audit.rows(&save.trail));

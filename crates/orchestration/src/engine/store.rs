@@ -11,8 +11,16 @@ use crate::{
     run::{PendingEvent, StepRun},
 };
 use am_audit::SecurityLevel;
-use am_core::ids::PrincipalId;
-use am_db::{Connection, Tx, bulk_insert::RowBatch, codec::JsonText, push_row, sql, update};
+use am_core::{
+    ids::{ExecutionId, PrincipalId},
+    money::Money,
+};
+use am_db::{
+    Connection, Tx,
+    bulk_insert::RowBatch,
+    codec::{JsonText, Timestamp},
+    push_row, sql, update,
+};
 use am_events::StreamEvent;
 
 /// Result of a save: whether the run is paused, read by the statement that also verifies the lease.
@@ -166,6 +174,15 @@ fn number_events(save: &RunCheckpoint, first: i64) -> Vec<StreamEvent> {
         data: event.data.clone(),
     };
     save.events.iter().zip(first..).map(event).collect()
+}
+
+/// Add a cost to a cancelled run.
+pub async fn book_late_cost(tx: &mut Tx, id: &ExecutionId, cost: Money, now: Timestamp) -> Result<()> {
+    let booked = sql!(
+        "UPDATE agent_executions SET total_cost = total_cost + $2, updated_at = $3 WHERE id = $1 AND status = 'CANCELLED'"
+    );
+    booked.bind(id).bind(cost).bind(now).execute(tx.conn().await?).await?;
+    Ok(())
 }
 
 fn total_seconds(run: &RunRow) -> Option<f64> {

@@ -7,7 +7,7 @@ mod places;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{FutureExt as _, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
@@ -23,12 +23,13 @@ use crate::{
     error::{OrchestrationError, Result},
     model::ExecutionStatus,
     receipts,
-    run::{AfterFailure, AttemptResult, BudgetCheck, Execution, RunState},
+    run::{AfterFailure, AttemptPrice, AttemptResult, BudgetCheck, Execution, RunState},
 };
 use am_audit::AuditEntry;
 use am_core::{
     fair::FairPlace,
     ids::{ExternalTaskId, PrincipalId},
+    money::Money,
 };
 use am_db::{codec::Timestamp, idempotency::IdempotentResult};
 
@@ -88,6 +89,8 @@ pub struct RunDriver {
     asked: Option<BoxFuture<'static, FairPlace<PrincipalId>>>,
     /// Whether something has happened since steps were last begun.
     changed: bool,
+    /// Costs of attempts that ended since the last save.
+    unsaved_cost: Money,
     /// Whether the claim still counts as one without progress.
     claim_counts: bool,
 }
@@ -115,6 +118,7 @@ impl RunDriver {
             parked: None,
             asked: None,
             changed: true,
+            unsaved_cost: Money::ZERO,
             claim_counts: false,
         }
     }
@@ -187,6 +191,7 @@ impl RunDriver {
         match self.drive_loop().await {
             Ok(end) => end,
             Err(OrchestrationError::LeaseLost) => {
+                self.book_late_cost().await;
                 tracing::info!(execution = %self.run.id, "another worker holds the execution; stopped driving it");
                 DriverEnd::Lost
             }
@@ -248,6 +253,20 @@ impl RunDriver {
                 () = self.engine.kill.cancelled() => return self.release().await,
             }
             self.changed = true;
+        }
+    }
+
+    /// Book what ended while the run was cancelled, which the next save would have written.
+    async fn book_late_cost(&mut self) {
+        while let Some(Some(landed)) = self.flying.next().now_or_never() {
+            if let Completion::Attempt { at, result: Ok(outcome), .. } = landed {
+                self.unsaved_cost += self.run.charged(at, outcome.cost);
+            }
+        }
+        if self.unsaved_cost.is_positive()
+            && let Err(error) = self.engine.book_late_cost(&self.run.id, self.unsaved_cost).await
+        {
+            tracing::error!(execution = %self.run.id, %error, cost = %self.unsaved_cost, "could not book a late cost");
         }
     }
 
@@ -319,12 +338,13 @@ impl RunDriver {
                 self.refuse(Some(at), refusal, now);
                 return false;
             }
-            let estimate = self.engine.performer.estimate(&self.run.plan.steps[at].action);
-            match self.run.check_budget(at, estimate) {
-                Ok(BudgetCheck::Fits) => self.run.begin(at, input, estimate, now),
+            let price = self.engine.performer.price(&self.run.plan.steps[at].action);
+            match self.run.check_budget(at, price) {
+                Ok(BudgetCheck::Fits(reserve)) => self.run.begin(at, input, reserve, now),
                 Ok(BudgetCheck::Pending) => continue,
                 Err(limit) => {
-                    self.fail(None, &limit, now);
+                    let at = matches!(price, AttemptPrice::Open(_)).then_some(at);
+                    self.fail(at, &limit, now);
                     return false;
                 }
             }
@@ -367,6 +387,7 @@ impl RunDriver {
         match landed {
             Completion::RetryDue(at) => self.run.steps[at].retry_at = None,
             Completion::Attempt { at, result: Ok(outcome), .. } => {
+                self.unsaved_cost += self.run.charged(at, outcome.cost);
                 let key = &self.run.plan.steps[at].key;
                 let measured = outcome.memory_mb;
                 let over = measured.map(|mb| self.engine.policies.check_memory(self.run.security, key, mb));
@@ -423,6 +444,7 @@ impl RunDriver {
                 Ok(SaveOutcome { paused }) => {
                     self.paused = paused;
                     self.claim_counts = false;
+                    self.unsaved_cost = Money::ZERO;
                     return Ok(());
                 }
                 Err(OrchestrationError::Db(error @ (am_db::DatabaseError::Busy | am_db::DatabaseError::DiskFull)))
