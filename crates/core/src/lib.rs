@@ -1,5 +1,7 @@
 //! What every other crate stands on and no subject owns: time, ids, money, configuration, cryptography, addresses, validation.
 
+/// Times in which this process did not run.
+pub mod absence;
 /// Clock, identifier generator and randomness, injected so that tests set them.
 pub mod ambient;
 /// Files that are replaced as a whole.

@@ -21,6 +21,7 @@ use crate::{
     run::{AttemptPrice, AttemptResult, RunState},
 };
 use am_core::{
+    absence,
     config::{EndpointKind, EngineConfig, HttpEndpoint},
     ids::{JobId, TrainingRunId},
     json_number::{JsonReadError, read_json},
@@ -207,8 +208,8 @@ impl ActionExecutor {
                     ActionInvocation::Agent { .. } => assignments::DEADLINE_MARGIN,
                     _ => Duration::ZERO,
                 };
-                let timed = tokio::time::timeout(timeout + around, self.call(call)).await;
-                timed.unwrap_or_else(|_| {
+                let timed = absence::timeout(timeout + around, self.call(call)).await;
+                timed.unwrap_or_else(|| {
                     let seconds = timeout.as_secs_f64();
                     let message = format!("timeout_seconds {seconds}: the step was still running after them");
                     Err(ActionFailure { message, retryable: again })

@@ -9,6 +9,7 @@ use crate::{
     guard::{self, GuardedResource},
     run::round_progress,
 };
+use am_core::absence;
 use am_db::codec::Timestamp;
 use am_security::policies::{PolicyRefusal, rule};
 
@@ -26,8 +27,13 @@ impl RunDriver {
         self.fail(None, &format!("max_execution_time {limit}: {used:.3} seconds were used"), now);
     }
 
-    /// Return the rest of the time limit, of the run itself and of its policies.
-    pub(super) fn time_left(&self) -> Option<Duration> {
+    /// Return the rest of the time limit, of the run itself and of its policies. Time in which this process did not run does not
+    /// count.
+    pub(super) fn time_left(&mut self) -> Option<Duration> {
+        let absent = absence::absent_since(self.began);
+        let more = chrono::Duration::from_std(absent.saturating_sub(self.excused)).unwrap_or_default();
+        self.run.claimed_at.0 += more;
+        self.excused = self.excused.max(absent);
         let now = self.now();
         let policy = self.engine.policies.time_limit(self.run.security);
         let left = policy.map(|(seconds, _)| self.run.seconds_left(seconds, now));

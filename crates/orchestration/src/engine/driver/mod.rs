@@ -89,6 +89,10 @@ pub struct RunDriver {
     asked: Option<BoxFuture<'static, FairPlace<PrincipalId>>>,
     /// Whether something has happened since steps were last begun.
     changed: bool,
+    /// When this driver began.
+    began: std::time::Instant,
+    /// Absences of the process that are not counted as time of the run.
+    excused: Duration,
     /// Costs of attempts that ended since the last save.
     unsaved_cost: Money,
     /// Whether the claim still counts as one without progress.
@@ -118,6 +122,8 @@ impl RunDriver {
             parked: None,
             asked: None,
             changed: true,
+            began: std::time::Instant::now(),
+            excused: Duration::ZERO,
             unsaved_cost: Money::ZERO,
             claim_counts: false,
         }
@@ -244,7 +250,12 @@ impl RunDriver {
                     (self.place, self.asked, self.parked) = (Some(place), None, None);
                     continue;
                 }
-                () = sleep_until_some(time_left.map(|left| Instant::now() + left)) => self.fail_time_limit(),
+                () = sleep_until_some(time_left.map(|left| Instant::now() + left)) => {
+                    // The process may have been absent in that time.
+                    if self.time_left().is_some_and(|left| left.is_zero()) {
+                        self.fail_time_limit();
+                    }
+                }
                 () = sleep_until_some(self.save_by) => self.save(Ownership::Driven).await?,
                 () = self.handle.look.notified() => self.save(Ownership::Driven).await?,
                 // Changed policies may allow it less time.
