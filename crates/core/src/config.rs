@@ -188,6 +188,8 @@ settings! {
         /// Executions of one principal that this process keeps in memory while they only wait, default 16384; an eighth more
         /// is kept for other principals. Beyond it they count as active.
         "ENGINE_MAX_PARKED" max_parked: usize = 16_384, number(1..=1_000_000);
+        /// Executions of one principal that have not ended, default 10000: another is refused with 429.
+        "ENGINE_MAX_OPEN" max_open: i64 = 10_000, number(1..=10_000_000);
         /// Steps of one execution that run at the same time, default 8.
         "ENGINE_MAX_PARALLEL_STEPS" max_parallel_steps: usize = 8, number(1..=1024);
         /// Duration of a worker's lease, default 15 s: a worker without a heartbeat for this long is treated as dead.

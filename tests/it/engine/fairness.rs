@@ -59,6 +59,27 @@ async fn executions_that_only_wait_hold_no_place() {
 }
 
 #[tokio::test]
+async fn open_executions_of_a_principal_are_bounded() {
+    let server = TestApp::builder().env("ENGINE_MAX_OPEN", 3).start().await;
+    let steps = || json!({"m": waiting()});
+    let workflow = server.workflow(steps()).await;
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(server.execute(&workflow, json!({})).await.text("id").to_owned());
+    }
+    let before = server.get(&format!("{AGENTS}/executions")).await.ok()["total"].clone();
+    let refused = server.post(&format!("{AGENTS}/workflows/{workflow}/execute"), json!({})).await;
+    assert_eq!((refused.status.as_u16(), refused.body.text("code")), (429, "quota_reached"), "{refused:?}");
+    assert!(refused.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds > 0), "{refused:?}");
+    has(refused.body.text("detail"), "ENGINE_MAX_OPEN: 3 of your executions");
+    assert_eq!(server.get(&format!("{AGENTS}/executions")).await.ok()["total"], before, "no row is left");
+    // Another is not refused, and a place is free when one has ended.
+    started_by_other(&server, steps()).await;
+    server.post(&format!("{AGENTS}/executions/{}/cancel", open[0]), json!({})).await.ok();
+    server.execute(&workflow, json!({})).await;
+}
+
+#[tokio::test]
 async fn steps_behind_a_wait_take_a_place_again() {
     let peer = Peer::start();
     let server = TestApp::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("ENGINE_MAX_ACTIVE", 1).start().await;

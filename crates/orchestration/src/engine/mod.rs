@@ -217,11 +217,15 @@ impl Engine {
     /// background.
     ///
     /// # Errors
-    /// [`OrchestrationError::Stopping`] during a stop; database errors.
+    /// [`OrchestrationError::QuotaReached`]; [`OrchestrationError::Stopping`] during a stop; database errors.
     #[boxed]
     pub async fn start(&self, start: RunRequest, once: Option<IdempotencyKey>) -> Result<IdempotentResult<Execution>> {
         if self.0.stop.is_cancelled() {
             return Err(OrchestrationError::Stopping);
+        }
+        let most = self.0.config.max_open;
+        if store::count_open(&mut *self.0.db.read().await?, &start.client.id(), most).await? >= most {
+            return Err(OrchestrationError::QuotaReached { setting: "ENGINE_MAX_OPEN", items: "executions", most });
         }
         let (tell, told) = oneshot::channel();
         let inner = self.0.clone();

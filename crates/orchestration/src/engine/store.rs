@@ -154,6 +154,17 @@ pub async fn count_active(conn: &mut Connection, client_id: &PrincipalId, level:
     Ok(count.bind(client_id).bind(level).fetch_value(conn).await?)
 }
 
+/// Count the runs of a client that have not ended, up to `most`.
+///
+/// # Errors
+/// Returns a database error when the query fails.
+pub async fn count_open(conn: &mut Connection, client_id: &PrincipalId, most: i64) -> Result<i64> {
+    let count = sql!(
+        "SELECT count(*) FROM (SELECT 1 FROM am_runs WHERE client_id = $1 AND state <> 'ended' LIMIT $2) AS open_runs"
+    );
+    Ok(count.bind(client_id).bind(most).fetch_value(conn).await?)
+}
+
 /// Submit and cancel the external tasks of a save.
 pub async fn submit_tasks(tx: &mut Tx, save: &RunCheckpoint) -> Result<()> {
     for order in &save.orders {
