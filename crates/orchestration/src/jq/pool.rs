@@ -219,14 +219,14 @@ impl WorkerSupervisor {
     fn fail_current(&self, batch: &mut VecDeque<PendingEvaluation>, failure: WorkerFailure) {
         let Some(mut request) = batch.pop_front() else { return };
         let error = match failure {
-            WorkerFailure::Timeout | WorkerFailure::Starved => {
-                self.stats.timeouts.fetch_add(1, Relaxed);
-                JqError::Timeout { limit: self.launch.settings.timeout }
-            }
             // It may have been stopped from outside, and is tried once more.
             WorkerFailure::Starved if request.interrupted == 0 => {
                 request.interrupted += 1;
                 return batch.push_front(request);
+            }
+            WorkerFailure::Timeout | WorkerFailure::Starved => {
+                self.stats.timeouts.fetch_add(1, Relaxed);
+                JqError::Timeout { limit: self.launch.settings.timeout }
             }
             WorkerFailure::Killed if request.interrupted + 1 < MAX_INTERRUPTIONS => {
                 request.interrupted += 1;

@@ -188,7 +188,7 @@ async fn read_answers(
     let mut since = Instant::now();
     let deadline = sleep(limits.timeout);
     tokio::pin!(deadline);
-    while !batch.is_empty() {
+    'batch: while !batch.is_empty() {
         let answer = 'wait: {
             tokio::select! {
                 biased;
@@ -211,7 +211,7 @@ async fn read_answers(
                         }
                     }
                     deadline.as_mut().reset(tokio::time::Instant::now() + left);
-                    continue;
+                    continue 'batch;
                 }
             }
         };
