@@ -62,6 +62,10 @@ bench-audit: libtorch ## Measure the security routes at a million audit entries,
 bench-jobs: libtorch ## Measure what 10 000 open jobs cost at rest
 	scripts/jobs-at-rest.sh
 
+.PHONY: fairness
+fairness: libtorch ## Measure by how much one principal's flood delays another's single requests
+	scripts/fairness.sh
+
 .PHONY: fuzz-http
 fuzz-http: libtorch ## Send 100 000 seeded random requests under 3 GB of memory (five minutes); fails on a 5xx or kept memory
 	scripts/fuzz-http.sh

@@ -10,6 +10,7 @@ pub(super) fn start(services: &Services, keys: &ApiKeyService) {
     services.webhooks.background_task().into_iter().for_each(|task| supervisor.adopt(task));
     let assignments = services.assignments.background_tasks(supervisor.stopping());
     assignments.into_iter().for_each(|task| supervisor.adopt(task));
+    supervisor.start("absences", am_core::absence::watch);
     supervisor.adopt(services.training.background_task());
     supervisor.start("policies", |stop| services.library.clone().watch(stop));
     supervisor.start("security_policies", |stop| services.security_policies.clone().watch(stop));

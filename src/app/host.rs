@@ -62,7 +62,8 @@ pub(super) async fn start_jq(
 ) -> Result<jq::JqPool, StartError> {
     let program = executables.join("agent-management-jq");
     let settings = jq::JqSettings {
-        workers: config.engine.jq_workers,
+        // One is kept for other principals than the one that occupies most.
+        workers: config.engine.jq_workers + 1,
         timeout: config.engine.jq_timeout,
         max_output: config.engine.jq_max_output,
         memory_mb: config.engine.jq_memory_mb,

@@ -204,6 +204,11 @@ impl ApiError {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests").retry_after(retry_after)
     }
 
+    /// The same with another text.
+    fn detail(self, detail: impl Into<ErrorText>) -> Self {
+        Self { detail: ErrorDetail::Text(detail.into()), ..self }
+    }
+
     /// 501 `not_implemented`: the operation is not available.
     pub fn not_implemented(detail: impl Into<ErrorText>) -> Self {
         Self::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail)
@@ -385,9 +390,13 @@ impl From<trust::TrustError> for ApiError {
 impl From<am_orchestration::error::OrchestrationError> for ApiError {
     fn from(error: am_orchestration::error::OrchestrationError) -> Self {
         use am_orchestration::error::OrchestrationError::{
-            Conflict, Db, Forbidden, Invalid, InvalidState, LeaseLost, NotFound, Refused, Stopping, VersionMismatch,
+            Conflict, Db, Forbidden, Invalid, InvalidState, LeaseLost, NotFound, QuotaReached, Refused, Stopping,
+            VersionMismatch,
         };
         match error {
+            QuotaReached { .. } => {
+                Self::too_many(Duration::from_secs(10)).code("quota_reached").detail(error.to_string())
+            }
             NotFound(_) => Self::not_found(error.to_string()),
             Forbidden => Self::forbidden(error.to_string()),
             Invalid(found) => found.into(),

@@ -181,7 +181,9 @@ settings! {
 settings! {
     /// Settings of the workflow engine.
     pub struct EngineConfig {
-        /// Executions that this process drives at the same time, default 512.
+        /// Executions of one principal that work in this process at the same time, default 512; an eighth more, at least
+        /// one, is kept for other principals. An execution that only waits for an agent, a miner, a training run or a retry
+        /// does not count.
         "ENGINE_MAX_ACTIVE" max_active: usize = 512, number(1..=100_000);
         /// Largest value of an execution in bytes of JSON: its inputs, a step's input or output; default 16 MiB. It may take
         /// eight times as much memory, of which each member or element takes about 100 bytes.
@@ -191,6 +193,11 @@ settings! {
         /// Memory in MiB that the values of all executions which this process drives may take together, default 512. An
         /// execution that needs more waits, at most some seconds before it is saved and taken up again later.
         "ENGINE_MEMORY_MB" memory_mb: usize = 512, number(16..=1 << 20);
+        /// Executions of one principal that this process keeps in memory while they only wait, default 16384; an eighth more
+        /// is kept for other principals. Beyond it they count as active.
+        "ENGINE_MAX_PARKED" max_parked: usize = 16_384, number(1..=1_000_000);
+        /// Executions of one principal that have not ended, default 10000: another is refused with 429.
+        "ENGINE_MAX_OPEN" max_open: i64 = 10_000, number(1..=10_000_000);
         /// Steps of one execution that run at the same time, default 8.
         "ENGINE_MAX_PARALLEL_STEPS" max_parallel_steps: usize = 8, number(1..=1024);
         /// Duration of a worker's lease, default 15 s: a worker without a heartbeat for this long is treated as dead.
@@ -203,7 +210,7 @@ settings! {
         "JQ_MAX_OUTPUT_BYTES" jq_max_output: usize = 1 << 20, number(1024..=MAX_SIZE_BYTES);
         /// Address space limit of a jq worker process in MiB, default 512.
         "JQ_MEMORY_MB" jq_memory_mb: u64 = 512, number(64..=65_536);
-        /// Number of jq worker processes, default 2.
+        /// jq worker processes that one principal may occupy, default 2; one more is kept for other principals.
         "JQ_WORKERS" jq_workers: usize = 2, number(1..=64);
         /// Price of one step in the marketplace's currency, default 0.01, the list price of the former monolith.
         "STEP_PRICE" step_price: Money = Money::from_f64(0.01), price;

@@ -1,5 +1,7 @@
 //! What every other crate stands on and no subject owns: time, ids, money, configuration, cryptography, addresses, validation.
 
+/// Times in which this process did not run.
+pub mod absence;
 /// Clock, identifier generator and randomness, injected so that tests set them.
 pub mod ambient;
 /// Files that are replaced as a whole.
@@ -10,6 +12,8 @@ pub mod blocking;
 pub mod config;
 /// Canonical JSON, keys, signatures.
 pub mod crypto;
+/// Fair shares of what is scarce: a queue by deficit round robin, and places.
+pub mod fair;
 /// Identifiers as types.
 pub mod ids;
 /// Numbers of JSON documents from outside: kept exactly or refused, and their order.

@@ -24,6 +24,16 @@ pub enum OrchestrationError {
     /// The operation conflicts with other data.
     #[error("{0}")]
     Conflict(String),
+    /// The caller has as many open items as it may have.
+    #[error("{setting}: {most} of your {items} have not ended; more may be started when some have")]
+    QuotaReached {
+        /// Name of the setting that bounds them.
+        setting: &'static str,
+        /// What is counted.
+        items: &'static str,
+        /// Number that may be open at once.
+        most: i64,
+    },
     /// The version differs from the one that the client expects.
     #[error("the workflow has changed since it was read")]
     VersionMismatch,

@@ -222,10 +222,7 @@ struct WithBody(WebhookDelivery);
 impl FromRow for WithBody {
     fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
         let delivery = WebhookDelivery::from_row(columns)?;
-        Ok(Self(WebhookDelivery {
-            payload: columns.next_value::<JsonText>()?.into_raw(),
-            ..delivery
-        }))
+        Ok(Self(WebhookDelivery { payload: columns.next_value::<JsonText>()?.into_raw(), ..delivery }))
     }
 }
 

@@ -15,8 +15,11 @@ const TOO_LARGE: Shared = ("BodyTooLarge", "413", "The body is larger than `BODY
 const NOT_JSON: Shared = ("NotJson", "415", "The body's Content-Type is not JSON (`unsupported_media_type`)");
 const INVALID: Shared =
     ("Invalid", "422", "A parameter or a member of the body is not valid; `detail` names each (`validation_error`)");
-const TOO_MANY: Shared =
-    ("TooManyRequests", "429", "The caller sent more requests than `RATE_LIMIT_REQUESTS` allows (`rate_limited`)");
+const TOO_MANY: Shared = (
+    "TooManyRequests",
+    "429",
+    "The caller sent more requests than `RATE_LIMIT_REQUESTS` allows (`rate_limited`), or has as many executions that have not ended as it may have (`quota_reached`)",
+);
 const UNAVAILABLE: Shared =
     ("Unavailable", "503", "The database is busy or full, or the service is stopping; see Retry-After");
 const UNEXPECTED: Shared = ("Unexpected", "default", "Another error, such as 500 `internal` or 504 `timeout`");

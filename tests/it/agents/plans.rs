@@ -571,6 +571,23 @@ async fn running_plans_are_limited_and_policies_apply() {
 }
 
 #[tokio::test]
+async fn plans_of_one_owner_leave_another_its_share() {
+    let server = TestApp::builder().env("PLANS_MAX_RUNNING", 2).start().await;
+    let start = async |key: &str| {
+        let made = post_as(&server, key, PLANS, json!({"name": "n", "sub_tasks": [text("s")]})).await.ok();
+        let path = format!("{PLANS}/{}/execute", made.text("id"));
+        post_as(&server, key, &path, json!({"wait_for_agents": true})).await
+    };
+    for _ in 0..2 {
+        start(server.key()).await.ok();
+    }
+    start(server.key()).await.is(409);
+    start(OTHER_ADMIN).await.ok();
+    start(OTHER_ADMIN).await.is(409);
+    start(server.key()).await.is(409);
+}
+
+#[tokio::test]
 async fn agent_without_endpoint_is_notified_by_message() {
     let server = TestApp::start().await;
     register(&server, "poster", json!({})).await;

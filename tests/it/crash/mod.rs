@@ -1,5 +1,6 @@
 //! A real process dies at each point of docs/FAILURES.md and is started again on the same database.
 
+mod absence;
 mod background;
 mod clients;
 mod ground;

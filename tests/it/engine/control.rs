@@ -1,6 +1,10 @@
 //! What limits a run, and what its client does to it: cancels, pauses, waits.
 
 use super::*;
+use crate::agents::{
+    plans::{has as has_assignments, report},
+    registry::register,
+};
 
 #[tokio::test]
 async fn step_and_execution_timeouts_stop_running_work() {
@@ -71,6 +75,33 @@ async fn step_budget_is_reserved_and_settled() {
     let id = bad.text("id");
     dear.post(&format!("/api/v1/agents/executions/{id}/retry"), json!({})).await.ok();
     assert_eq!(dear.ended(id).await["status"], "failed", "all its steps are done, and it spent too much still");
+}
+
+#[tokio::test]
+async fn orders_without_a_price_share_what_is_left_of_the_budget() {
+    let server = TestApp::start().await;
+    let order = |more: &[&str]| {
+        let action = json!({"kind": "agent", "task_type": "text_processing"});
+        after(json!({"step_type": "inference", "action": action}), more)
+    };
+    let workflow = server.workflow(json!({"a": order(&[]), "b": order(&[]), "c": order(&[])})).await;
+    register(&server, "dear", json!({"cost_per_hour": 1_000_000_000.0})).await;
+    let path = format!("/api/v1/agents/workflows/{workflow}/execute");
+    let run = server.post(&path, json!({"max_cost_budget": 0.05})).await.ok();
+    let id = run.text("id");
+    // The first is offered all that is left beside its own price, the others wait until it is settled.
+    let [one] = &has_assignments(&server, "dear", 1).await[..] else { unreachable!() };
+    assert_eq!(one["max_price"], 0.04, "{one}");
+    report(&server, one, "result", json!({"result": {"x": 1}})).await.ok();
+    let bad = server.ended(id).await;
+    let failed = bad.text("failed_step").to_owned();
+    has(failed_at(&bad, &failed), "max_cost_budget 0.05: ");
+    has(bad.text("error_message"), "nothing is left");
+    let spent = bad["total_cost"].as_f64().unwrap();
+    assert!(spent > 0.01 && spent <= 0.05, "{bad}");
+    // Nothing is left from the start.
+    let bad = server.post(&format!("{path}?wait=20"), json!({"max_cost_budget": 0.01})).await.ok();
+    has(bad.text("error_message"), "max_cost_budget 0.01: 0 is spent, and nothing is left for step");
 }
 
 #[tokio::test]

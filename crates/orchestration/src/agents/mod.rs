@@ -21,12 +21,13 @@ pub use validation::AGENT_TYPE_LENGTH;
 pub(crate) use validation::is_share;
 
 use am_audit::{AuditEntry, EventType};
-use am_core::{config::AgentsConfig, ids::AgentId};
+use am_core::{absence, config::AgentsConfig, ids::AgentId};
 use am_db::codec::Timestamp;
 
-/// Return the time such that an agent last heard of before it is offline.
+/// Return the time such that an agent last heard of before it is offline. Agents are not missed for this process's own absence.
 pub(crate) fn offline_cutoff(settings: &AgentsConfig, now: Timestamp) -> Timestamp {
-    let after = chrono::Duration::from_std(settings.offline_after).unwrap_or(chrono::Duration::MAX);
+    let after = settings.offline_after.saturating_add(absence::recent(settings.offline_after));
+    let after = chrono::Duration::from_std(after).unwrap_or(chrono::Duration::MAX);
     Timestamp(now.0.checked_sub_signed(after).unwrap_or_default())
 }
 

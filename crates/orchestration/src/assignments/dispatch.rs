@@ -21,6 +21,7 @@ use crate::{
 };
 use am_audit::AuditEntry;
 use am_core::{
+    absence,
     ids::{AgentId, AssignmentId},
     supervisor::BackgroundTask,
 };
@@ -93,10 +94,17 @@ impl AssignmentServiceInner {
         if waiting + held == 0 {
             return Ok(false);
         }
+        let now = self.excused(now);
         if !store::list_overdue(&mut conn, now, self.offer_cutoff(now)).await?.is_empty() {
             return Ok(true);
         }
         Ok(waiting > 0 && online > 0 && !find_matches(&mut conn, cutoff).await?.is_empty())
+    }
+
+    /// Time up to which deadlines have passed: this process's own absence is not an agent's fault.
+    fn excused(&self, now: Timestamp) -> Timestamp {
+        let absent = chrono::Duration::from_std(absence::recent(self.settings.offline_after)).unwrap_or_default();
+        Timestamp(now.0 - absent)
     }
 
     /// Time before which an unanswered offer counts as missed.
@@ -112,8 +120,10 @@ impl AssignmentServiceInner {
         for id in agents::store::list_silent(tx.conn().await?, cutoff).await? {
             entries.append(&mut self.silent(tx, &id, cutoff, now).await?);
         }
-        for one in store::list_overdue(tx.conn().await?, now, self.offer_cutoff(now)).await? {
-            entries.push(self.overdue(tx, one, now).await?);
+        let due = self.excused(now);
+        for one in store::list_overdue(tx.conn().await?, due, self.offer_cutoff(due)).await? {
+            let late = one.deadline <= due;
+            entries.push(self.overdue(tx, one, late, now).await?);
         }
         for AssignmentMatch { mut assignment, agent, score } in find_matches(tx.conn().await?, cutoff).await? {
             let offered = transitions::offer_assignment(tx, &mut assignment, &agent, score, now).await?;
@@ -154,9 +164,8 @@ impl AssignmentServiceInner {
         Ok(entries)
     }
 
-    /// Close an assignment whose deadline has passed, or an attempt whose offer was not answered.
-    async fn overdue(&self, tx: &mut Tx, mut one: Assignment, now: Timestamp) -> Result<AuditEntry> {
-        let late = one.deadline <= now;
+    /// Close an assignment whose deadline has passed (`late`), or an attempt whose offer was not answered.
+    async fn overdue(&self, tx: &mut Tx, mut one: Assignment, late: bool, now: Timestamp) -> Result<AuditEntry> {
         self.wake_after(tx, &one);
         if one.state == AssignmentState::Waiting {
             let last = one.error.take().map(|error| format!("; the last attempt: {error}")).unwrap_or_default();

@@ -2,16 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use serde_json::{
-    Value, json,
-    value::{RawValue, to_raw_value},
-};
+use serde_json::{Value, json};
 
 use super::{
     agent_action,
     command_action::{self, SANDBOX_OVERHEAD},
     external_tasks::{ExternalTask, build_job_request},
     invocation::{ActionFailure, ActionInvocation, ActionOutput},
+    jq_action::{check_input, evaluate},
     response_body::{excerpt, read_limited},
 };
 use crate::{
@@ -20,9 +18,10 @@ use crate::{
     jq,
     mapping::ResolveError,
     model::ExecutionStatus,
-    run::{AttemptOutput, AttemptResult, RunState},
+    run::{AttemptOutput, AttemptPrice, AttemptResult, RunState},
 };
 use am_core::{
+    absence,
     blocking::in_place,
     config::{EndpointKind, EngineConfig, HttpEndpoint},
     ids::{JobId, TrainingRunId},
@@ -62,17 +61,19 @@ pub struct ActionExecutor {
 }
 
 impl ActionExecutor {
-    /// Return the maximum cost of an attempt of `action`, as far as it is known in advance.
-    pub fn estimate(&self, action: &StepAction) -> Money {
+    /// Return the price of an attempt of `action`, as far as it is known in advance.
+    pub fn price(&self, action: &StepAction) -> AttemptPrice {
+        let step = self.config.step_price;
         let service = match action {
-            StepAction::Job(job) => job.max_price.unwrap_or_default(),
-            StepAction::Agent(spec) => spec.need.max_price.unwrap_or_default(),
-            StepAction::Http { endpoint, .. } => {
-                self.endpoints.get(endpoint).map_or(Money::ZERO, |endpoint| endpoint.price)
-            }
-            _ => Money::ZERO,
+            StepAction::Job(job) => job.max_price,
+            StepAction::Agent(spec) => spec.need.max_price,
+            StepAction::Http { endpoint, .. } => self.endpoints.get(endpoint).map(|endpoint| endpoint.price),
+            _ => Some(Money::ZERO),
         };
-        self.config.step_price + service
+        match (service, action) {
+            (None, StepAction::Job(_) | StepAction::Agent(_)) => AttemptPrice::Open(step),
+            (service, _) => AttemptPrice::AtMost(step + service.unwrap_or_default()),
+        }
     }
 
     /// Resolve the action of step `at` of `run`, which has begun. The external task to submit is returned with it;
@@ -105,7 +106,9 @@ impl ActionExecutor {
             StepAction::Identity => ActionInvocation::Resolved(Ok(AttemptOutput::Input(sized))),
             StepAction::Unsupported(why) => ActionInvocation::Resolved(Err(ActionFailure::permanent(*why))),
             StepAction::CheckDependencies => ActionInvocation::Resolved(check_dependencies(run, at).map(Into::into)),
-            StepAction::Jq(program) => ActionInvocation::Jq { program: program.clone(), input },
+            StepAction::Jq(program) => {
+                ActionInvocation::Jq { client: run.client_id.clone(), program: program.clone(), input }
+            }
             StepAction::Policy(PolicyTarget::Fixed(reference)) => {
                 ActionInvocation::Policy { reference: reference.clone(), input }
             }
@@ -133,9 +136,13 @@ impl ActionExecutor {
                 let new = NewTrainingRun { id: id.clone(), owner_id, policy, task, feedback: None };
                 return Ok((ActionInvocation::Train { id }, Some(ExternalTask::Training(new))));
             }
-            StepAction::Agent(spec) => return agent_action::prepare_assignment(run, at, spec, draw_digits, now),
+            StepAction::Agent(spec) => {
+                let granted = run.granted_price(at, self.config.step_price);
+                return agent_action::prepare_assignment(run, at, spec, granted, draw_digits, now);
+            }
             StepAction::Check { schema, assert } => {
-                ActionInvocation::Check { schema: schema.clone(), assert: assert.clone(), input }
+                let client = run.client_id.clone();
+                ActionInvocation::Check { client, schema: schema.clone(), assert: assert.clone(), input }
             }
             StepAction::Command(spec) => command_action::prepare_command(run, at, spec, &input)?,
             StepAction::Http { endpoint, body } => {
@@ -169,7 +176,7 @@ impl ActionExecutor {
                 };
                 let mut constraints = MinerConstraints::for_request(job.service, &request);
                 constraints.0.extend(job.constraints.clone());
-                if let Some(price) = job.max_price {
+                if let Some(price) = job.max_price.or_else(|| run.granted_price(at, self.config.step_price)) {
                     constraints.0.entry("max_price").or_insert_with(|| json!(price));
                 }
                 let ttl = job.ttl.unwrap_or_else(|| job.service.ttl(&request));
@@ -208,8 +215,8 @@ impl ActionExecutor {
                     ActionInvocation::Agent { .. } => assignments::DEADLINE_MARGIN,
                     _ => Duration::ZERO,
                 };
-                let timed = tokio::time::timeout(timeout + around, self.call(call)).await;
-                timed.unwrap_or_else(|_| {
+                let timed = absence::timeout(timeout + around, self.call(call)).await;
+                timed.unwrap_or_else(|| {
                     let seconds = timeout.as_secs_f64();
                     let message = format!("timeout_seconds {seconds}: the step was still running after them");
                     Err(ActionFailure { message, retryable: again })
@@ -232,12 +239,14 @@ impl ActionExecutor {
     async fn call(&self, call: ActionInvocation) -> Result<ActionOutput, ActionFailure> {
         match call {
             ActionInvocation::Resolved(result) => result.map(ActionOutput::new),
-            ActionInvocation::Jq { program, input } => self.jq(program, &input).await.map(ActionOutput::new),
+            ActionInvocation::Jq { client, program, input } => {
+                evaluate(&self.jq.for_client(&client), program, &input).await.map(ActionOutput::new)
+            }
             ActionInvocation::Policy { reference, input } => {
                 self.policy(&reference, &input).await.map(ActionOutput::new)
             }
-            ActionInvocation::Check { schema, assert, input } => {
-                self.check(schema, assert, &input).await.map(ActionOutput::new)
+            ActionInvocation::Check { client, schema, assert, input } => {
+                check_input(&self.jq.for_client(&client), schema, assert, &input).await.map(ActionOutput::new)
             }
             ActionInvocation::Job { id } => self.job(&id).await,
             ActionInvocation::Train { id } => self.train(&id).await.map(ActionOutput::new),
@@ -247,13 +256,6 @@ impl ActionExecutor {
                 self.http(&endpoint, &body, &key, traceparent).await
             }
         }
-    }
-
-    async fn jq(&self, program: Arc<str>, input: &Value) -> Result<Value, ActionFailure> {
-        let evaluated = self.jq.eval(program, raw_json(input)?).await.map_err(jq_failure)?;
-        let output = evaluated.output.get();
-        in_place(output.len(), || read_json(output.as_bytes()))
-            .map_err(|error| ActionFailure::permanent(format!("the program's output: {error}")))
     }
 
     async fn policy(&self, reference: &PolicyReference, input: &Value) -> Result<Value, ActionFailure> {
@@ -277,32 +279,6 @@ impl ActionExecutor {
             _ => ActionFailure::permanent(error.to_string()),
         })?;
         serde_json::to_value(decision).map_err(|error| ActionFailure::permanent(error.to_string()))
-    }
-
-    async fn check(
-        &self,
-        schema: Option<Arc<str>>,
-        assert: Option<Arc<str>>,
-        input: &Value,
-    ) -> Result<Value, ActionFailure> {
-        if let Some(schema) = schema {
-            // Evaluated in a worker process: a short schema can take exponential time.
-            let verdict = self.jq.validate(schema, raw_json(input)?).await.map_err(jq_failure)?;
-            if !verdict.violations.is_empty() {
-                let list: Vec<String> = verdict.violations.iter().map(ToString::to_string).collect();
-                return Err(ActionFailure::permanent(format!(
-                    "the input does not fit the schema: {}",
-                    list.join("; ")
-                )));
-            }
-        }
-        if let Some(assert) = assert {
-            let answer = self.jq(assert.clone(), input).await?;
-            if answer != Value::Bool(true) {
-                return Err(ActionFailure::permanent(format!("the assertion {assert:?} answered {answer}, not true")));
-            }
-        }
-        Ok(json!({"valid": true, "checked": input}))
     }
 
     async fn job(&self, id: &JobId) -> Result<ActionOutput, ActionFailure> {
@@ -392,18 +368,6 @@ impl ActionExecutor {
             }
         };
         Ok(ActionOutput { cost: endpoint.price, ..ActionOutput::new(output) })
-    }
-}
-
-fn raw_json(value: &Value) -> Result<Arc<RawValue>, ActionFailure> {
-    to_raw_value(value).map(Into::into).map_err(|error| ActionFailure::permanent(error.to_string()))
-}
-
-/// A failed program fails again; a missing worker may be available later.
-fn jq_failure(error: jq::JqError) -> ActionFailure {
-    match error {
-        jq::JqError::NoWorker(_) | jq::JqError::PoolClosed => ActionFailure::transient(error.to_string()),
-        _ => ActionFailure::permanent(error.to_string()),
     }
 }
 

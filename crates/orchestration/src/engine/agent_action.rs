@@ -8,19 +8,21 @@ use super::{
 };
 use crate::{
     agent_step::AgentSpec,
+    agents::TaskRequirements,
     assignments::{ASSIGNMENT_ID_PREFIX, AssignmentService, AssignmentState, NewAssignment},
     mapping::ResolveError,
     run::RunState,
 };
-use am_core::ids::AssignmentId;
+use am_core::{ids::AssignmentId, money::Money};
 use am_db::codec::Timestamp;
 
 /// Prepare the assignment of step `at`, which has begun; if an earlier worker submitted one, that one is used. Its id
-/// is made of `draw_digits`.
+/// is made of `draw_digits`; `granted` is the highest price where the step names none.
 pub fn prepare_assignment(
     run: &RunState,
     at: usize,
     spec: &AgentSpec,
+    granted: Option<Money>,
     draw_digits: impl FnOnce() -> String,
     now: chrono::DateTime<chrono::Utc>,
 ) -> Result<(ActionInvocation, Option<ExternalTask>), ResolveError> {
@@ -46,7 +48,7 @@ pub fn prepare_assignment(
         step_key: step.key.clone(),
         workflow_id: run.workflow_id.clone(),
         client_id: run.client_id.clone(),
-        need: spec.need.clone(),
+        need: TaskRequirements { max_price: spec.need.max_price.or(granted), ..spec.need.clone() },
         priority: spec.priority,
         request,
         max_retries: spec.max_retries,

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::run::AttemptOutput;
 use am_core::{
-    ids::{AssignmentId, JobId, TrainingRunId},
+    ids::{AssignmentId, JobId, PrincipalId, TrainingRunId},
     money::Money,
 };
 use am_rl::PolicyReference;
@@ -36,6 +36,7 @@ pub enum ActionInvocation {
     /// Result is known without executing anything.
     Resolved(Result<AttemptOutput, ActionFailure>),
     Jq {
+        client: PrincipalId,
         program: Arc<str>,
         input: Arc<Value>,
     },
@@ -44,6 +45,7 @@ pub enum ActionInvocation {
         input: Arc<Value>,
     },
     Check {
+        client: PrincipalId,
         schema: Option<Arc<str>>,
         assert: Option<Arc<str>>,
         input: Arc<Value>,

@@ -21,6 +21,8 @@ pub struct EngineMetrics {
     ended: Family<[(&'static str, &'static str); 1], Counter>,
     /// Number of executions that this process holds.
     pub held: Gauge,
+    /// Number of places in use: executions that this process holds and that do not only wait.
+    pub working: Gauge,
     /// Number of executions taken over from other workers.
     pub taken_over: Counter,
     /// Number of executions that wait for a worker, as last read from the database.
@@ -35,6 +37,11 @@ impl EngineMetrics {
     pub fn register(&self, jq: &jq::JqPool, registry: &mut Registry) {
         registry.register("engine_executions_ended", "Executions that ended here, by status", self.ended.clone());
         registry.register("engine_leases_held", "Executions this process holds by lease", self.held.clone());
+        registry.register(
+            "engine_executions_working",
+            "Executions held here that do not only wait",
+            self.working.clone(),
+        );
         registry.register("engine_executions_waiting", "Executions that wait for a worker", self.waiting.clone());
         registry.register(
             "engine_executions_taken_over",

@@ -10,6 +10,7 @@ mod command_action;
 mod driver;
 mod external_tasks;
 mod invocation;
+mod jq_action;
 mod lease;
 mod metrics;
 mod response_body;
@@ -25,7 +26,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
@@ -55,7 +56,8 @@ use am_core::{
     boxed,
     config::EngineConfig,
     crypto::Signer,
-    ids::{ExecutionId, TraceId, WorkflowId},
+    fair::{FairPlace, FairPlaces, PlaceLimits},
+    ids::{ExecutionId, PrincipalId, TraceId, WorkflowId},
     money::Money,
     supervisor::BackgroundTask,
     validation::Violation,
@@ -87,8 +89,10 @@ pub(crate) struct EngineInner {
     signer: Arc<Signer>,
     hub: StreamHub,
     worker: EngineWorker,
-    /// A permit is taken before a run is claimed, so that every held run is driven.
-    permits: Arc<Semaphore>,
+    /// Places of runs that work, by client. One is taken before a run is claimed, so that every held run is driven.
+    places: FairPlaces<PrincipalId>,
+    /// Places of runs that only wait, by client.
+    parked: FairPlaces<PrincipalId>,
     /// Memory of the values of all driven runs.
     memory: ValueMemory,
     driven: Mutex<HashMap<ExecutionId, Arc<DriverHandle>>>,
@@ -175,7 +179,8 @@ impl Engine {
     #[boxed]
     pub async fn open(parts: EngineParts) -> Result<Self> {
         let worker = EngineWorker::register(&parts.db, &parts.clock, &parts.ids, parts.config.lease).await?;
-        let permits = Arc::new(Semaphore::new(parts.config.max_active));
+        let places = FairPlaces::new(PlaceLimits::with_reserve(parts.config.max_active));
+        let parked = FairPlaces::new(PlaceLimits::with_reserve(parts.config.max_parked));
         let memory = ValueMemory::new(parts.config.memory_mb);
         let stored = std::num::NonZeroUsize::new(4096).unwrap_or(std::num::NonZeroUsize::MIN);
         let inner = EngineInner {
@@ -190,7 +195,8 @@ impl Engine {
             signer: parts.signer,
             hub: parts.hub,
             worker,
-            permits,
+            places,
+            parked,
             memory,
             driven: Mutex::default(),
             stored_definitions: Mutex::new(LruCache::new(stored)),
@@ -220,12 +226,16 @@ impl Engine {
     /// background.
     ///
     /// # Errors
-    /// [`OrchestrationError::Invalid`] when the inputs exceed the limits of values; [`OrchestrationError::Stopping`] during
-    /// a stop; database errors.
+    /// [`OrchestrationError::Invalid`] when the inputs exceed the limits of values; [`OrchestrationError::QuotaReached`];
+    /// [`OrchestrationError::Stopping`] during a stop; database errors.
     #[boxed]
     pub async fn start(&self, start: RunRequest, once: Option<IdempotencyKey>) -> Result<IdempotentResult<Execution>> {
         if self.0.stop.is_cancelled() {
             return Err(OrchestrationError::Stopping);
+        }
+        let most = self.0.config.max_open;
+        if store::count_open(&mut *self.0.db.read().await?, &start.client.id(), most).await? >= most {
+            return Err(OrchestrationError::QuotaReached { setting: "ENGINE_MAX_OPEN", items: "executions", most });
         }
         let (tell, told) = oneshot::channel();
         let inner = self.0.clone();
@@ -235,8 +245,8 @@ impl Engine {
         self.0.tasks.spawn(async move {
             let mut share = MemoryShare::default();
             let has_memory = inner.memory.try_grow(&mut share, run.memory());
-            match inner.permits.clone().try_acquire_owned() {
-                Ok(permit) if has_memory => inner.start_driver(run, share, first, permit, tell).await,
+            match inner.places.try_acquire(&run.client_id) {
+                Some(place) if has_memory => inner.start_driver(run, share, first, place, tell).await,
                 _ => drop(tell.send(inner.queue(run, first).await)),
             }
         });
@@ -348,7 +358,7 @@ impl EngineInner {
         Ok(run)
     }
 
-    /// Save a run for any worker, because no permit is available here.
+    /// Save a run for any worker, because no place is free here.
     async fn queue(self: &Arc<Self>, mut run: RunState, first: FirstSave) -> Result<IdempotentResult<Execution>> {
         loop {
             let now = Timestamp(self.clock.now());
@@ -371,14 +381,14 @@ impl EngineInner {
         run: RunState,
         share: MemoryShare,
         first: FirstSave,
-        permit: OwnedSemaphorePermit,
+        place: FairPlace<PrincipalId>,
         tell: oneshot::Sender<Result<IdempotentResult<Execution>>>,
     ) {
         let handle = Arc::<DriverHandle>::default();
-        let mut driver = RunDriver::new(self.clone(), run, share, handle.clone());
+        let mut driver = RunDriver::new(self.clone(), run, share, handle.clone(), place);
         let span = driver.span();
         let saved = driver.save_first(first).instrument(span).await;
-        let place = match &saved {
+        let slot = match &saved {
             Ok(IdempotentResult { value, replayed: false }) if value.status.is_final() => {
                 self.metrics.ended(value.status);
                 None
@@ -389,8 +399,8 @@ impl EngineInner {
             _ => None,
         };
         let _ = tell.send(saved);
-        if let Some(place) = place {
-            place.finish(driver, permit).await;
+        if let Some(slot) = slot {
+            slot.finish(driver).await;
         }
     }
 
@@ -460,6 +470,18 @@ impl EngineInner {
             training.iter().for_each(TrainingRuns::wake);
             assigns.iter().for_each(AssignmentService::wake);
         }
+    }
+
+    /// Add a cost to a run that was cancelled meanwhile. Another worker's run books its own.
+    async fn book_late_cost(&self, id: &ExecutionId, cost: Money) -> Result<()> {
+        let (id, hub, now) = (id.clone(), self.hub.clone(), Timestamp(self.clock.now()));
+        self.db
+            .write(async move |tx: &mut Tx| {
+                store::book_late_cost(tx, &id, cost, now).await?;
+                tx.after_commit(move || hub.wake(&id));
+                Ok(())
+            })
+            .await
     }
 
     async fn save(&self, save: Arc<RunCheckpoint>) -> Result<SaveOutcome> {

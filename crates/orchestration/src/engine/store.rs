@@ -9,8 +9,16 @@ use crate::{
     run::{PendingEvent, StepRun},
 };
 use am_audit::SecurityLevel;
-use am_core::ids::PrincipalId;
-use am_db::{Connection, Tx, bulk_insert::RowBatch, codec::JsonText, push_row, sql, update};
+use am_core::{
+    ids::{ExecutionId, PrincipalId},
+    money::Money,
+};
+use am_db::{
+    Connection, Tx,
+    bulk_insert::RowBatch,
+    codec::{JsonText, Timestamp},
+    push_row, sql, update,
+};
 use am_events::StreamEvent;
 
 /// Result of a save: whether the run is paused, read by the statement that also verifies the lease.
@@ -96,6 +104,7 @@ pub fn insert_rows(save: &RunCheckpoint, new: &NewExecution, definition_known: b
         last_event: save.events.len() as i64,
         trace_id: &new.trace_id,
         queued_at: run.created_at,
+        client_id: &run.client_id,
     });
     for step in &save.steps {
         step_row!(rows, run, step,);
@@ -138,9 +147,20 @@ pub async fn save_run(tx: &mut Tx, save: &RunCheckpoint, trail: RowBatch) -> Res
 pub async fn count_active(conn: &mut Connection, client_id: &PrincipalId, level: SecurityLevel) -> Result<i64> {
     let count = sql!(
         "SELECT count(*) FROM am_runs r JOIN agent_executions e ON e.id = r.execution_id
-         WHERE r.state <> 'ended' AND r.security_level = $2 AND e.client_id = $1",
+         WHERE r.state <> 'ended' AND r.security_level = $2 AND r.client_id = $1",
     );
     Ok(count.bind(client_id).bind(level).fetch_value(conn).await?)
+}
+
+/// Count the runs of a client that have not ended, up to `most`.
+///
+/// # Errors
+/// Returns a database error when the query fails.
+pub async fn count_open(conn: &mut Connection, client_id: &PrincipalId, most: i64) -> Result<i64> {
+    let count = sql!(
+        "SELECT count(*) FROM (SELECT 1 FROM am_runs WHERE client_id = $1 AND state <> 'ended' LIMIT $2) AS open_runs"
+    );
+    Ok(count.bind(client_id).bind(most).fetch_value(conn).await?)
 }
 
 /// Submit and cancel the external tasks of a save.
@@ -163,6 +183,15 @@ fn number_events(save: &RunCheckpoint, first: i64) -> Vec<StreamEvent> {
         data: event.data.clone(),
     };
     save.events.iter().zip(first..).map(event).collect()
+}
+
+/// Add a cost to a cancelled run.
+pub async fn book_late_cost(tx: &mut Tx, id: &ExecutionId, cost: Money, now: Timestamp) -> Result<()> {
+    let booked = sql!(
+        "UPDATE agent_executions SET total_cost = total_cost + $2, updated_at = $3 WHERE id = $1 AND status = 'CANCELLED'"
+    );
+    booked.bind(id).bind(cost).bind(now).execute(tx.conn().await?).await?;
+    Ok(())
 }
 
 fn total_seconds(run: &RunRow) -> Option<f64> {

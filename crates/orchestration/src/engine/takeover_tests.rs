@@ -12,7 +12,7 @@ use crate::{
     definition::{CompiledStep, ExecutionPlan, StepDefinition},
     mapping::ValueMapping,
     model::{ExecutionStatus, RetryPolicy, StepType, VerificationLevel},
-    run::{AfterFailure, AttemptResult, BudgetCheck, RunLimits, RunState, StepRun},
+    run::{AfterFailure, AttemptPrice, AttemptResult, BudgetCheck, RunLimits, RunState, StepRun},
 };
 use am_core::{
     ambient::IdGenerator,
@@ -111,7 +111,7 @@ fn texts(steps: &[StepRun]) -> Vec<String> {
 }
 
 /// Begin what is ready, as the driver does.
-fn begin_ready(run: &mut RunState, parallel: usize, estimate: Money, tick: i64) {
+fn begin_ready(run: &mut RunState, parallel: usize, price: impl Fn(usize) -> AttemptPrice, tick: i64) {
     if run.is_done() {
         return run.finish(moment(tick));
     }
@@ -122,9 +122,9 @@ fn begin_ready(run: &mut RunState, parallel: usize, estimate: Money, tick: i64) 
         let done = |other: &usize| run.steps[*other].status == ExecutionStatus::Completed;
         assert!(run.plan.steps[at].depends_on.iter().all(done), "{at} begins before what it waits for has ended");
         let input = run.input(at).unwrap();
-        match run.check_budget(at, estimate) {
-            Ok(BudgetCheck::Fits) => {
-                run.begin(at, input, estimate, moment(tick));
+        match run.check_budget(at, price(at)) {
+            Ok(BudgetCheck::Fits(reserve)) => {
+                run.begin(at, input, reserve, moment(tick));
                 assert!(!run.limits.budget.is_positive() || run.committed_cost() <= run.limits.budget);
             }
             Ok(BudgetCheck::Pending) => {
@@ -203,7 +203,7 @@ proptest! {
         let script = script.iter().copied().cycle().take(200).chain(std::iter::repeat(200));
         for (tick, what) in (1i64..).zip(script) {
             prop_assert!(tick < 400, "it does not end: {:?}", run.step_states());
-            begin_ready(&mut run, parallel, estimate, tick);
+            begin_ready(&mut run, parallel, |_| AttemptPrice::AtMost(estimate), tick);
             if run.status.is_final() {
                 break;
             }
@@ -221,6 +221,59 @@ proptest! {
         // One attempt may cost more than was set aside for it; nothing begins after that.
         let overrun = (cost - estimate).max(Money::ZERO).scaled(parallel as f64);
         prop_assert!(!budget.is_positive() || run.total_cost <= budget + overrun, "{} of {budget}", run.total_cost);
+    }
+}
+
+/// A step that an agent does, for a price that is not known before.
+fn ordered(at: usize, depends_on: Vec<usize>) -> CompiledStep {
+    let action = json!({"kind": "agent", "task_type": "text_processing"});
+    let spec = crate::agent_step::parse_agent_step(action.as_object().unwrap()).unwrap();
+    CompiledStep { action: StepAction::Agent(spec.into()), ..step(at, depends_on, 0) }
+}
+
+proptest! {
+    #[test]
+    fn orders_of_any_price_never_overspend_a_budget(
+        shape in prop::collection::vec((any::<u8>(), any::<bool>()), 1..9),
+        prices in prop::collection::vec(0.0f64..10.0, 9),
+        ends in prop::collection::vec(any::<prop::sample::Index>(), 40),
+        parallel in 1usize..9,
+        (budget, own) in (0.01f64..5.0, 0.0f64..0.5),
+    ) {
+        let [budget, own] = [budget, own].map(Money::from_f64);
+        let steps = shape.iter().enumerate().map(|(at, (mask, _))| {
+            ordered(at, (0..at.min(8)).filter(|other| mask & (1 << other) != 0).collect())
+        });
+        let mut run = sample_run(steps.collect(), budget);
+        let price = |at: usize| match shape[at].1 {
+            true => AttemptPrice::Open(own),
+            false => AttemptPrice::AtMost(own + Money::from_f64(0.25)),
+        };
+        for (tick, end) in (1i64..).zip(ends) {
+            begin_ready(&mut run, parallel, price, tick);
+            let running: Vec<usize> =
+                (0..run.steps.len()).filter(|at| run.steps[*at].status == ExecutionStatus::Running).collect();
+            if run.status.is_final() || running.is_empty() {
+                break;
+            }
+            let at = running[end.index(running.len())];
+            let cost = own + Money::from_f64(prices[at]);
+            let granted = run.granted_price(at, own).unwrap();
+            let outcome = AttemptResult {
+                output: json!(1).into(),
+                seconds: 0.0,
+                cost,
+                memory_mb: None,
+                gpu: false,
+                proof: None,
+                miner_receipt: None,
+            };
+            run.complete(at, outcome, moment(tick)).unwrap();
+            prop_assert_eq!(run.steps[at].cost, cost.min(own + granted));
+            prop_assert!(run.committed_cost() <= budget, "{} of {budget}", run.committed_cost());
+        }
+        prop_assert!(run.status.is_final(), "{:?}", run.step_states());
+        prop_assert!(run.total_cost <= budget);
     }
 }
 

@@ -7,6 +7,7 @@
 mod evaluation;
 mod pool;
 mod process;
+mod queue;
 
 pub use am_jq_worker::program::{MAX_PROGRAM_BYTES, ProgramError, check_program};
 pub use evaluation::{JqError, JqOutput, JqSettings, JqStats, SchemaResult};

@@ -1,4 +1,4 @@
-//! Pool of worker processes with a request queue.
+//! Pool of worker processes. Requests of several principals are served in turn, and no principal occupies all workers.
 
 use am_core::boxed;
 use std::{
@@ -6,36 +6,43 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
 };
 
 use serde_json::value::RawValue;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     evaluation::{JqError, JqOutput, JqSettings, JqStats, SchemaResult},
     process::{PendingEvaluation, WorkerCommand, WorkerFailure, WorkerProcess},
+    queue::RequestQueue,
 };
+use am_core::ids::PrincipalId;
 use am_jq_worker::protocol::{MAX_INPUT_BYTES, TaskKind};
 
-/// Maximum number of queued requests; beyond it callers of [`JqPool::eval`] wait for space.
-const MAX_QUEUED_REQUESTS: usize = 1024;
-/// Maximum number of requests sent to a worker at once.
-const MAX_BATCH_REQUESTS: usize = 16;
-/// Size of a batch's inputs, in bytes, from which no further request is added.
-const MAX_BATCH_BYTES: usize = 1 << 20;
 /// Number of workers killed from outside after which their request fails: it may be the cause.
 const MAX_INTERRUPTIONS: u8 = 3;
 
 /// Pool of workers. Clones share it; the workers end with [`JqPool::shutdown`] or with the last clone.
 #[derive(Clone)]
-pub struct JqPool(Arc<JqPoolInner>);
+pub struct JqPool {
+    inner: Arc<JqPoolInner>,
+    /// Principal whose turn a request takes.
+    client: PrincipalId,
+}
 
 struct JqPoolInner {
-    queue: mpsc::Sender<PendingEvaluation>,
+    queue: Arc<RequestQueue>,
     stats: Arc<JqStats>,
     closing: CancellationToken,
     keepers: TaskTracker,
+}
+
+impl Drop for JqPoolInner {
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
 }
 
 impl JqPool {
@@ -55,25 +62,31 @@ impl JqPool {
         args: Vec<String>,
         settings: JqSettings,
     ) -> io::Result<(Self, Vec<impl Future<Output = ()> + Send + 'static>)> {
-        let (sender, receiver) = mpsc::channel(MAX_QUEUED_REQUESTS);
+        let workers = settings.workers.max(1);
         let keeper = WorkerSupervisor {
-            queue: Arc::new(Mutex::new(receiver)),
+            queue: Arc::new(RequestQueue::new(workers)),
             launch: Arc::new(WorkerCommand { program, args, settings }),
             stats: Arc::new(JqStats::default()),
             closing: CancellationToken::new(),
         };
         let inner = JqPoolInner {
-            queue: sender,
+            queue: keeper.queue.clone(),
             stats: keeper.stats.clone(),
             closing: keeper.closing.clone(),
             keepers: TaskTracker::new(),
         };
-        let workers = (0..keeper.launch.settings.workers.max(1)).map(|_| WorkerProcess::start(&keeper.launch));
+        let workers = (0..workers).map(|_| WorkerProcess::start(&keeper.launch));
         let workers = futures_util::future::try_join_all(workers).await?;
         let keepers = workers.into_iter().map(|worker| inner.keepers.track_future(keeper.clone().run(worker)));
         let keepers = keepers.collect();
         inner.keepers.close();
-        Ok((Self(Arc::new(inner)), keepers))
+        Ok((Self { inner: Arc::new(inner), client: PrincipalId::default() }, keepers))
+    }
+
+    /// Return the same pool for requests of this principal, which take turns with those of others.
+    #[must_use]
+    pub fn for_client(&self, client: &PrincipalId) -> Self {
+        Self { inner: self.inner.clone(), client: client.clone() }
     }
 
     /// Evaluate `program` on `input`. An evaluation has no effect outside its worker: one whose worker is killed from
@@ -103,23 +116,28 @@ impl JqPool {
                 task.max_text()
             )));
         }
-        let _waiting = WaitingGuard::new(&self.0.stats);
+        let _waiting = WaitingGuard::new(&self.inner.stats);
         let (reply, answer) = oneshot::channel();
         let request = PendingEvaluation { task, text, input, reply, interrupted: 0 };
-        self.0.queue.send(request).await.map_err(|_| JqError::PoolClosed)?;
-        answer.await.unwrap_or(Err(JqError::PoolClosed))
+        self.inner.queue.push(&self.client, request);
+        tokio::select! {
+            biased;
+            answer = answer => answer.unwrap_or(Err(JqError::PoolClosed)),
+            () = self.inner.closing.cancelled() => Err(JqError::PoolClosed),
+        }
     }
 
     /// Return the counters.
     pub fn stats(&self) -> &JqStats {
-        &self.0.stats
+        &self.inner.stats
     }
 
     /// End the workers at once and wait until they are gone. Pending and later evaluations get [`JqError::PoolClosed`].
     #[boxed]
     pub async fn shutdown(&self) {
-        self.0.closing.cancel();
-        self.0.keepers.wait().await;
+        self.inner.closing.cancel();
+        self.inner.queue.clear();
+        self.inner.keepers.wait().await;
     }
 }
 
@@ -142,7 +160,7 @@ impl Drop for WaitingGuard<'_> {
 /// Task that supervises one worker.
 #[derive(Clone)]
 struct WorkerSupervisor {
-    queue: Arc<Mutex<mpsc::Receiver<PendingEvaluation>>>,
+    queue: Arc<RequestQueue>,
     launch: Arc<WorkerCommand>,
     stats: Arc<JqStats>,
     closing: CancellationToken,
@@ -158,36 +176,19 @@ impl WorkerSupervisor {
         }
     }
 
-    /// Serve requests until all pools are dropped.
+    /// Serve requests until the pool is closed.
     async fn work(&self, worker: &mut Option<WorkerProcess>) {
-        let mut batch = VecDeque::with_capacity(MAX_BATCH_REQUESTS);
         loop {
             if worker.is_none() {
                 // Respawn at once, so that the next request finds a worker; if that fails, it is retried with the next
                 // request.
                 *worker = self.respawn().await.ok();
             }
-            if !self.take(&mut batch).await {
-                return;
-            }
-            self.answer(&mut batch, worker).await;
+            let mut batch = self.queue.take().await;
+            let began = Instant::now();
+            self.answer(&mut batch.requests, worker).await;
+            batch.charge(began.elapsed());
         }
-    }
-
-    /// Wait for requests and take this worker's share of those in the queue.
-    async fn take(&self, batch: &mut VecDeque<PendingEvaluation>) -> bool {
-        let mut queue = self.queue.lock().await;
-        let Some(first) = queue.recv().await else { return false };
-        let share = 1 + (queue.len() / self.launch.settings.workers.max(1)).min(MAX_BATCH_REQUESTS - 1);
-        let mut bytes = first.input.get().len();
-        batch.push_back(first);
-        while batch.len() < share && bytes < MAX_BATCH_BYTES {
-            let Ok(next) = queue.try_recv() else { break };
-            bytes += next.input.get().len();
-            batch.push_back(next);
-        }
-        batch.retain(|request| !request.reply.is_closed());
-        true
     }
 
     async fn answer(&self, batch: &mut VecDeque<PendingEvaluation>, slot: &mut Option<WorkerProcess>) {
@@ -218,7 +219,12 @@ impl WorkerSupervisor {
     fn fail_current(&self, batch: &mut VecDeque<PendingEvaluation>, failure: WorkerFailure) {
         let Some(mut request) = batch.pop_front() else { return };
         let error = match failure {
-            WorkerFailure::Timeout => {
+            // It may have been stopped from outside, and is tried once more.
+            WorkerFailure::Starved if request.interrupted == 0 => {
+                request.interrupted += 1;
+                return batch.push_front(request);
+            }
+            WorkerFailure::Timeout | WorkerFailure::Starved => {
                 self.stats.timeouts.fetch_add(1, Relaxed);
                 JqError::Timeout { limit: self.launch.settings.timeout }
             }

@@ -27,6 +27,12 @@ use am_jq_worker::protocol::{self, AnswerFrame, AnswerKind, READY_BYTE, TaskKind
 /// Maximum time for a worker to start, and to exit after its pipes are closed.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time in which an answer that lies in the pipe is read, after the time limit: this process may have been absent.
+const LAST_LOOK: Duration = Duration::from_millis(20);
+/// Multiple of the time limit after which an evaluation is ended, however little processor time it got.
+const MAX_STRETCH: u32 = 5;
+/// Resolution of the processor time.
+const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Command that starts a worker.
 pub(super) struct WorkerCommand {
@@ -50,6 +56,8 @@ pub(super) struct PendingEvaluation {
 pub(super) enum WorkerFailure {
     /// Exceeded the time limit.
     Timeout,
+    /// Got too little processor time: it was stopped or starved.
+    Starved,
     /// Exited by itself: out of memory or stack.
     Crashed,
     /// Killed from outside: by an operator, or by the kernel when the machine runs out of memory.
@@ -108,7 +116,8 @@ impl WorkerProcess {
         }
         let outcome = {
             let (requests, limits) = (&mut self.requests, &launch.settings);
-            let read = read_answers(&mut self.answers, &mut self.incoming, batch, limits, stats);
+            let worker = self.child.id();
+            let read = read_answers(&mut self.answers, &mut self.incoming, batch, worker, limits, stats);
             // Reading and writing run concurrently: otherwise both sides could wait for the other.
             let write = requests.write_all(&frames);
             tokio::pin!(read, write);
@@ -125,6 +134,7 @@ impl WorkerProcess {
         match outcome {
             Ok(()) => Ok(()),
             Err(AnswerError::TimedOut) => Err(WorkerFailure::Timeout),
+            Err(AnswerError::Starved) => Err(WorkerFailure::Starved),
             Err(AnswerError::Closed) => Err(self.exit_reason().await),
         }
     }
@@ -151,33 +161,62 @@ impl WorkerProcess {
 
 enum AnswerError {
     TimedOut,
+    Starved,
     Closed,
+}
+
+/// Processor time that a process has used; `None` where it cannot be read.
+fn processor_time(process: Option<u32>) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process?)).ok()?;
+    // Behind the name, which may contain anything, come the state and the other fields.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at)?.parse::<u32>().ok();
+    Some(Duration::from_secs_f64(f64::from(ticks(11)?.saturating_add(ticks(12)?)) / TICKS_PER_SECOND))
 }
 
 async fn read_answers(
     answers: &mut ChildStdout,
     incoming: &mut BytesMut,
     batch: &mut VecDeque<PendingEvaluation>,
+    worker: Option<u32>,
     limits: &JqSettings,
     stats: &JqStats,
 ) -> Result<(), AnswerError> {
+    let before = processor_time(worker);
+    // Of the requests of this batch that were answered.
+    let mut answered = Duration::ZERO;
     let mut since = Instant::now();
     let deadline = sleep(limits.timeout);
     tokio::pin!(deadline);
-    while !batch.is_empty() {
-        let answer = tokio::select! {
-            biased;
-            answer = next_answer(answers, incoming, limits.max_output) => answer.map_err(|_| AnswerError::Closed)?,
-            () = &mut deadline => {
-                let left = limits.timeout.saturating_sub(since.elapsed());
-                if left.is_zero() {
-                    return Err(AnswerError::TimedOut);
+    'batch: while !batch.is_empty() {
+        let answer = 'wait: {
+            tokio::select! {
+                biased;
+                answer = next_answer(answers, incoming, limits.max_output) => answer.map_err(|_| AnswerError::Closed)?,
+                () = &mut deadline => {
+                    let elapsed = since.elapsed();
+                    let mut left = limits.timeout.saturating_sub(elapsed);
+                    if left.is_zero() {
+                        if let Ok(answer) = timeout(LAST_LOOK, next_answer(answers, incoming, limits.max_output)).await {
+                            break 'wait answer.map_err(|_| AnswerError::Closed)?;
+                        }
+                        let used = before.zip(processor_time(worker)).map_or(limits.timeout, |(before, now)| {
+                            now.saturating_sub(before + answered)
+                        });
+                        left = limits.timeout.saturating_sub(used);
+                        let starved = elapsed >= limits.timeout * MAX_STRETCH;
+                        if left < limits.timeout / 10 || starved {
+                            let little = used < limits.timeout / 2;
+                            return Err(if little { AnswerError::Starved } else { AnswerError::TimedOut });
+                        }
+                    }
+                    deadline.as_mut().reset(tokio::time::Instant::now() + left);
+                    continue 'batch;
                 }
-                deadline.as_mut().reset(tokio::time::Instant::now() + left);
-                continue;
             }
         };
         since = Instant::now();
+        answered += Duration::from_nanos(answer.nanoseconds);
         let Some(request) = batch.pop_front() else { break };
         stats.evaluations.fetch_add(1, Relaxed);
         // The caller may have gone away.

@@ -101,8 +101,9 @@ pub async fn list(conn: &mut Connection, owner: &Principal, filter: &PlanFilter)
     Ok((plans.into_iter().map(TaskPlan::from).collect(), total))
 }
 
-/// Take one of `most` slots for a plan about to run, after freeing the slots of ended plans. Returns the number of
-/// other plans that hold a slot if none is free.
+/// Take a slot for a plan about to run, after freeing the slots of ended plans. There are `most`; an owner that has fewer than
+/// its share of them gets one in any case, so that nobody waits for another's plans. Returns the number of other plans that
+/// hold a slot if none is free.
 pub async fn take_slot(tx: &mut Tx, id: &PlanId, most: i64, now: Timestamp) -> Result<Option<i64>> {
     sql!(
         "UPDATE am_plans SET held_since = NULL WHERE held_since IS NOT NULL
@@ -112,9 +113,13 @@ pub async fn take_slot(tx: &mut Tx, id: &PlanId, most: i64, now: Timestamp) -> R
     .bind(Timestamp(now.0 - SLOT_HOLD_TIME))
     .execute(tx.conn().await?)
     .await?;
-    let others = sql!("SELECT count(*) FROM am_plans WHERE held_since IS NOT NULL AND id <> $1").bind(id);
-    let others: i64 = others.fetch_value(tx.conn().await?).await?;
-    if others >= most {
+    let held = sql!(
+        "SELECT count(*), count(*) FILTER (WHERE h.owner_id = p.owner_id), count(DISTINCT CASE WHEN h.owner_id <> p.owner_id THEN h.owner_id END)
+         FROM am_plans p JOIN am_plans h ON h.held_since IS NOT NULL AND h.id <> p.id WHERE p.id = $1",
+    );
+    let (others, own, owners): (i64, i64, i64) = held.bind(id).fetch_one(tx.conn().await?).await?;
+    let share = (most / (owners + 1)).max(1);
+    if others >= most && own >= share {
         return Ok(Some(others));
     }
     update!("am_plans" { held_since: now, updated_at: now } where "id = $1" (id)).execute(tx.conn().await?).await?;

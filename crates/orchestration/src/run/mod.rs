@@ -1,5 +1,6 @@
 //! A run: its state machine, without I/O; its events; and the execution that clients see of it.
 
+mod budget;
 mod context;
 mod execution;
 mod state;
@@ -8,7 +9,8 @@ mod store;
 mod values;
 mod verification;
 
+pub(crate) use budget::{AttemptPrice, BudgetCheck};
 pub use execution::Execution;
-pub(crate) use state::{AfterFailure, BudgetCheck, PendingEvent, RunLimits, RunState, round_progress};
+pub(crate) use state::{AfterFailure, PendingEvent, RunLimits, RunState, round_progress};
 pub(crate) use step::{AttemptOutput, AttemptResult, StepRun};
 pub(crate) use store::append_event;

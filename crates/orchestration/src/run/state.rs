@@ -96,15 +96,6 @@ pub enum AfterFailure {
     Final(Vec<ExternalTaskId>),
 }
 
-/// Result of checking the budget for a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BudgetCheck {
-    /// The step fits into the budget.
-    Fits,
-    /// The answer depends on the final cost of the steps in progress.
-    Pending,
-}
-
 impl RunState {
     /// Assign new ids to the run and its steps: two ids can collide.
     pub fn name(&mut self, ids: &IdGenerator) {
@@ -188,31 +179,6 @@ impl RunState {
         RunContext { run: self.planned_steps(), at, inputs: scope_inputs.unwrap_or(&self.inputs), output }
     }
 
-    /// Check whether step `at`, which may cost up to `estimate`, fits into the budget.
-    ///
-    /// # Errors
-    /// A message with the exceeded limit and the amounts.
-    pub fn check_budget(&self, at: usize, estimate: Money) -> Result<BudgetCheck, String> {
-        let fits = |cost: Money| !self.limits.budget.is_positive() || cost + estimate <= self.limits.budget;
-        if fits(self.committed_cost()) {
-            Ok(BudgetCheck::Fits)
-        } else if fits(self.total_cost) {
-            // Other steps have reserved too much; their final cost may be lower.
-            Ok(BudgetCheck::Pending)
-        } else {
-            Err(format!(
-                "max_cost_budget {}: {} is spent, and step {:?} may cost {estimate}",
-                self.limits.budget, self.total_cost, self.plan.steps[at].key
-            ))
-        }
-    }
-
-    /// Return a message with the amounts if more than the budget was spent.
-    pub fn budget_exceeded(&self) -> Option<String> {
-        let (limit, used) = (self.limits.budget, self.total_cost);
-        (limit.is_positive() && used > limit).then(|| format!("max_cost_budget {limit}: {used} was spent"))
-    }
-
     /// Begin an attempt and reserve `estimate` for it.
     pub fn begin(&mut self, at: usize, input: SizedValue, estimate: Money, now: Timestamp) {
         self.start(now);
@@ -230,16 +196,17 @@ impl RunState {
 
     /// Settle the cost of an attempt, whatever becomes of its output.
     pub fn settle(&mut self, at: usize, outcome: &AttemptResult) {
+        let cost = self.charged(at, outcome.cost);
         let step = &mut self.steps[at];
         step.seconds += outcome.seconds;
-        step.cost += outcome.cost;
+        step.cost += cost;
         step.reserved = Money::ZERO;
         step.job_id = None;
         step.memory_mb = outcome.memory_mb;
         step.miner_receipt = outcome.miner_receipt.clone().filter(can_be_kept);
         step.gpu = outcome.gpu;
         step.dirty = true;
-        self.total_cost += outcome.cost;
+        self.total_cost += cost;
     }
 
     /// Complete step `at`: apply the output mappings, verify the result, settle the cost.

@@ -32,6 +32,8 @@ use am_sandbox_init::{
 
 /// Time between SIGTERM and SIGKILL.
 const TERMINATION_GRACE: Duration = Duration::from_millis(500);
+/// Time for which a turn of the loop is late from which this process counts as absent.
+const MIN_ABSENCE: Duration = Duration::from_millis(500);
 /// Time limit for the start of a sandbox.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time at the maximum number of processes after which a command is terminated, since it does nothing else.
@@ -129,7 +131,9 @@ impl<'a> CommandEventLoop<'a> {
         let mut asked: Option<Instant> = None;
         loop {
             let gone = matches!(child.try_wait(), Ok(Some(_)) | Err(_));
-            self.turn(&mut input, if gone { Duration::ZERO } else { self.pause() });
+            let (turned, pause) = (Instant::now(), if gone { Duration::ZERO } else { self.pause() });
+            self.turn(&mut input, pause);
+            self.excuse(turned.elapsed().saturating_sub(pause));
             if gone {
                 // The last output is still in the pipes.
                 while self.turn(&mut input, Duration::ZERO) {}
@@ -151,6 +155,14 @@ impl<'a> CommandEventLoop<'a> {
             if self.failed.is_some() {
                 return;
             }
+        }
+    }
+
+    /// Move the limits by the time in which this process did not run, and so could not see that the command had ended.
+    fn excuse(&mut self, absent: Duration) {
+        if absent >= MIN_ABSENCE {
+            self.began += absent;
+            self.active += absent;
         }
     }
 

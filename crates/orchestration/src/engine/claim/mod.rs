@@ -1,4 +1,4 @@
-//! Runs held by this worker: claimed when a permit is available, loaded from their last save, compared with the
+//! Runs held by this worker: claimed when a place is free, by client in turn, loaded from their last save, compared with the
 //! database at each heartbeat, and released when they cannot be run.
 
 pub(super) mod store;
@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use serde_json::Value;
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 
 use store::{ClaimedStepRow, HeldRun};
@@ -28,7 +28,8 @@ use crate::{
 };
 use am_core::{
     blocking::in_place,
-    ids::{ExecutionId, StepExecutionId},
+    fair::FairPlace,
+    ids::{ExecutionId, PrincipalId, StepExecutionId},
     money::Money,
     value_budget::SizedValue,
 };
@@ -39,6 +40,17 @@ use am_db::{
 
 /// At this many claims without progress a run fails.
 const MAX_CLAIMS: i64 = 3;
+/// Clients with runs to claim that are looked up at once; the next look begins behind them.
+const MAX_CLIENTS_PER_LOOK: i64 = 256;
+
+/// Clients with runs to claim, each waiting for one place.
+#[derive(Default)]
+struct ClaimQueue {
+    waiting: FuturesUnordered<BoxFuture<'static, (PrincipalId, FairPlace<PrincipalId>)>>,
+    clients: HashSet<PrincipalId>,
+    /// Client behind which the next look begins.
+    after: PrincipalId,
+}
 
 /// What becomes of a claimed run that is not driven.
 enum ClaimEnd {
@@ -71,6 +83,7 @@ impl EngineInner {
             if let Err(error) = self.worker.heartbeat(&self.db, &self.clock).await {
                 tracing::warn!(%error, "could not write the heartbeat");
             }
+            self.metrics.working.set(self.places.used() as i64);
             match self.waiting().await {
                 Ok(waiting) => drop(self.metrics.waiting.set(waiting)),
                 Err(error) => tracing::warn!(%error, "could not count waiting executions"),
@@ -113,42 +126,62 @@ impl EngineInner {
     }
 
     pub async fn claim_loop(self: Arc<Self>) {
+        let mut queue = ClaimQueue::default();
         loop {
-            let permit = tokio::select! {
-                () = self.stop.cancelled() => return,
-                permit = self.permits.clone().acquire_owned() => permit,
-            };
-            let Ok(permit) = permit else { return };
-            match self.claim().await {
-                Ok(Some(place)) => drop(self.tasks.spawn(place.take_up(permit))),
-                Ok(None) => {
-                    drop(permit);
-                    // Runs made ready by this process are notified; those left by another process are found by polling.
-                    tokio::select! {
-                        () = self.stop.cancelled() => return,
-                        () = self.work.notified() => {}
-                        () = tokio::time::sleep(self.config.lease / 3) => {}
-                    }
-                }
-                Err(error) => {
-                    drop(permit);
-                    tracing::warn!(%error, "could not claim an execution");
-                    tokio::select! {
-                        () = self.stop.cancelled() => return,
-                        () = tokio::time::sleep(Duration::from_millis(200)) => {}
-                    }
+            let found = self.look_for_clients(&mut queue).await;
+            // Runs made ready by this process are notified; those left by another process are found by polling.
+            let mut pause = self.config.lease / 3;
+            if let Err(error) = found {
+                tracing::warn!(%error, "could not look for executions to claim");
+                pause = Duration::from_millis(200);
+            }
+            let poll = tokio::time::sleep(pause);
+            tokio::pin!(poll);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return,
+                    () = self.work.notified() => break,
+                    Some((client, place)) = queue.waiting.next() => match self.claim(&client, place).await {
+                        Ok(true) => self.ask_for_place(&mut queue, client),
+                        Ok(false) => drop(queue.clients.remove(&client)),
+                        Err(error) => {
+                            queue.clients.remove(&client);
+                            tracing::warn!(%error, "could not claim an execution");
+                            poll.as_mut().reset(tokio::time::Instant::now() + Duration::from_millis(200));
+                        }
+                    },
+                    () = &mut poll => break,
                 }
             }
         }
     }
 
-    async fn claim(self: &Arc<Self>) -> Result<Option<ClaimedSlot>> {
-        if !store::has_ready_run(&mut *self.db.read().await?).await? {
-            return Ok(None);
+    /// Ask for a place for each client that has a run to claim and waits for none yet.
+    async fn look_for_clients(&self, queue: &mut ClaimQueue) -> Result<()> {
+        let clients =
+            store::list_claimable_clients(&mut *self.db.read().await?, &queue.after, MAX_CLIENTS_PER_LOOK).await?;
+        let more = clients.len() as i64 == MAX_CLIENTS_PER_LOOK;
+        queue.after = clients.last().filter(|_| more).cloned().unwrap_or_default();
+        for client in clients {
+            if queue.clients.insert(client.clone()) {
+                self.ask_for_place(queue, client);
+            }
         }
-        let worker = self.worker.id.clone();
-        let claimed = self.db.write(async move |tx: &mut Tx| store::claim_next(tx, &worker).await).await?;
-        let Some(store::ClaimedRun { id, fence, claims }) = claimed else { return Ok(None) };
+        Ok(())
+    }
+
+    /// Wait for a place for one run of the client.
+    fn ask_for_place(&self, queue: &mut ClaimQueue, client: PrincipalId) {
+        let place = self.places.acquire(&client);
+        queue.waiting.push(Box::pin(async move { (client, place.await) }));
+    }
+
+    /// Claim the run of the client that has waited longest, and drive it. Returns whether there was one.
+    async fn claim(self: &Arc<Self>, client: &PrincipalId, place: FairPlace<PrincipalId>) -> Result<bool> {
+        let (worker, of) = (self.worker.id.clone(), client.clone());
+        let claimed = self.db.write(async move |tx: &mut Tx| store::claim_next(tx, &worker, &of).await).await?;
+        let Some(store::ClaimedRun { id, fence, claims }) = claimed else { return Ok(false) };
         let claimed = HeldRun { id, fence };
         if claims >= MAX_CLAIMS {
             // Before the crash point: what ends the process does so once it is driven.
@@ -157,11 +190,12 @@ impl EngineInner {
             );
             tracing::error!(execution = %claimed.id, claims, "an execution is given up: it never came on");
             self.end_claim(claimed, ClaimEnd::Failed(why)).await?;
-            return Ok(None);
+            return Ok(true);
         }
         am_core::crash_point!("engine.after_claim");
         let slot = DriverSlot::occupy(self, claimed.id.clone(), Arc::default());
-        Ok(Some(ClaimedSlot { slot, run: claimed }))
+        drop(self.tasks.spawn(ClaimedSlot { slot, run: claimed }.take_up(place)));
+        Ok(true)
     }
 
     /// Fail a run that cannot be loaded (for example because its endpoint is no longer configured); release one that
@@ -264,7 +298,7 @@ struct ClaimedSlot {
 
 impl ClaimedSlot {
     /// Load the run once there is memory for its values, and drive it.
-    async fn take_up(self, permit: OwnedSemaphorePermit) {
+    async fn take_up(self, place: FairPlace<PrincipalId>) {
         let (engine, handle) = (self.slot.engine.clone(), self.slot.handle.clone());
         let loaded = tokio::select! {
             loaded = engine.load_within_memory(&self.run) => loaded,
@@ -273,9 +307,9 @@ impl ClaimedSlot {
         };
         match loaded {
             Ok((run, share)) => {
-                let mut driver = RunDriver::new(engine, run, share, handle);
+                let mut driver = RunDriver::new(engine, run, share, handle, place);
                 driver.resume();
-                self.slot.finish(driver, permit).await;
+                self.slot.finish(driver).await;
             }
             Err(error) => {
                 if let Err(error) = engine.fail_unloadable(self.run, &error).await {
@@ -300,7 +334,7 @@ impl DriverSlot {
         Self { engine: engine.clone(), id, handle }
     }
 
-    pub async fn finish(self, driver: RunDriver, _permit: OwnedSemaphorePermit) {
+    pub async fn finish(self, driver: RunDriver) {
         let span = driver.span();
         let driven = async {
             let end = driver.drive().await;

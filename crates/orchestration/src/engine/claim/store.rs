@@ -22,9 +22,18 @@ use am_db::{
 };
 use am_events::StreamEvent;
 
-/// Return whether a run waits for a worker.
-pub async fn has_ready_run(conn: &mut Connection) -> Result<bool> {
-    Ok(sql!("SELECT 1 FROM am_runs WHERE state = 'ready' AND NOT paused LIMIT 1").exists(conn).await?)
+/// Read the clients that have a run to claim, `most` at most, in the order of their ids after `after`. Each takes one step in
+/// an index, however many runs it has.
+pub async fn list_claimable_clients(conn: &mut Connection, after: &PrincipalId, most: i64) -> Result<Vec<PrincipalId>> {
+    let clients = sql!(
+        "WITH RECURSIVE clients (id) AS (
+             SELECT min(client_id) FROM am_runs WHERE state = 'ready' AND NOT paused AND client_id > $1
+             UNION ALL
+             SELECT (SELECT min(r.client_id) FROM am_runs r WHERE r.state = 'ready' AND NOT r.paused AND r.client_id > c.id)
+             FROM clients c WHERE c.id IS NOT NULL)
+         SELECT id FROM clients WHERE id IS NOT NULL LIMIT $2",
+    );
+    Ok(clients.bind(after).bind(most).fetch_values(conn).await?)
 }
 
 row! {
@@ -46,14 +55,14 @@ row! {
     }
 }
 
-/// Claim the run that has waited longest, under a new fence, and count the claim until the next save.
-pub async fn claim_next(tx: &mut Tx, worker_id: &WorkerId) -> Result<Option<ClaimedRun>> {
+/// Claim the run of the client that has waited longest, under a new fence, and count the claim until the next save.
+pub async fn claim_next(tx: &mut Tx, worker_id: &WorkerId, client_id: &PrincipalId) -> Result<Option<ClaimedRun>> {
     let claimed = sql!(
         "UPDATE am_runs SET state = 'driven', worker = $1, fence = fence + 1, claims = claims + 1
-         WHERE execution_id = (SELECT execution_id FROM am_runs WHERE state = 'ready' AND NOT paused ORDER BY queued_at LIMIT 1)
+         WHERE execution_id = (SELECT execution_id FROM am_runs WHERE state = 'ready' AND NOT paused AND client_id = $2 ORDER BY queued_at LIMIT 1)
          RETURNING execution_id, fence, claims",
     );
-    Ok(claimed.bind(worker_id).fetch_optional(tx.conn().await?).await?)
+    Ok(claimed.bind(worker_id).bind(client_id).fetch_optional(tx.conn().await?).await?)
 }
 
 /// Release a run that is held and not driven, in its last saved state. A claim after which nothing was tried does not count.

@@ -2,10 +2,12 @@
 //! one by one, because repeating them is harmless; every external action is preceded by a saved record, and every
 //! external result is saved at once.
 
+mod limits;
+mod places;
+
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
-use serde_json::{Value, json};
+use futures_util::{FutureExt as _, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
@@ -20,15 +22,18 @@ use super::{
 };
 use crate::{
     error::{OrchestrationError, Result},
-    guard::{self, GuardedResource},
     model::ExecutionStatus,
     receipts,
-    run::{AfterFailure, AttemptResult, BudgetCheck, Execution, RunState, round_progress},
+    run::{AfterFailure, AttemptPrice, AttemptResult, BudgetCheck, Execution, RunState},
 };
 use am_audit::AuditEntry;
-use am_core::{blocking::in_place, ids::ExternalTaskId};
+use am_core::{
+    blocking::in_place,
+    fair::FairPlace,
+    ids::{ExternalTaskId, PrincipalId},
+    money::Money,
+};
 use am_db::{codec::Timestamp, idempotency::IdempotentResult};
-use am_security::policies::{PolicyRefusal, rule};
 
 /// Time for which a new run may execute pure steps before its first save.
 const FIRST_SAVE_DEADLINE: Duration = Duration::from_millis(50);
@@ -87,12 +92,32 @@ pub struct RunDriver {
     /// Audit entries of policy refusals for the next save.
     refusals: Vec<AuditEntry>,
     paused: bool,
+    /// Place among the runs that work; none while the run only waits.
+    place: Option<FairPlace<PrincipalId>>,
+    /// Place among the runs that only wait.
+    parked: Option<FairPlace<PrincipalId>>,
+    /// Place that was asked for to continue.
+    asked: Option<BoxFuture<'static, FairPlace<PrincipalId>>>,
+    /// Whether something has happened since steps were last begun.
+    changed: bool,
+    /// When this driver began.
+    began: std::time::Instant,
+    /// Absences of the process that are not counted as time of the run.
+    excused: Duration,
+    /// Costs of attempts that ended since the last save.
+    unsaved_cost: Money,
     /// Whether the claim still counts as one without progress.
     claim_counts: bool,
 }
 
 impl RunDriver {
-    pub fn new(engine: Arc<EngineInner>, run: RunState, share: MemoryShare, handle: Arc<DriverHandle>) -> Self {
+    pub fn new(
+        engine: Arc<EngineInner>,
+        run: RunState,
+        share: MemoryShare,
+        handle: Arc<DriverHandle>,
+        place: FairPlace<PrincipalId>,
+    ) -> Self {
         let save_by = run.is_new.then(|| Instant::now() + FIRST_SAVE_DEADLINE);
         let flying = FuturesUnordered::new();
         Self {
@@ -107,6 +132,13 @@ impl RunDriver {
             take_back: Vec::new(),
             refusals: Vec::new(),
             paused: false,
+            place: Some(place),
+            parked: None,
+            asked: None,
+            changed: true,
+            began: std::time::Instant::now(),
+            excused: Duration::ZERO,
+            unsaved_cost: Money::ZERO,
             claim_counts: false,
         }
     }
@@ -181,6 +213,7 @@ impl RunDriver {
         match self.drive_loop().await {
             Ok(end) => end,
             Err(OrchestrationError::LeaseLost) => {
+                self.book_late_cost().await;
                 tracing::info!(execution = %self.run.id, "another worker holds the execution; stopped driving it");
                 DriverEnd::Lost
             }
@@ -204,18 +237,22 @@ impl RunDriver {
                 if has_memory { None } else { Some(self.memory_by.unwrap_or_else(|| Instant::now() + MEMORY_WAIT)) };
             let gives_way = self.memory_by.is_some_and(|by| by <= Instant::now());
             let draining = self.paused || gives_way || self.engine.stop.is_cancelled();
-            if !draining && has_memory && self.begin_ready() {
+            if !draining && has_memory && self.may_begin() && self.begin_ready() {
                 self.save(Ownership::Driven).await?;
             }
             if self.run.status.is_final() {
                 continue;
             }
+            self.changed = false;
             if self.claim_counts && !self.computes() {
                 // All that is left to do is to wait, which ends no process.
                 self.save(Ownership::Driven).await?;
             }
-            if draining && !self.has_calls_in_flight() {
-                return self.release().await;
+            if !self.has_calls_in_flight() {
+                if draining {
+                    return self.release().await;
+                }
+                self.park();
             }
             let time_left = self.time_left();
             tokio::select! {
@@ -230,7 +267,16 @@ impl RunDriver {
                         self.save_by.get_or_insert_with(|| Instant::now() + MAX_UNSAVED);
                     }
                 }
-                () = sleep_until_some(time_left.map(|left| Instant::now() + left)) => self.fail_time_limit(),
+                place = places::granted(&mut self.asked) => {
+                    (self.place, self.asked, self.parked) = (Some(place), None, None);
+                    continue;
+                }
+                () = sleep_until_some(time_left.map(|left| Instant::now() + left)) => {
+                    // The process may have been absent in that time.
+                    if self.time_left().is_some_and(|left| left.is_zero()) {
+                        self.fail_time_limit();
+                    }
+                }
                 () = sleep_until_some(self.save_by) => self.save(Ownership::Driven).await?,
                 () = self.engine.memory.grow(&mut self.share, memory), if !has_memory => {}
                 () = sleep_until_some(self.memory_by), if !gives_way => {}
@@ -240,6 +286,21 @@ impl RunDriver {
                 () = self.engine.stop.cancelled(), if !draining => {}
                 () = self.engine.kill.cancelled() => return self.release().await,
             }
+            self.changed = true;
+        }
+    }
+
+    /// Book what ended while the run was cancelled, which the next save would have written.
+    async fn book_late_cost(&mut self) {
+        while let Some(Some(landed)) = self.flying.next().now_or_never() {
+            if let Completion::Attempt { at, result: Ok(outcome), .. } = landed {
+                self.unsaved_cost += self.run.charged(at, outcome.cost);
+            }
+        }
+        if self.unsaved_cost.is_positive()
+            && let Err(error) = self.engine.book_late_cost(&self.run.id, self.unsaved_cost).await
+        {
+            tracing::error!(execution = %self.run.id, %error, cost = %self.unsaved_cost, "could not book a late cost");
         }
     }
 
@@ -271,56 +332,9 @@ impl RunDriver {
         matches!(landed, Completion::Attempt { at, .. } if !self.run.plan.steps[*at].action.is_pure())
     }
 
-    fn fail_time_limit(&mut self) {
-        let now = self.now();
-        let (limit, used) = (self.run.limits.seconds, self.run.active_seconds(now));
-        if self.run.time_left(now).is_none_or(|left| !left.is_zero())
-            && let Some((limit, policy)) = self.engine.policies.time_limit(self.run.security)
-        {
-            let refusal =
-                PolicyRefusal::new(&policy, rule::MAX_EXECUTION_TIME, json!(limit), json!(round_progress(used)));
-            return self.refuse(None, Box::new(refusal), now);
-        }
-        self.fail(None, &format!("max_execution_time {limit}: {used:.3} seconds were used"), now);
-    }
-
     fn fail(&mut self, at: Option<usize>, error: &str, now: Timestamp) {
         let jobs = self.run.fail(at, error, now);
         self.stop_in_flight(jobs);
-    }
-
-    /// Return the rest of the time limit, of the run itself and of its policies.
-    fn time_left(&self) -> Option<Duration> {
-        let now = self.now();
-        let policy = self.engine.policies.time_limit(self.run.security);
-        let left = policy.map(|(seconds, _)| self.run.seconds_left(seconds, now));
-        self.run.time_left(now).into_iter().chain(left).min()
-    }
-
-    /// Check whether the current policies allow step `at` to begin with this input.
-    fn allowed(&self, at: usize, input: &Value) -> std::result::Result<(), Box<PolicyRefusal>> {
-        let (policies, run) = (&self.engine.policies, &self.run);
-        if !policies.bind(run.security) {
-            return Ok(());
-        }
-        let facts = guard::step_facts(&run.plan.steps[at], &self.engine.names, Some(input));
-        policies.check_step(&run.terms().facts(run.steps.len()), &facts)
-    }
-
-    /// Fail the run because a policy forbids the step, or forbids that the run continues.
-    fn refuse(&mut self, at: Option<usize>, refusal: Box<PolicyRefusal>, now: Timestamp) {
-        let resource = if at.is_some() { GuardedResource::Step } else { GuardedResource::Execution };
-        let run = &self.run;
-        let mut entry = guard::refusal_entry(resource, run.security, &refusal, now)
-            .on_behalf_of(run.client_id.as_str())
-            .from(run.origin.clone())
-            .workflow(run.workflow_id.as_str())
-            .execution(run.id.as_str());
-        if let Some(at) = at {
-            entry = entry.step(run.steps[at].step_id.as_str());
-        }
-        self.refusals.push(entry);
-        self.fail(at, &refusal.to_string(), now);
     }
 
     fn stop_in_flight(&mut self, jobs: Vec<ExternalTaskId>) {
@@ -358,12 +372,13 @@ impl RunDriver {
                 self.refuse(Some(at), refusal, now);
                 return false;
             }
-            let estimate = self.engine.performer.estimate(&self.run.plan.steps[at].action);
-            match self.run.check_budget(at, estimate) {
-                Ok(BudgetCheck::Fits) => self.run.begin(at, input, estimate, now),
+            let price = self.engine.performer.price(&self.run.plan.steps[at].action);
+            match self.run.check_budget(at, price) {
+                Ok(BudgetCheck::Fits(reserve)) => self.run.begin(at, input, reserve, now),
                 Ok(BudgetCheck::Pending) => continue,
                 Err(limit) => {
-                    self.fail(None, &limit, now);
+                    let at = matches!(price, AttemptPrice::Open(_)).then_some(at);
+                    self.fail(at, &limit, now);
                     return false;
                 }
             }
@@ -410,6 +425,7 @@ impl RunDriver {
         match landed {
             Completion::RetryDue(at) => self.run.steps[at].retry_at = None,
             Completion::Attempt { at, result: Ok(outcome), .. } => {
+                self.unsaved_cost += self.run.charged(at, outcome.cost);
                 let key = &self.run.plan.steps[at].key;
                 let measured = outcome.memory_mb;
                 let over = measured.map(|mb| self.engine.policies.check_memory(self.run.security, key, mb));
@@ -468,6 +484,7 @@ impl RunDriver {
                 Ok(SaveOutcome { paused }) => {
                     self.paused = paused;
                     self.claim_counts = false;
+                    self.unsaved_cost = Money::ZERO;
                     return Ok(());
                 }
                 Err(OrchestrationError::Db(error @ (am_db::DatabaseError::Busy | am_db::DatabaseError::DiskFull)))
