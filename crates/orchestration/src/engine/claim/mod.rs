@@ -204,7 +204,7 @@ impl EngineInner {
         };
         let definition = WorkflowDefinition::from_snapshot(&stored.definition)
             .map_err(|error| corrupt_json_error("am_definitions.body", error))?;
-        let plan = definition.compiled(&self.names).await.map_err(OrchestrationError::Invalid)?;
+        let plan = definition.compiled(&self.names).await?;
         let states: serde_json::Map<String, Value> = stored
             .step_states
             .parse()
