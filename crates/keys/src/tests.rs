@@ -1,6 +1,6 @@
 //! Whatever is done with keys, in whatever order: which secrets are good is what a few lines of bookkeeping say.
 
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use proptest::prelude::*;
 use secrecy::ExposeSecret as _;
