@@ -33,6 +33,20 @@ grep -qx 'ADMIN_API_KEYS=[0-9a-f]\{48\}' "$root/etc/agent-management/env" || fai
 grep -qx 'MESSAGE_KEYS=first:[A-Za-z0-9+/]\{43\}=' "$root/etc/agent-management/env" || fail "no key for messages was made"
 grep -qx 'DATABASE_URL=sqlite:////srv/coordinator/coordinator.db' "$root/etc/agent-management/env" || fail "DATABASE_URL is not set"
 
+# A binary that was built here looks for libraries beside itself first, and never in the directory of the build.
+built=${BINARY:-}
+for made in "${CARGO_TARGET_DIR:-target}"/{release,debug}/agent-management; do
+    if [ -z "${BINARY:-}" ] && [ -x "$made" ] && [ "$made" -nt "${built:-/nowhere}" ]; then built=$made; fi
+done
+if [ -n "$built" ]; then
+    runpath=$(readelf -d "$built" | sed -n 's/.*(R\(UN\)\?PATH).*\[\(.*\)\]/\2/p')
+    # shellcheck disable=SC2016 # The linker's word, not the shell's.
+    [[ $runpath == '$ORIGIN/../lib/agent-management'* ]] || fail "the library path of $built begins elsewhere: $runpath"
+    [[ ! $runpath =~ (^|:)/ ]] || fail "$built looks for libraries in an absolute directory: $runpath"
+else
+    echo "check-deploy: no binary is built; its library path is not checked" >&2
+fi
+
 # The units that ours names (targets) come from this machine's systemd.
 mkdir -p "$root/usr/lib/systemd" "$root/lib"
 cp -r /lib/systemd/system "$root/usr/lib/systemd/system"

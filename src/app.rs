@@ -2,6 +2,7 @@
 
 mod agent_services;
 mod background;
+mod database;
 mod host;
 mod messaging;
 mod readiness_checks;
@@ -30,7 +31,7 @@ use am_core::{
     crypto::Signer,
     supervisor::Supervisor,
 };
-use am_db::{Database, DatabaseSettings};
+use am_db::Database;
 use am_events::StreamHub;
 use am_jobs::JobQueue;
 use am_keys::ApiKeyService;
@@ -61,8 +62,10 @@ use am_security::{
 use am_webhooks::WebhookService;
 
 use agent_services::AgentServices;
+pub use database::open_database;
+use database::open_for_service;
 pub use host::HostResources;
-use host::{open_sandboxes, start_jq};
+use host::{JqWorkers, open_sandboxes, start_jq};
 use messaging::Messaging;
 pub use messaging::open_sealing;
 use readiness_checks::build_readiness;
@@ -135,6 +138,7 @@ pub struct Services {
     /// Delivery of messages to connected agents.
     pub delivery: DeliveryService,
     jq: jq::JqPool,
+    texts: jq::TextChecker,
     /// Watches over the background tasks.
     pub supervisor: Supervisor,
 }
@@ -211,30 +215,6 @@ pub enum StartError {
     Client(#[from] reqwest::Error),
 }
 
-/// Open the database of `config`, and migrate it if `migrate` is set or the configuration says so.
-///
-/// # Errors
-/// The missing or unexpected database objects, by name.
-pub async fn open_database(config: &Config, clock: &Clock, migrate: bool) -> Result<Database, StartError> {
-    let failed = |source| StartError::Database { path: config.database.clone(), source };
-    if !migrate && !config.database.exists() {
-        // Opening would make an empty one.
-        return Err(failed(am_db::DatabaseError::SchemaMismatch(
-            "there is no such file; `agent-management migrate` makes it".to_owned(),
-        )));
-    }
-    let settings = DatabaseSettings { readers: config.db_readers, busy_timeout: config.db_busy_timeout };
-    let db = Database::open(&config.database, &settings).await.map_err(failed)?;
-    if migrate {
-        let report = am_db::migrate(&db, clock).await.map_err(failed)?;
-        tracing::info!(created = report.created.len(), adopted = report.adopted.len(), applied = ?report.applied, "database migrated");
-    } else {
-        let mut conn = db.read().await.map_err(failed)?;
-        am_db::check_schema(&mut conn).await.map_err(failed)?;
-    }
-    Ok(db)
-}
-
 impl App {
     /// Build everything and start the engine, with the host's clock and randomness.
     ///
@@ -251,7 +231,8 @@ impl App {
     pub async fn start_with(config: Config, host: HostResources) -> Result<Self, StartError> {
         let HostResources { clock, ids, executables } = host;
         let config = Arc::new(config);
-        let db = open_database(&config, &clock, config.migrate_on_start).await?;
+        let starting = open_for_service(&config, &clock).await?;
+        let db = starting.db.clone();
         let signer = Arc::new(receipt_signer(&config)?);
         let (audit, webhooks) = open_audit(&config, &db, &clock, &ids).await?;
         let keys = ApiKeyService::open(db.clone(), clock.clone(), ids.clone(), audit.clone()).await?;
@@ -259,7 +240,7 @@ impl App {
         // Registered before the first event that it would have to count.
         trust.begin().await?;
         let supervisor = Supervisor::default();
-        let jq = start_jq(&config, &executables, &supervisor).await?;
+        let JqWorkers { jq, texts } = start_jq(&config, &executables, &supervisor).await?;
         let settings =
             am_jobs::JobSettings { poll: config.engine.job_poll, private_addresses: config.services.private_addresses };
         let keyring = Arc::new(Keyring::new(&config)?.with_stored_keys(keys.clone()));
@@ -272,8 +253,13 @@ impl App {
         let policies = library.policies().clone();
         let training = open_training(&config, &hub, &library, &db, &clock, &ids)?;
         let endpoints = Arc::new(config.http_endpoints.clone());
-        let ceilings = sandbox::SandboxCeilings::from_config(&config.sandbox);
-        let names = ActionCatalog { endpoints: endpoints.clone(), policies: policies.clone(), ceilings };
+        let names = ActionCatalog {
+            endpoints: endpoints.clone(),
+            policies: policies.clone(),
+            ceilings: sandbox::SandboxCeilings::from_config(&config.sandbox),
+            library: library.clone(),
+            texts: texts.clone(),
+        };
         let http = reqwest::Client::builder()
             // Only configured addresses are called: redirects could lead elsewhere.
             .redirect(reqwest::redirect::Policy::none())
@@ -385,9 +371,11 @@ impl App {
             messages,
             delivery,
             jq,
+            texts,
             supervisor,
         };
         background::start(&services, &keys);
+        starting.finish();
         Ok(Self(Arc::new(services)))
     }
 
@@ -416,6 +404,7 @@ impl App {
     pub async fn close(&self) {
         self.sandboxes.stop();
         self.jq.shutdown().await;
+        self.texts.shutdown().await;
         self.policies.stop();
         // After this nothing else is written.
         if let Err(error) = self.audit.seal().await {

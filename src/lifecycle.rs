@@ -58,7 +58,13 @@ pub async fn serve_until_stopped(config: Config) -> Result<(), ServeError> {
     // Bound before anything is built: a second process on the same port must not touch the database.
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen(address, error))?;
     let address = listener.local_addr()?;
-    let app = App::start(config).await?;
+    let app = tokio::select! {
+        app = App::start(config) => app?,
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopped before it had started");
+            return Ok(());
+        }
+    };
     let service = routes::build_router(routes::route_groups(), app.clone(), &app.shared)?;
     let closing = app.supervisor.stopping().clone();
     let limits = http::connections::ConnectionLimits::from_config(&app.shared.config);

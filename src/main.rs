@@ -6,6 +6,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use agent_management::{lifecycle, routes};
 use clap::{Parser, Subcommand};
+use rustix::fs::Mode;
 
 use commands::{print_output, run_to_completion, run_with_config};
 
@@ -119,7 +120,19 @@ enum CliCommand {
     },
 }
 
+/// Keep what this process creates from other users, unless whoever starts it has chosen a group: the database, its `-wal` and
+/// `-shm` files, weights, keys and logs.
+fn restrict_new_files() {
+    let others = Mode::RWXO;
+    let given = rustix::process::umask(Mode::RWXG | others);
+    // Shells begin with 022 or 002, which nobody has chosen for this.
+    if given.contains(others) {
+        rustix::process::umask(given);
+    }
+}
+
 fn main() -> ExitCode {
+    restrict_new_files();
     // Crash points are set by the variable FAILPOINTS while this lives.
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();

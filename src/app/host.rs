@@ -54,12 +54,20 @@ pub(super) fn open_sandboxes(
     Ok(SandboxService::open(db.clone(), clock.clone(), audit.clone(), places, config.sandbox.clone())?)
 }
 
-/// The processes that evaluate jq programs.
+/// The worker processes of jq programs and schemas.
+pub(super) struct JqWorkers {
+    /// Those that evaluate.
+    pub jq: jq::JqPool,
+    /// Those that compile what clients define.
+    pub texts: jq::TextChecker,
+}
+
+/// Start the processes that evaluate jq programs, and one more for each two that compiles definitions.
 pub(super) async fn start_jq(
     config: &Config,
     executables: &Path,
     supervisor: &Supervisor,
-) -> Result<jq::JqPool, StartError> {
+) -> Result<JqWorkers, StartError> {
     let program = executables.join("agent-management-jq");
     let settings = jq::JqSettings {
         // One is kept for other principals than the one that occupies most.
@@ -68,8 +76,19 @@ pub(super) async fn start_jq(
         max_output: config.engine.jq_max_output,
         memory_mb: config.engine.jq_memory_mb,
     };
-    let opened = jq::JqPool::open(program.clone(), Vec::new(), settings).await;
-    let (pool, keepers) = opened.map_err(|error| StartError::Jq(program, error))?;
+    let compiling = jq::JqSettings { workers: settings.workers.div_ceil(2), ..settings.clone() };
+    let jq = open_pool(&program, &settings, supervisor).await?;
+    let texts = jq::TextChecker::new(open_pool(&program, &compiling, supervisor).await?, &compiling);
+    Ok(JqWorkers { jq, texts })
+}
+
+async fn open_pool(
+    program: &Path,
+    settings: &jq::JqSettings,
+    supervisor: &Supervisor,
+) -> Result<jq::JqPool, StartError> {
+    let opened = jq::JqPool::open(program.to_owned(), Vec::new(), settings.clone()).await;
+    let (pool, keepers) = opened.map_err(|error| StartError::Jq(program.to_owned(), error))?;
     keepers.into_iter().for_each(|keeper| supervisor.adopt(BackgroundTask::new("jq", keeper)));
     Ok(pool)
 }

@@ -20,7 +20,7 @@ use super::{CommandError, print_output, read_text};
 /// sealed first.
 pub async fn export_log(config: Config) -> Result<(), CommandError> {
     let (clock, ids) = (Clock::system(), IdGenerator::system()?);
-    let db = app::open_database(&config, &clock, false).await?;
+    let db = app::open_database(&config).await?;
     let (audit, _) = app::open_audit(&config, &db, &clock, &ids).await?;
     audit.seal().await?;
     let mut export = audit.export(1).await?;
@@ -36,7 +36,7 @@ pub async fn export_log(config: Config) -> Result<(), CommandError> {
 /// Accept that the database was restored from a backup, and print the first head of the epoch that begins.
 pub async fn accept_restore(config: Config, reason: &str) -> Result<(), CommandError> {
     let (clock, ids) = (Clock::system(), IdGenerator::system()?);
-    let db = app::open_database(&config, &clock, false).await?;
+    let db = app::open_database(&config).await?;
     let (audit, _) = app::open_audit(&config, &db, &clock, &ids).await?;
     let head = audit.accept_restore(reason).await?;
     print_output(&head.checkpoint);

@@ -88,7 +88,7 @@ pub async fn run_keys_command(config: &Config, command: KeysCommand) -> Result<(
     }
     let clock = Clock::system();
     let ids = IdGenerator::system()?;
-    let db = app::open_database(config, &clock, false).await?;
+    let db = app::open_database(config).await?;
     let (audit, _) = app::open_audit(config, &db, &clock, &ids).await?;
     let keys = ApiKeyService::open(db.clone(), clock, ids, audit).await?;
     let done = run_on_keys(&keys, command).await;

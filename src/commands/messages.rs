@@ -191,7 +191,7 @@ pub async fn run_master_keys(config: &Config, command: MasterKeyCommand) -> Resu
         return Err(format!("there is no database {path}: start the service or run `agent-management migrate`").into());
     }
     let clock = Clock::system();
-    let db = app::open_database(config, &clock, false).await?;
+    let db = app::open_database(config).await?;
     let (audit, _) = app::open_audit(config, &db, &clock, &ids).await?;
     let sealing = app::open_sealing(config, &audit, &db, &clock, &ids)?;
     let done = run_on_master_keys(&sealing, &command).await;

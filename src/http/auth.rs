@@ -1,12 +1,13 @@
 //! Authentication by `X-Api-Key`: keys are compared by hash, and a principal stands for the key's holder.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use axum::http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode_str;
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use tokio::sync::watch;
 
 use super::error::ApiError;
 use am_core::config::{AppEnvironment, Config};
@@ -20,6 +21,9 @@ pub use am_keys::KeyRole;
 
 /// Name of the header that carries the key.
 pub const API_KEY_HEADER: &str = "x-api-key";
+
+/// Maximum time for which a request waits until it is known whether its key was made a moment ago.
+const KEY_LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An authenticated caller.
 #[derive(Clone, Debug)]
@@ -178,6 +182,35 @@ impl Keyring {
                 configured.or_else(|| self.find_stored(key)).map_or(CallerIdentity::Unknown, CallerIdentity::Known)
             }
         }
+    }
+
+    /// Return `key`, authenticated as `identity`, if it has the form of a stored key and is not known, though another process
+    /// may have made it a moment ago; then [`Keyring::look_for`] it.
+    pub fn missed<'a>(&self, key: &'a str, identity: &CallerIdentity) -> Option<&'a str> {
+        let missed = match identity {
+            CallerIdentity::Known(_) => self.dev.is_some() && self.find_stored(key).is_none(),
+            CallerIdentity::Unknown => true,
+            CallerIdentity::Missing => false,
+        };
+        (missed && ApiKeyService::has_key_form(key)).then_some(key)
+    }
+
+    /// Look into the database for a key that is not known. Afterwards it is, if there is one.
+    pub async fn look_for(&self, key: &str) {
+        if let Some(kept) = &self.kept {
+            let _ = tokio::time::timeout(KEY_LOOKUP_TIMEOUT, kept.find_missed(key)).await;
+        }
+    }
+
+    /// A receiver that is notified when stored keys have changed; `None`: no keys are stored.
+    pub fn subscribe_changes(&self) -> Option<watch::Receiver<i64>> {
+        self.kept.as_ref().map(ApiKeyService::subscribe_changes)
+    }
+
+    /// Return how long a stored key stays valid; `None`: without end, or it is not stored.
+    pub fn time_left(&self, key: &str) -> Option<Duration> {
+        let kept = self.kept.as_ref()?;
+        kept.time_left(&kept.find(key)?)
     }
 
     /// Authenticate a request by its headers.

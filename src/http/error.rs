@@ -391,7 +391,7 @@ impl From<am_orchestration::error::OrchestrationError> for ApiError {
     fn from(error: am_orchestration::error::OrchestrationError) -> Self {
         use am_orchestration::error::OrchestrationError::{
             Conflict, Db, Forbidden, Invalid, InvalidState, LeaseLost, NotFound, QuotaReached, Refused, Stopping,
-            VersionMismatch,
+            Unavailable, VersionMismatch,
         };
         match error {
             QuotaReached { .. } => {
@@ -408,6 +408,7 @@ impl From<am_orchestration::error::OrchestrationError> for ApiError {
                 Self::conflict("The execution changed at the same moment; try again").code("changed_meanwhile")
             }
             Stopping => Self::unavailable("The service is stopping", Duration::from_secs(1)),
+            Unavailable(text) => Self::unavailable(text, Duration::from_secs(1)),
             Db(error) => error.into(),
         }
     }

@@ -22,6 +22,7 @@ use tracing::{Instrument as _, Span};
 
 use super::{
     HttpState,
+    auth::{API_KEY_HEADER, CallerIdentity},
     context::{BodyLimits, RequestContext},
     error::ApiError,
     key_watch,
@@ -65,7 +66,7 @@ pub struct RequestService<S> {
 
 impl<S> Service<Request> for RequestService<S>
 where
-    S: Service<Request, Response = Response, Error = Infallible>,
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     type Response = Response;
@@ -77,7 +78,12 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let sight = InFlightRequest::begin(&self.shared, &self.route, &mut request);
+        let identity = self.shared.keyring.identify_headers(request.headers());
+        let given = request.headers().get(API_KEY_HEADER).and_then(|key| key.to_str().ok());
+        if let Some(missed) = given.and_then(|key| self.shared.keyring.missed(key, &identity)) {
+            return self.call_after_lookup(missed.to_owned(), request);
+        }
+        let sight = InFlightRequest::begin(&self.shared, &self.route, &mut request, identity);
         let admitted = sight.admit(&request);
         let span = sight.span();
         // The inner service is called here, not in the future, so that it need not be cloned.
@@ -85,6 +91,31 @@ where
         Box::pin(async move {
             let response = match answer {
                 Ok(answer) => sight.with_timeout(answer).instrument(span).await,
+                Err(refused) => refused.into_response(),
+            };
+            Ok(sight.end(response))
+        })
+    }
+}
+
+impl<S> RequestService<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    /// Look for the key that is not known, then answer as it is known afterwards.
+    fn call_after_lookup(&self, missed: String, mut request: Request) -> <Self as Service<Request>>::Future {
+        let Self { mut inner, shared, route } = self.clone();
+        Box::pin(async move {
+            shared.keyring.look_for(&missed).await;
+            let identity = shared.keyring.identify_headers(request.headers());
+            let sight = InFlightRequest::begin(&shared, &route, &mut request, identity);
+            let span = sight.span();
+            let response = match sight.admit(&request) {
+                Ok(()) => {
+                    let answer = async { inner.call(request).await };
+                    sight.with_timeout(answer).instrument(span).await
+                }
                 Err(refused) => refused.into_response(),
             };
             Ok(sight.end(response))
@@ -104,13 +135,17 @@ struct InFlightRequest {
 }
 
 impl InFlightRequest {
-    fn begin(shared: &HttpState, route: &Arc<OnceLock<RouteMetrics>>, request: &mut Request) -> Self {
+    fn begin(
+        shared: &HttpState,
+        route: &Arc<OnceLock<RouteMetrics>>,
+        request: &mut Request,
+        identity: CallerIdentity,
+    ) -> Self {
         let started = Instant::now();
         route.get_or_init(|| {
             let template = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
             shared.metrics.route(template)
         });
-        let identity = shared.keyring.identify_headers(request.headers());
         let body_limits = BodyLimits { bytes: shared.config.body_limit, values: shared.config.body_values };
         let mut context = RequestContext::new(request.headers(), &shared.ids, identity, body_limits);
         let proxies = &shared.config.connections;
@@ -182,10 +217,12 @@ impl InFlightRequest {
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         self.record(response.status(), response.body().size_hint().exact());
         let streams = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
-        if streams {
-            return key_watch::end_with_key(response, &self.context.presented_key, &self.shared.keyring);
+        match self.context.identity.caller().filter(|_| streams) {
+            Some(caller) => {
+                key_watch::end_with_key(response, &self.context.presented_key, caller, &self.shared.keyring)
+            }
+            None => response,
         }
-        response
     }
 
     /// Count a refusal; log an internal error with all its causes.

@@ -138,6 +138,49 @@ async fn every_change_leaves_an_audit_entry_with_its_caller() {
 }
 
 #[tokio::test]
+async fn audit_entries_of_errors_have_class_and_hash_and_no_text() {
+    let server = TestApp::start().await;
+    let secret = "value-4711-of-the-run";
+    let w = server.workflow(json!({"a": jq("error(\"refused: \" + .x)")})).await;
+    let run = server.execute(&w, json!({"x": secret})).await;
+    let run = server.ended(run.text("id")).await;
+    let error = run["step_states"]["a"]["error"].as_str().unwrap().to_owned();
+    assert!(error.contains(secret), "the owner reads the text: {run}");
+    let entries = get_as(&server, OTHER_ADMIN, &format!("{LOGS}?execution_id={}", run.text("id"))).await;
+    assert!(!entries.text.contains(secret), "another admin does not: {}", entries.text);
+    let entries = entries.ok();
+    let of = |event: &str| {
+        let mut all = entries.as_array().unwrap().iter();
+        all.find(|entry| entry["event_type"] == event).unwrap()["event_data"].clone()
+    };
+    let digest = |text: &str| am_core::crypto::sha256_hex(text.as_bytes());
+    let step = of("step_failed");
+    assert_eq!((step.text("error_message"), step.text("error_sha256")), ("step_failed", &*digest(&error)), "{step}");
+    let execution = of("execution_failed");
+    assert_eq!(execution["error_message"], "execution_failed");
+    assert_eq!(execution.text("error_sha256"), digest(run.text("error_message")), "{execution}");
+}
+
+#[tokio::test]
+async fn reported_entries_are_told_apart_by_the_log_and_its_export() {
+    let server = TestApp::start().await;
+    let body = json!({"event_type": "sandbox_breach", "workflow_id": "agent_00000000", "event_data": {"by": "nobody"}});
+    let made = server.post(LOGS, body).await.is(201);
+    let id = made["audit_id"].as_str().or(made["id"].as_str()).unwrap().to_owned();
+    let entry = server.get(&format!("{LOGS}/{id}")).await.ok();
+    assert_eq!((entry.text("source"), entry.text("event_type")), ("reported", "sandbox_breach"));
+    let own = server.workflow(json!({"a": jq(".")})).await;
+    let own = log(&server, &format!("workflow_id={own}")).await;
+    assert_eq!(own[0]["source"], "service");
+    sealed(&server, &id).await;
+    let head = server.get(&format!("{TREE}/head")).await.ok();
+    let export = server.get(&format!("{LOGS}/export")).await.text;
+    let done = command(&["verify-audit", "-", "--public-key", head.text("public_key")], &export, server.dir());
+    let report: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!((&report["valid"], &report["reported"]), (&json!(true), &json!(1)), "{report}");
+}
+
+#[tokio::test]
 async fn idempotent_request_leaves_one_audit_entry() {
     let server = TestApp::start().await;
     let body = json!({"name": "w", "steps": {"a": jq(".")}});

@@ -7,12 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{FutureExt as _, StreamExt as _};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
 
 use crate::{
     harness::{Answer, ApiClient, PATIENCE, Server, TestApp},
-    kit::{AGENTS, JsonDocument, ask, get_as, jq, post_as},
+    kit::{AGENTS, JsonDocument, ask, get_as, jq, post_as, sql},
     operation::run,
 };
 
@@ -41,13 +43,19 @@ fn refused(output: Output, status: i32) -> String {
     said
 }
 
-fn create(server: &ApiClient, name: &str, role: &str, more: &[&str]) -> String {
+/// A key made on the command line.
+pub fn create(server: &ApiClient, name: &str, role: &str, more: &[&str]) -> String {
     let key = printed(keys(server.dir(), &[&["create", "--name", name, "--role", role], more].concat()));
     let parts: Vec<&str> = key.split('_').collect();
     let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     assert_eq!((parts.len(), parts[0], parts[1].len(), parts[2].len()), (3, "am", 8, 48), "{key}");
     assert!(is_hex(parts[1]) && is_hex(parts[2]), "{key}");
     key
+}
+
+/// The next secret of a key; that before is void.
+pub fn rotate(server: &ApiClient, name: &str) -> String {
+    printed(keys(server.dir(), &["rotate", name]))
 }
 
 fn listed(dir: &Path) -> Vec<Value> {
@@ -230,35 +238,62 @@ async fn rotated_key_keeps_its_principal_and_resources() {
     get_as(&server, &fourth, &path).await.is(200);
 }
 
-#[tokio::test]
-async fn a_revoked_key_ends_its_streams_and_sockets() {
-    use futures_util::StreamExt as _;
-    use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
-    let server = TestApp::start().await;
-    let key = create(&server, "short", "admin", &[]);
-    let began = Instant::now();
-    while get_as(&server, &key, WORKFLOWS).await.status != 200 {
-        assert!(began.elapsed() < SOON, "it is not known");
-        crate::harness::poll_interval().await;
+/// A stream and a socket that are open with a key.
+struct OpenStreams {
+    events: reqwest::Response,
+    socket: tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>,
+}
+
+impl OpenStreams {
+    async fn open(server: &ApiClient, key: &str) -> Self {
+        let url = server.url(&format!("{AGENTS}/registry/events?format=sse"));
+        let events = server.client().get(url).header("x-api-key", key).send().await.unwrap();
+        assert_eq!(events.status(), 200);
+        let url = format!("ws://127.0.0.1:{}{AGENTS}/messages/stream?agent_id=a", server.port());
+        let mut request = url.into_client_request().unwrap();
+        request.headers_mut().insert("x-api-key", key.parse().unwrap());
+        let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+        assert!(matches!(socket.next().await, Some(Ok(Message::Text(_)))), "the first frame");
+        Self { events, socket }
     }
-    let url = server.url(&format!("{AGENTS}/registry/events?format=sse"));
-    let mut events = server.client().get(url).header("x-api-key", &key).send().await.unwrap();
-    assert_eq!(events.status(), 200);
-    let url = format!("ws://127.0.0.1:{}{AGENTS}/messages/stream?agent_id=a", server.port());
-    let mut request = url.into_client_request().unwrap();
-    request.headers_mut().insert("x-api-key", key.parse().unwrap());
-    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
-    assert!(matches!(socket.next().await, Some(Ok(Message::Text(_)))), "the first frame");
-    printed(keys(server.dir(), &["revoke", "short"]));
-    let ended = async {
-        while events.chunk().await.unwrap().is_some() {}
-        loop {
-            if let Some(Ok(Message::Close(frame))) = socket.next().await {
-                return u16::from(frame.unwrap().code);
+
+    /// Both end, the socket with a code that says why.
+    async fn ended(mut self) {
+        let ended = async {
+            while self.events.chunk().await.unwrap().is_some() {}
+            loop {
+                if let Some(Ok(Message::Close(frame))) = self.socket.next().await {
+                    return u16::from(frame.unwrap().code);
+                }
             }
-        }
-    };
-    assert_eq!(tokio::time::timeout(SOON, ended).await.expect("they stay open"), 1008);
+        };
+        assert_eq!(tokio::time::timeout(SOON, ended).await.expect("they stay open"), 1008);
+    }
+}
+
+#[tokio::test]
+async fn streams_and_sockets_end_with_their_key() {
+    let server = TestApp::start().await;
+    let key = |name: &str| create(&server, name, "admin", &[]);
+    let names = ["kept", "revoked", "replaced", "demoted"];
+    let keys_of = names.map(key);
+    let mut open = Vec::new();
+    for key in &keys_of {
+        open.push(OpenStreams::open(&server, key).await);
+    }
+    let mut open = open.into_iter();
+    let mut kept = open.next().unwrap();
+    printed(keys(server.dir(), &["rotate", "kept", "--grace", "1h"]));
+    printed(keys(server.dir(), &["revoke", "revoked"]));
+    // Its time begins while they are open.
+    printed(keys(server.dir(), &["rotate", "replaced", "--grace", "1s"]));
+    let change = "UPDATE am_api_keys SET role = 'CLIENT', revision = (SELECT max(revision) + 1 FROM am_api_keys) WHERE name = 'demoted'";
+    sql(&server.dir().join("coordinator.db"), change).await;
+    for streams in open {
+        streams.ended().await;
+    }
+    assert!(kept.socket.next().now_or_never().is_none(), "a key in its grace is good");
+    assert!(kept.events.chunk().now_or_never().is_none());
 }
 
 #[tokio::test]

@@ -40,4 +40,5 @@ mod services;
 mod smoke;
 mod sources;
 mod statements;
+mod two_apps;
 mod webhooks;

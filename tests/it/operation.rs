@@ -354,3 +354,27 @@ async fn taken_port_is_reported() {
     let (status, log) = Server::builder().env("APP_PORT", server.port()).start_and_fail();
     assert!(!status.success() && log.contains(&format!("127.0.0.1:{}", server.port())), "{log}");
 }
+
+#[test]
+fn files_belong_to_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    // What a shell begins with, and what an operator has chosen who shares the database with a group.
+    for (umask, denied) in [("022", 0o077), ("002", 0o077), ("007", 0o007)] {
+        let dir = tempfile::tempdir().unwrap();
+        let migrate = format!("umask {umask} && exec \"$0\" migrate");
+        let status = Command::new("sh")
+            .args(["-c", &migrate, env!("CARGO_BIN_EXE_agent-management")])
+            .current_dir(dir.path())
+            .env("DATA_DIR", "data")
+            .env("APP_ENV", "dev")
+            .stdout(Stdio::null())
+            .status();
+        assert!(status.unwrap().success());
+        for path in [dir.path().join("data"), dir.path().join("data/coordinator.db")] {
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode & denied, 0, "{} has {mode:o} under umask {umask}", path.display());
+            let group = if umask == "007" { 0o040 } else { 0 };
+            assert_eq!(mode & group, group, "{} has {mode:o}", path.display());
+        }
+    }
+}

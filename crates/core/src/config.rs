@@ -111,6 +111,9 @@ settings! {
         /// Time that a write waits for the coordinator's lock before the request is answered with 503, default 10000
         /// ms.
         "DB_BUSY_TIMEOUT_MS" db_busy_timeout: Duration = Duration::from_secs(10), milliseconds(100..=600_000);
+        /// Time that a start waits for another process's lock on the database before it gives up, default 280 s. The
+        /// service manager is told meanwhile, so that its own limit does not end the start.
+        "DB_START_TIMEOUT_SECONDS" db_start_timeout: Duration = Duration::from_secs(280), seconds(1..=86_400);
         /// Endpoints that steps with `{"kind": "http"}` may call, by name (a JSON object, or `[http_endpoints.NAME]` in
         /// the file). Default none.
         "HTTP_ENDPOINTS" http_endpoints: BTreeMap<String, HttpEndpoint> = BTreeMap::new(), endpoints::http_endpoints;
@@ -204,13 +207,15 @@ settings! {
         "ENGINE_LEASE_SECONDS" lease: Duration = Duration::from_secs(15), seconds(1..=3600);
         /// Interval at which the database is polled for changes while steps wait for miners, default 50 ms.
         "JOB_POLL_MS" job_poll: Duration = Duration::from_millis(50), milliseconds(5..=60_000);
-        /// Time limit of one evaluation of a jq program, default 2000 ms.
+        /// Time limit of one evaluation of a jq program, and of compiling the programs and schemas of one definition, default
+        /// 2000 ms.
         "JQ_TIMEOUT_MS" jq_timeout: Duration = Duration::from_secs(2), milliseconds(10..=600_000);
         /// Largest output of a jq program in bytes, default 1 MiB.
         "JQ_MAX_OUTPUT_BYTES" jq_max_output: usize = 1 << 20, number(1024..=MAX_SIZE_BYTES);
         /// Address space limit of a jq worker process in MiB, default 512.
         "JQ_MEMORY_MB" jq_memory_mb: u64 = 512, number(64..=65_536);
-        /// jq worker processes that one principal may occupy, default 2; one more is kept for other principals.
+        /// jq worker processes that one principal may occupy, default 2; one more is kept for other principals, and one for
+        /// each two of them compiles definitions.
         "JQ_WORKERS" jq_workers: usize = 2, number(1..=64);
         /// Price of one step in the marketplace's currency, default 0.01, the list price of the former monolith.
         "STEP_PRICE" step_price: Money = Money::from_f64(0.01), price;

@@ -22,6 +22,8 @@ pub mod json_number;
 pub mod money;
 /// Public and private addresses, and a client that reaches public ones only.
 pub mod public_address;
+/// Cached data that is read anew for a miss.
+pub mod refresh_gate;
 /// Background tasks that run as long as the process does.
 pub mod supervisor;
 /// What is wrong with a value that was sent: paths, violations and how they are collected.

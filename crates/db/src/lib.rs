@@ -11,6 +11,7 @@ pub mod dialect;
 mod error;
 pub mod idempotency;
 pub mod json_cell;
+pub mod lock_holder;
 mod metrics;
 mod migrate;
 pub mod owner;
@@ -137,6 +138,16 @@ impl Database {
     /// Same as [`Database::write`]; [`DatabaseError::Duplicate`] when a row exists already.
     pub async fn insert(&self, rows: bulk_insert::RowBatch, after: impl FnOnce() + Send + 'static) -> Result<()> {
         self.0.writer.insert(rows, Box::new(after)).await
+    }
+
+    /// Set how long later writes wait for another process's lock.
+    pub fn set_busy_timeout(&self, timeout: Duration) {
+        self.0.writer.lock_wait().set_timeout(timeout);
+    }
+
+    /// Return since when a write waits for another process's lock; `None`: none waits.
+    pub fn waits_for_lock_since(&self) -> Option<std::time::Instant> {
+        self.0.writer.lock_wait().since()
     }
 
     /// A receiver that gets a message when the database can no longer be trusted (a failed fsync). The process must

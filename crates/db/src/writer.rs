@@ -29,10 +29,35 @@ const MAX_WRITE_BATCH: usize = 256;
 /// Capacity of the write queue; beyond it callers wait.
 const WRITE_QUEUE_CAPACITY: usize = 4096;
 
+/// The writer's wait for another process's lock.
+#[derive(Debug)]
+pub struct LockWait(parking_lot::Mutex<(Duration, Option<Instant>)>);
+
+impl LockWait {
+    /// Set how long later waits may take.
+    pub fn set_timeout(&self, timeout: Duration) {
+        self.0.lock().0 = timeout;
+    }
+
+    /// Return the begin of the present wait.
+    pub fn since(&self) -> Option<Instant> {
+        self.0.lock().1
+    }
+
+    fn timeout(&self) -> Duration {
+        self.0.lock().0
+    }
+
+    fn set_since(&self, since: Option<Instant>) {
+        self.0.lock().1 = since;
+    }
+}
+
 /// Handle to the writer's thread.
 pub struct DatabaseWriter {
     queue: mpsc::Sender<Box<dyn WriteJob>>,
     metrics: Arc<DatabaseMetrics>,
+    lock_wait: Arc<LockWait>,
     fatal: watch::Receiver<Option<String>>,
     stop: watch::Sender<bool>,
     thread: parking_lot::Mutex<Option<JoinHandle<()>>>,
@@ -43,9 +68,10 @@ impl DatabaseWriter {
         let (queue, waiting) = mpsc::channel(WRITE_QUEUE_CAPACITY);
         let (fatal_tx, fatal) = watch::channel(None);
         let (stop, stopped) = watch::channel(false);
+        let lock_wait = Arc::new(LockWait(parking_lot::Mutex::new((busy_timeout, None))));
         let mut state = WriterState {
             tx: Tx { conn, after: Vec::new(), opening: None },
-            busy_timeout,
+            lock_wait: lock_wait.clone(),
             metrics: metrics.clone(),
             fatal: fatal_tx,
             jitter: SmallRng::seed_from_u64(0x5eed),
@@ -58,7 +84,7 @@ impl DatabaseWriter {
             .name("db-writer".into())
             .spawn(move || runtime.block_on(state.serve(waiting, stopped)))
             .map_err(|error| DatabaseError::SchemaMismatch(format!("can't start the writer: {error}")))?;
-        Ok(Self { queue, metrics, fatal, stop, thread: parking_lot::Mutex::new(Some(thread)) })
+        Ok(Self { queue, metrics, lock_wait, fatal, stop, thread: parking_lot::Mutex::new(Some(thread)) })
     }
 
     /// Queue `work`; answers how its batch ended.
@@ -91,6 +117,11 @@ impl DatabaseWriter {
         })
     }
 
+    /// Return the wait for another process's lock.
+    pub fn lock_wait(&self) -> &LockWait {
+        &self.lock_wait
+    }
+
     pub fn fatal(&self) -> watch::Receiver<Option<String>> {
         self.fatal.clone()
     }
@@ -108,7 +139,7 @@ impl DatabaseWriter {
 
 struct WriterState {
     tx: Tx,
-    busy_timeout: Duration,
+    lock_wait: Arc<LockWait>,
     metrics: Arc<DatabaseMetrics>,
     fatal: watch::Sender<Option<String>>,
     jitter: SmallRng,
@@ -273,6 +304,14 @@ impl WriterState {
 
     /// Acquire the write lock. While another process holds it, retry in short steps until the busy timeout.
     async fn begin(&mut self) -> Result<()> {
+        let begun = self.begin_in_time().await;
+        if self.lock_wait.since().is_some() {
+            self.lock_wait.set_since(None);
+        }
+        begun
+    }
+
+    async fn begin_in_time(&mut self) -> Result<()> {
         let started = Instant::now();
         let mut step = Duration::from_micros(50);
         loop {
@@ -281,7 +320,8 @@ impl WriterState {
                     self.metrics.lock_wait_seconds.observe(started.elapsed().as_secs_f64());
                     return Ok(());
                 }
-                Err(DatabaseError::Busy) if started.elapsed() < self.busy_timeout => {
+                Err(DatabaseError::Busy) if started.elapsed() < self.lock_wait.timeout() => {
+                    self.lock_wait.set_since(Some(started));
                     // A blocking sleep: the runtime's timer has a resolution of one millisecond, and this thread has no
                     // other task.
                     std::thread::sleep(step.mul_f64(self.jitter.random_range(0.5..1.5)));

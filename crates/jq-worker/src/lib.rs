@@ -180,10 +180,25 @@ fn evaluate_request(
             let violations = schema.validate(&serde_json::from_slice(request.input).map_err(not_json_failure)?);
             serde_json::to_writer(answer, &violations.err().unwrap_or_default()).map_err(not_json_failure)
         }
+        // Not cached: a text that takes much memory would take it from the next.
+        TaskKind::CompileJq => compile_only(request.text, program::compile_program, answer),
+        TaskKind::CompileSchema => compile_only(request.text, CompiledSchema::parse, answer),
     };
     // jaq panics in some cases, such as a string repeated beyond the address space.
     catch_unwind(AssertUnwindSafe(evaluation))
         .unwrap_or_else(|_| Err(EvaluationFailure::Program("jq cannot compute this".into())))
+}
+
+/// Compile `text` and drop the result; the output is null.
+fn compile_only<T, E: fmt::Display>(
+    text: &[u8],
+    compile: impl Fn(&str) -> Result<T, E>,
+    answer: &mut Vec<u8>,
+) -> Result<(), EvaluationFailure> {
+    let text = std::str::from_utf8(text).map_err(|error| EvaluationFailure::Program(error.to_string()))?;
+    compile(text).map_err(|error| EvaluationFailure::Program(truncate_message(&error)))?;
+    answer.extend_from_slice(b"null");
+    Ok(())
 }
 
 fn not_json_failure(error: impl fmt::Display) -> EvaluationFailure {

@@ -1,6 +1,6 @@
 //! Compilation of jq programs.
 
-use std::{collections::HashMap, sync::LazyLock, thread};
+use std::{collections::HashMap, sync::LazyLock};
 
 use jaq_core::{
     Compiler, Filter, compile,
@@ -27,35 +27,17 @@ pub struct ProgramError {
     pub column: usize,
 }
 
-/// Check that `program` compiles: syntax, and that every filter, variable and label exists. Modules and data files
-/// cannot be imported. Takes microseconds, and up to seconds for a program nested as deeply as its size allows.
-pub fn check_program(program: &str) -> Result<(), ProgramError> {
-    // jaq's parser and compiler are recursive; one operator per token is the deepest possible nesting.
-    const STACK_BYTES_PER_TOKEN: usize = 8 * 1024;
-    const BASE_STACK_BYTES: usize = 512 * 1024;
-
-    if program.len() > MAX_PROGRAM_BYTES {
-        let message = format!("the program has {} bytes, at most {MAX_PROGRAM_BYTES} are taken", program.len());
-        return Err(ProgramError { message, line: 1, column: 1 });
-    }
-    let stack = max_token_count(program) * STACK_BYTES_PER_TOKEN;
-    if stack <= BASE_STACK_BYTES {
-        return compile_program(program).map(drop);
-    }
-    let refused = |message: &str| ProgramError { message: message.into(), line: 1, column: 1 };
-    thread::scope(|scope| {
-        let builder = thread::Builder::new().name("jq-check".into()).stack_size(BASE_STACK_BYTES + stack);
-        let checking = builder.spawn_scoped(scope, || compile_program(program).map(drop));
-        let checking = checking.map_err(|_| refused("the program is too large to be checked now"))?;
-        checking.join().unwrap_or_else(|_| Err(refused("the program cannot be compiled")))
-    })
-}
-
-/// Parse and compile. Recursive: the caller provides enough stack.
+/// Parse and compile: every filter, variable and label exists, and neither modules nor data files are imported. Takes
+/// microseconds, and up to seconds for a program nested as deeply as its size allows. Recursive: a stack that is too small
+/// ends the process.
 pub fn compile_program(program: &str) -> Result<JqProgram, ProgramError> {
     let funs = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
     // The process's environment must not be visible; `ENV_OVERRIDE` replaces this filter.
     let funs = funs.filter(|(name, ..)| *name != "env");
+    if program.len() > MAX_PROGRAM_BYTES {
+        let message = format!("the program has {} bytes, at most {MAX_PROGRAM_BYTES} are taken", program.len());
+        return Err(ProgramError { message, line: 1, column: 1 });
+    }
     let arena = Arena::default();
     let file = File { code: program, path: () };
     let modules = Loader::new(PRELUDE.definitions_for(program)).load(&arena, file);
@@ -108,18 +90,6 @@ fn referenced_names(text: &str, known: &HashMap<&'static str, Vec<usize>>) -> Ve
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '@'))
         .filter_map(|word| known.get_key_value(word).map(|(name, _)| *name))
         .collect()
-}
-
-/// Return an upper bound of the number of tokens.
-fn max_token_count(program: &str) -> usize {
-    let mut in_word = false;
-    let starts = program.bytes().filter(|byte| {
-        let word = byte.is_ascii_alphanumeric() || *byte == b'_';
-        let start = !(byte.is_ascii_whitespace() || word && in_word);
-        in_word = word;
-        start
-    });
-    starts.count()
 }
 
 fn load_error(program: &str, errors: load::Errors<&str, ()>) -> ProgramError {
@@ -178,6 +148,14 @@ fn error_at(program: &str, first: Option<(&str, String)>) -> ProgramError {
 mod tests {
     use super::*;
 
+    /// Compile with the stack that the deepest nesting takes.
+    fn check_program(program: &str) -> Result<(), ProgramError> {
+        std::thread::scope(|scope| {
+            let builder = std::thread::Builder::new().stack_size(512 << 20);
+            builder.spawn_scoped(scope, || compile_program(program).map(drop)).unwrap().join().unwrap()
+        })
+    }
+
     fn error(program: &str) -> String {
         check_program(program).unwrap_err().to_string()
     }
@@ -208,9 +186,8 @@ mod tests {
         assert!(error(&format!(".{}", " ".repeat(MAX_PROGRAM_BYTES))).contains("65537 bytes"));
     }
 
-    /// On a caller's stack each of these would end the process.
     #[test]
-    fn the_deepest_nesting_is_survived() {
+    fn the_deepest_nesting_compiles_where_there_is_stack() {
         let sized = |bytes: usize, open: &str, middle: &str, close: &str| {
             let levels = (bytes - middle.len()) / (open.len() + close.len());
             open.repeat(levels) + middle + &close.repeat(levels)

@@ -29,14 +29,18 @@ pub enum TaskKind {
     Jq,
     /// The text is a JSON Schema; the output is the array of the input's violations.
     Schema,
+    /// The text is a jq program, which is only compiled; the output is null.
+    CompileJq,
+    /// The text is a JSON Schema, which is only compiled; the output is null.
+    CompileSchema,
 }
 
 impl TaskKind {
     /// Return the maximum length of the text, in bytes.
     pub fn max_text(self) -> usize {
         match self {
-            Self::Jq => MAX_PROGRAM_BYTES,
-            Self::Schema => MAX_SCHEMA_BYTES,
+            Self::Jq | Self::CompileJq => MAX_PROGRAM_BYTES,
+            Self::Schema | Self::CompileSchema => MAX_SCHEMA_BYTES,
         }
     }
 }
@@ -94,6 +98,8 @@ pub fn read_request<'a>(stream: &mut impl Read, buffer: &'a mut Vec<u8>) -> io::
     let task = match fields.get_u8() {
         0 => TaskKind::Jq,
         1 => TaskKind::Schema,
+        2 => TaskKind::CompileJq,
+        3 => TaskKind::CompileSchema,
         _ => return Err(io::ErrorKind::InvalidData.into()),
     };
     let (text, input) = (fields.get_u32_le() as usize, fields.get_u32_le() as usize);
@@ -151,16 +157,16 @@ mod tests {
     proptest! {
         #[test]
         fn requests_come_out_as_they_went_in(
-            requests in proptest::collection::vec(any::<(bool, String, String)>(), 0..5),
+            requests in proptest::collection::vec((0..4usize, any::<String>(), any::<String>()), 0..5),
         ) {
-            let task = |schema| if schema { TaskKind::Schema } else { TaskKind::Jq };
+            let task = |kind| [TaskKind::Jq, TaskKind::Schema, TaskKind::CompileJq, TaskKind::CompileSchema][kind];
             let mut frames = Vec::new();
-            for (schema, text, input) in &requests {
-                put_request(&mut frames, task(*schema), text, input);
+            for (kind, text, input) in &requests {
+                put_request(&mut frames, task(*kind), text, input);
             }
             let (mut stream, mut buffer) = (&frames[..], Vec::new());
-            for (schema, text, input) in &requests {
-                let expected = RequestFrame { task: task(*schema), text: text.as_bytes(), input: input.as_bytes() };
+            for (kind, text, input) in &requests {
+                let expected = RequestFrame { task: task(*kind), text: text.as_bytes(), input: input.as_bytes() };
                 prop_assert_eq!(read_request(&mut stream, &mut buffer).unwrap(), Some(expected));
             }
             prop_assert!(read_request(&mut stream, &mut buffer).unwrap().is_none());

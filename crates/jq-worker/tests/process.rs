@@ -23,7 +23,11 @@ fn worker_process_answers_in_order_and_ends_with_its_input() {
     protocol::put_request(&mut requests, TaskKind::Jq, ".a + 1", r#"{"a": 41}"#);
     protocol::put_request(&mut requests, TaskKind::Jq, "error(\"no\")", "null");
     protocol::put_request(&mut requests, TaskKind::Schema, r#"{"type": "object"}"#, "[]");
-    // Dropped here: the worker reads all three, then the end of its input.
+    protocol::put_request(&mut requests, TaskKind::CompileJq, "def f: f; f", "");
+    protocol::put_request(&mut requests, TaskKind::CompileJq, "nope", "");
+    protocol::put_request(&mut requests, TaskKind::CompileSchema, r#"{"type": "object"}"#, "");
+    protocol::put_request(&mut requests, TaskKind::CompileSchema, r#"{"type": 7}"#, "");
+    // Dropped here: the worker reads all of them, then the end of its input.
     worker.stdin.take().unwrap().write_all(&requests).unwrap();
 
     let mut output = Vec::new();
@@ -35,11 +39,14 @@ fn worker_process_answers_in_order_and_ends_with_its_input() {
     while let Some(answer) = protocol::take_answer(&mut frames, 1 << 20).unwrap() {
         answers.push(answer);
     }
-    assert_eq!(answers.len(), 3);
+    assert_eq!(answers.len(), 7);
     assert_eq!((answers[0].kind, &answers[0].payload[..]), (AnswerKind::Output, &b"42"[..]));
     assert_eq!((answers[1].kind, &answers[1].payload[..]), (AnswerKind::ProgramError, &b"no"[..]));
     assert_eq!(answers[2].kind, AnswerKind::Output);
     assert!(answers[2].payload.starts_with(b"[{"), "{:?}", answers[2].payload);
+    let compiled = answers[3..].iter().map(|answer| (answer.kind, answer.payload == "null"));
+    let (good, bad) = ((AnswerKind::Output, true), (AnswerKind::ProgramError, false));
+    assert_eq!(compiled.collect::<Vec<_>>(), [good, bad, good, bad]);
 }
 
 #[test]

@@ -28,6 +28,9 @@ pub struct KeyIdentity {
     pub principal: Arc<str>,
     /// Role of the key.
     pub role: KeyRole,
+    /// Time at which the presented secret ends: the key's own end, or the end of a replaced secret's grace; `None`:
+    /// without end.
+    pub until: Option<Timestamp>,
 }
 
 /// Cached keys by id.
@@ -52,10 +55,13 @@ impl KeyCache {
             None => (&self.nobody, None),
         };
         let in_grace = previous.is_some_and(|(_, until)| now < *until);
-        let fits = current.fits(secret)
+        let is_current = current.fits(secret);
+        let fits = is_current
             | previous.map_or(&self.nobody, |(salted, _)| salted).fits(secret) & Choice::from(u8::from(in_grace));
         let held = held.filter(|held| held.expires_at.is_none_or(|end| now < end))?;
-        bool::from(fits).then(|| KeyIdentity { principal: held.principal.clone(), role: held.role })
+        let grace = held.previous.as_ref().filter(|_| !bool::from(is_current)).map(|(_, until)| *until);
+        let until = [held.expires_at, grace].into_iter().flatten().min();
+        bool::from(fits).then(|| KeyIdentity { principal: held.principal.clone(), role: held.role, until })
     }
 }
 
@@ -91,6 +97,11 @@ mod tests {
         assert!(good("00000002", &old, 99) && !good("00000002", &old, 100), "the grace ends");
         assert!(good("00000002", &new, 199) && !good("00000002", &new, 200), "the key ends");
         assert!(!good("00000002", &other, 0));
+        let until = |secret: &str| {
+            let found = ring.find(&secret::format_key(&"00000002".into(), secret), || at(0));
+            found.unwrap().until
+        };
+        assert_eq!((until(&new), until(&old)), (Some(at(200)), Some(at(100))));
         assert!(good("00000003", &old, 49) && !good("00000003", &old, 50), "no grace is longer than the key's time");
         assert!(!good("00000004", &new, 0), "nobody's");
         assert!(ring.find(&new, || at(0)).is_none() && ring.find("", || at(0)).is_none());

@@ -8,17 +8,11 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 use serde_json::json;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use key_cache::KeyIdentity;
@@ -31,6 +25,7 @@ use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};
 use am_core::{
     ambient::{Clock, IdGenerator, sleep_or_cancelled},
     boxed,
+    refresh_gate::RefreshGate,
     validation::{self, Violation, Violations},
 };
 use am_db::{
@@ -77,7 +72,10 @@ struct ApiKeyServiceInner {
     /// Cache of valid keys, read for each request with an API key and replaced when a key has changed.
     ring: RwLock<Arc<KeyCache>>,
     /// Revision that the cache was built from.
-    seen: AtomicI64,
+    seen: watch::Sender<i64>,
+    /// Held while keys are read and put in the cache, so that older ones never replace newer ones.
+    refreshing: Mutex<()>,
+    misses: RefreshGate,
 }
 
 /// Whether `text` has the form of a managed key, known or not.
@@ -93,7 +91,8 @@ impl ApiKeyService {
     #[boxed]
     pub async fn open(db: Database, clock: Clock, ids: IdGenerator, audit: AuditLog) -> Result<Self> {
         let ring = RwLock::new(Arc::new(KeyCache::new(HashMap::new(), &ids)));
-        let keys = Self(Arc::new(ApiKeyServiceInner { db, clock, ids, audit, ring, seen: AtomicI64::new(0) }));
+        let (seen, refreshing, misses) = (watch::Sender::new(0), Mutex::default(), RefreshGate::default());
+        let keys = Self(Arc::new(ApiKeyServiceInner { db, clock, ids, audit, ring, seen, refreshing, misses }));
         keys.refresh().await?;
         Ok(keys)
     }
@@ -108,21 +107,49 @@ impl ApiKeyService {
         ring.find(presented, || self.now())
     }
 
+    /// A receiver that is notified when the cached keys have changed, by the revision of the last change.
+    pub fn subscribe_changes(&self) -> watch::Receiver<i64> {
+        self.0.seen.subscribe()
+    }
+
+    /// Return how long an identity stays valid by the clock; `None`: without end.
+    pub fn time_left(&self, identity: &KeyIdentity) -> Option<Duration> {
+        identity.until.map(|until| (until.0 - self.now().0).to_std().unwrap_or_default())
+    }
+
+    /// Look for changes because `presented` is not known, if it has the form of a key: another process may have made it a
+    /// moment ago. Returns whether it is known now. However many keys are unknown, few queries are made.
+    #[boxed]
+    pub async fn find_missed(&self, presented: &str) -> Option<KeyIdentity> {
+        secret::parse_key(presented)?;
+        let refresh = async { self.refresh().await.map(drop) };
+        if let Err(error) = self.0.misses.refresh(refresh).await {
+            tracing::warn!(%error, "could not look for a key that is not known");
+        }
+        self.find(presented)
+    }
+
+    /// Return whether `text` has the form of a key.
+    pub fn has_key_form(text: &str) -> bool {
+        secret::parse_key(text).is_some()
+    }
+
     /// Reload the keys when this or another process has changed them. Returns whether they had changed.
     ///
     /// # Errors
     /// Returns a database error when a query fails; the cached keys stay in use then.
     #[boxed]
     pub async fn refresh(&self) -> Result<bool> {
+        let _one = self.0.refreshing.lock().await;
         let mut conn = self.0.db.read().await?;
         // Read before the keys, so that a change in between is noticed by the next call.
         let revision = store::revision(&mut conn).await?;
-        if revision == self.0.seen.load(Ordering::Acquire) {
+        if revision == *self.0.seen.borrow() {
             return Ok(false);
         }
         let ring = Arc::new(KeyCache::new(store::load_cached_keys(&mut conn).await?, &self.0.ids));
         *self.0.ring.write() = ring;
-        self.0.seen.store(revision, Ordering::Release);
+        self.0.seen.send_replace(revision);
         Ok(true)
     }
 

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::{
     agent_step::{self, AgentSpec},
     command_step::{self, CommandSpec},
-    jq,
+    jq::{SourceText, TextChecker},
     model::{MAX_STEP_SECONDS, StepType},
     template::JsonTemplate,
 };
@@ -21,9 +21,9 @@ use am_core::{
     validation::{FieldPath, Violation, Violations, join, within},
 };
 use am_jobs::{JobService, llm_vram_gb};
-use am_json_schema::CompiledSchema;
 use am_rl::{
     PolicyReference, PolicyServer, RlError,
+    library::PolicyLibrary,
     runs::{TrainingRequest, TrainingSpec, default_policy_name, validate_spec},
 };
 use am_security::sandbox::SandboxCeilings;
@@ -127,6 +127,10 @@ pub struct ActionCatalog {
     pub policies: PolicyServer,
     /// Ceilings of what commands may ask of their sandboxes.
     pub ceilings: SandboxCeilings,
+    /// Library of the policies, in which those that are not known are looked for.
+    pub library: PolicyLibrary,
+    /// Compiles programs and schemas.
+    pub texts: TextChecker,
 }
 
 /// Return the policy that a step's action trains, if it trains one.
@@ -136,6 +140,32 @@ pub fn trained_policy(step: &Value) -> Option<String> {
         "train" => parse_train(action).ok().map(|spec| spec.policy),
         _ => None,
     }
+}
+
+/// Return the programs and schemas in the action of `step`, each with its member. What has another type is left for
+/// [`parse_action`] to refuse.
+pub fn source_texts(step: &Value) -> Vec<(&'static str, SourceText)> {
+    let Some(action) = step.get("action").and_then(Value::as_object) else { return Vec::new() };
+    let program = |member| {
+        let text = action.get(member)?.as_str()?;
+        Some((member, SourceText::Program(text.into())))
+    };
+    let schema = || {
+        let schema = action.get("schema").filter(|schema| !schema.is_null())?;
+        Some(("schema", SourceText::Schema(schema.to_string().into())))
+    };
+    match action.get("kind").and_then(Value::as_str) {
+        Some("jq") => program("program").into_iter().collect(),
+        Some("check") => schema().into_iter().chain(program("assert")).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Return the policy that `step` asks, if its action names one.
+pub fn asked_policy(step: &Value) -> Option<PolicyReference> {
+    let action = step.get("action")?.as_object()?;
+    let policy = action.get("policy")?.as_str()?;
+    (action.get("kind")?.as_str()? == "policy" && !policy.starts_with('$')).then(|| policy.parse().ok()).flatten()
 }
 
 /// Read the `action` of a step of type `step_type`. `trained` are the policies that steps of the same definition train.
@@ -204,12 +234,11 @@ fn default_action(step_type: StepType, model: Option<&str>) -> StepAction {
     }
 }
 
-// Each reads the members of one kind of action. Paths start inside the action.
+// Each reads the members of one kind of action. Paths start inside the action. Programs and schemas are not compiled.
 
 fn parse_program(members: &Map<String, Value>, member: &str) -> Result<Option<Arc<str>>, Violation> {
     let Some(value) = members.get(member) else { return Ok(None) };
     let text = value.as_str().ok_or_else(|| Violation::new(member, "must be a jq program, a string"))?;
-    jq::check_program(text).map_err(|error| Violation::new(member, error.to_string()))?;
     Ok(Some(text.into()))
 }
 
@@ -308,9 +337,6 @@ fn parse_http(members: &Map<String, Value>, names: &ActionCatalog) -> Result<Ste
 fn parse_check(members: &Map<String, Value>) -> Result<StepAction, Vec<Violation>> {
     let mut violations = Violations::default();
     let schema = members.get("schema").filter(|schema| !schema.is_null());
-    if let Some(Err(error)) = schema.map(CompiledSchema::compile) {
-        violations.add("schema", error.to_string());
-    }
     let schema: Option<Arc<str>> = schema.map(|schema| schema.to_string().into());
     let assert = violations.take(parse_program(members, "assert")).flatten();
     if schema.is_none() && !members.contains_key("assert") {

@@ -43,6 +43,9 @@ pub enum OrchestrationError {
     /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,
+    /// A worker process that is needed can't be started now.
+    #[error("{0}")]
+    Unavailable(String),
     /// A database error.
     #[error(transparent)]
     Db(#[from] am_db::DatabaseError),

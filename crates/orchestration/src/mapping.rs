@@ -283,6 +283,10 @@ mod tests {
         pick_within(text, &context(), 1 << 20)
     }
 
+    fn budget() -> ValueBudget {
+        ValueBudget::new(ByteLimit { name: "TEST_BYTES", bytes: 1 << 20 })
+    }
+
     fn pick_within(text: &str, context: &Fixed, bytes: usize) -> Result<Value, String> {
         let mut budget = ValueBudget::new(ByteLimit { name: "TEST_BYTES", bytes });
         ValueSource::parse(&json!(text))?.resolve(context, &mut budget).map_err(|error| error.to_string())
@@ -359,7 +363,7 @@ mod tests {
             for quoted in [single, double] {
                 let pick = |rest: &str| {
                     let path = json!(format!("$.inputs[{quoted}]{rest}"));
-                    ValueSource::parse(&path).unwrap().resolve(&context).unwrap()
+                    ValueSource::parse(&path).unwrap().resolve(&context, &mut budget()).unwrap()
                 };
                 assert_eq!(pick(""), json!([name]), "{quoted}");
                 assert_eq!(pick("[*]"), json!([name]), "{quoted}");
@@ -367,7 +371,7 @@ mod tests {
             }
         }
         let source = ValueSource::parse(&json!(r"$.steps['it\'s $1'].output")).unwrap();
-        assert_eq!((source.step(), source.resolve(&context)), (Some("it's $1"), Ok(json!(3))));
+        assert_eq!((source.step(), source.resolve(&context, &mut budget())), (Some("it's $1"), Ok(json!(3))));
     }
 
     #[test]

@@ -204,3 +204,31 @@ async fn network_optimize_orders_agents_by_measurements() {
     assert_eq!(optimize(json!(null)).await.ok()["objective"], "efficiency");
     assert_eq!(locations(&optimize(json!({"objective": "luck"})).await.is(422)), [json!(["body", "objective"])]);
 }
+
+#[tokio::test]
+async fn network_optimize_measures_the_callers_own_executions_alone() {
+    let server = TestApp::start().await;
+    let body = json!({"name": "theirs", "steps": {"s": jq("1")}, "is_public": true});
+    let theirs = post_as(&server, OTHER_ADMIN, &format!("{AGENTS}/workflows"), body).await.ok();
+    let theirs = theirs.text("id");
+    let path = format!("{AGENTS}/workflows/{theirs}/execute?wait=25");
+    assert_eq!(post_as(&server, OTHER_ADMIN, &path, json!({})).await.ok()["status"], "completed");
+    let id = network(&server, "centralized", json!([theirs])).await;
+    let measured = async || {
+        let done = server.post(&format!("{NETWORKS}/{id}/optimize"), json!({"objective": "speed"})).await.ok();
+        done["measured"][0].clone()
+    };
+    let unknown = measured().await;
+    assert_eq!((&unknown["agent_id"], &unknown["mean_seconds"]), (&json!(theirs), &Value::Null), "{unknown}");
+    assert_eq!(server.post(&path, json!({})).await.ok()["status"], "completed");
+    let known = measured().await;
+    assert!(known["mean_seconds"].is_number(), "{known}");
+    // A private one that an id in a network names says nothing at all.
+    let body = json!({"name": "private", "steps": {"s": jq("1")}});
+    let private = post_as(&server, OTHER_ADMIN, &format!("{AGENTS}/workflows"), body).await.ok();
+    let path = format!("{AGENTS}/workflows/{}/execute?wait=25", private.text("id"));
+    assert_eq!(post_as(&server, OTHER_ADMIN, &path, json!({})).await.ok()["status"], "completed");
+    let id = network(&server, "centralized", json!([private["id"]])).await;
+    let done = server.post(&format!("{NETWORKS}/{id}/optimize"), json!({"objective": "speed"})).await.ok();
+    assert_eq!(done["measured"][0]["mean_seconds"], Value::Null, "{done}");
+}

@@ -352,3 +352,52 @@ async fn execute_request_is_validated() {
     }
     assert_eq!(server.get(&format!("{AGENTS}/executions")).await.header("x-total-count"), "0");
 }
+
+/// A schema that takes seconds and hundreds of megabytes to compile.
+fn costly_schema(patterns: usize) -> Value {
+    let pattern = |at: usize| json!({"pattern": format!("^(\\p{{L}}{{1,{}}}|\\w{{2,50}})+$", 50 + at)});
+    json!({"allOf": (0..patterns).map(pattern).collect::<Vec<_>>()})
+}
+
+fn checked_by(schema: &Value) -> Value {
+    json!({"step_type": "verification", "action": {"kind": "check", "schema": schema}})
+}
+
+#[tokio::test]
+async fn schemas_and_programs_that_cost_too_much_to_compile_are_refused() {
+    let place = json!(["body", "steps", "s", "action", "schema"]);
+    let costly = costly_schema(2000);
+    for (timeout, memory, limit) in [(300, 256, "0.3 s"), (60_000, 64, "64 MiB")] {
+        let server = TestApp::builder().env("JQ_TIMEOUT_MS", timeout).env("JQ_MEMORY_MB", memory).start().await;
+        let refused = server.post(WORKFLOWS, of_step(checked_by(&costly))).await;
+        assert_eq!(refused.status, 422, "{}", refused.body);
+        assert_eq!(locations(&refused.body), [place.clone()]);
+        assert!(refused.body.to_string().contains(limit), "{}", refused.body);
+        // Whoever comes next finds a worker that answers.
+        server.post(WORKFLOWS, of_step(checked_by(&json!({"type": "object"})))).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn time_limit_of_compiling_holds_for_a_definition_as_a_whole() {
+    let server = TestApp::builder().env("JQ_TIMEOUT_MS", 300).start().await;
+    let steps = (0..900).map(|at| (format!("s{at}"), checked_by(&costly_schema(2 + at % 7 + at / 7))));
+    let refused = server.post(WORKFLOWS, of_steps(Value::Object(steps.collect()))).await;
+    assert_eq!(refused.status, 422, "{}", refused.body);
+    assert_eq!(locations(&refused.body).len(), 1, "nothing after the first that is too late is compiled");
+    assert!(refused.body.to_string().contains("with those before it"), "{}", refused.body);
+    // Once is enough for equal ones.
+    let steps = (0..900).map(|at| (format!("s{at}"), checked_by(&json!({"pattern": "^a{1,9}$"}))));
+    server.post(WORKFLOWS, of_steps(Value::Object(steps.collect()))).await.ok();
+}
+
+#[tokio::test]
+async fn faults_of_texts_and_of_the_rest_are_told_together() {
+    let server = TestApp::start().await;
+    let steps = json!({"a": jq("nope"), "b": checked_by(&json!({"type": 7})), "c": {"step_type": "magic"}});
+    let mut places = locations(&server.post(WORKFLOWS, of_steps(steps)).await.body);
+    places.sort_by_key(Value::to_string);
+    let place = |key: &str, members: &[&str]| json!([&["body", "steps", key], members].concat());
+    let expected = [place("a", &["action", "program"]), place("b", &["action", "schema"]), place("c", &["step_type"])];
+    assert_eq!(places, expected);
+}

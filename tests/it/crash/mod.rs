@@ -5,6 +5,7 @@ mod background;
 mod clients;
 mod ground;
 mod plans;
+mod start_lock;
 mod training;
 
 use std::{

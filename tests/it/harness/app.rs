@@ -233,6 +233,11 @@ impl TestApp {
         AppBuilder { setup: Setup::new(), clock: TestClock::default() }
     }
 
+    /// Another application on the same database, beside this one.
+    pub fn beside(&self) -> AppBuilder {
+        AppBuilder { setup: self.setup.clone(), clock: self.clock.clone() }
+    }
+
     /// Its clock.
     pub fn clock(&self) -> &TestClock {
         &self.clock

@@ -23,6 +23,11 @@ impl Builder {
         self
     }
 
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        self.0.dir.path()
+    }
+
     /// Begin with a copy of this database.
     pub fn database(self, file: &Path) -> Self {
         self.0.copy_database(file);

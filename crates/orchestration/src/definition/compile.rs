@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    io,
     sync::Arc,
     time::Duration,
 };
@@ -16,10 +17,15 @@ use super::{
 use crate::{
     action::{self, ActionCatalog},
     dag,
+    error::OrchestrationError,
+    jq::{JqError, SourceText},
     mapping::ValueMapping,
     model::{MAX_STEP_SECONDS, StepType},
 };
-use am_core::validation::{FieldPath, Violation, Violations, has_length, within};
+use am_core::{
+    boxed,
+    validation::{FieldPath, PathSegment, Violation, Violations, has_length, within},
+};
 
 /// Maximum number of steps of a workflow.
 const MAX_STEPS: usize = 1000;
@@ -34,26 +40,110 @@ const MAX_RETRIES: u32 = 100;
 /// long.
 const INLINE_COMPILE_MAX_BYTES: usize = 8 << 10;
 
+/// Error of compiling a definition.
+#[derive(Debug)]
+pub enum CompileError {
+    /// The definition has these faults, each with its path.
+    Faults(Vec<Violation>),
+    /// It can't be compiled now.
+    Unavailable(String),
+    /// The service is stopping.
+    Stopping,
+}
+
+impl From<CompileError> for OrchestrationError {
+    fn from(error: CompileError) -> Self {
+        match error {
+            CompileError::Faults(faults) => Self::Invalid(faults),
+            CompileError::Unavailable(error) => Self::Unavailable(error),
+            CompileError::Stopping => Self::Stopping,
+        }
+    }
+}
+
+impl From<JqError> for CompileError {
+    fn from(error: JqError) -> Self {
+        match error {
+            JqError::PoolClosed => Self::Stopping,
+            error => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
 impl WorkflowDefinition {
-    /// Compile like [`WorkflowDefinition::compile`], on a blocking thread if the definition is large.
+    /// Validate and compile the definition of a client: like [`WorkflowDefinition::compiled`], then its programs and
+    /// schemas in a worker process.
     ///
     /// # Errors
-    /// As [`WorkflowDefinition::compile`].
-    pub async fn compiled(self, names: &ActionCatalog) -> Result<ExecutionPlan, Vec<Violation>> {
-        let size: usize = self.steps.values().map(|step| step.to_string().len()).sum();
-        if size <= INLINE_COMPILE_MAX_BYTES {
-            return self.compile(names);
+    /// All faults; when no worker can be started.
+    #[boxed]
+    pub async fn checked(self, names: &ActionCatalog) -> Result<ExecutionPlan, CompileError> {
+        self.look_for_policies(names).await?;
+        let keys: Vec<String> = self.steps.keys().cloned().collect();
+        let (texts, compiled) = compile_apart(self, names, |definition| definition.source_texts()).await;
+        let faults = names.texts.check(texts).await?;
+        match compiled {
+            Ok(plan) if faults.is_empty() => Ok(plan),
+            Ok(_) => Err(CompileError::Faults(faults)),
+            Err(mut found) => {
+                let place = |fault: &Violation| match fault.path.segments().get(1) {
+                    Some(PathSegment::Member(key)) => keys.iter().position(|known| known == key),
+                    _ => None,
+                };
+                found.extend(faults);
+                // The order of the steps; what belongs to none comes first.
+                found.sort_by_cached_key(place);
+                Err(CompileError::Faults(found))
+            }
         }
-        let names = names.clone();
-        let compiled = tokio::task::spawn_blocking(move || self.compile(&names)).await;
-        compiled.unwrap_or_else(|_| Err(vec![Violation::new(["steps"], "could not be read")]))
     }
 
-    /// Validate and compile the definition.
+    /// Look for changed policies if a step asks one that is not known: another process may have published it a moment ago.
+    async fn look_for_policies(&self, names: &ActionCatalog) -> Result<(), CompileError> {
+        let mut asked = self.steps.values().filter_map(action::asked_policy);
+        match asked.find(|reference| names.policies.resolve(reference).is_err()) {
+            Some(missed) => {
+                names.library.look_for(&missed).await.map_err(|error| CompileError::Unavailable(error.to_string()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn source_texts(&self) -> Vec<(FieldPath, SourceText)> {
+        let texts = self.steps.iter().take(MAX_STEPS).flat_map(|(key, step)| {
+            let texts = action::source_texts(step).into_iter();
+            texts.map(move |(member, text)| (FieldPath::from(["steps", key, "action", member]), text))
+        });
+        texts.collect()
+    }
+
+    /// Compile the definition of a run, whose programs and schemas have been checked; on a blocking thread if it is large.
     ///
     /// # Errors
-    /// All faults, each with its path.
-    pub fn compile(&self, names: &ActionCatalog) -> Result<ExecutionPlan, Vec<Violation>> {
+    /// All faults, each with its path; when policies can't be looked for.
+    pub async fn compiled(self, names: &ActionCatalog) -> Result<ExecutionPlan, CompileError> {
+        self.look_for_policies(names).await?;
+        compile_apart(self, names, |_| ()).await.1.map_err(CompileError::Faults)
+    }
+
+    /// Return whether the steps are so small that compiling them takes no time worth another thread.
+    fn is_small(&self) -> bool {
+        /// Takes so many bytes, and fails at the next.
+        struct ByteRoom(usize);
+        impl io::Write for ByteRoom {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        serde_json::to_writer(ByteRoom(INLINE_COMPILE_MAX_BYTES), &self.steps).is_ok()
+    }
+
+    fn compile(&self, names: &ActionCatalog) -> Result<ExecutionPlan, Vec<Violation>> {
         match hooks::expand_hooks(self)? {
             None => self.compile_expanded(names),
             Some(expanded) => {
@@ -149,6 +239,20 @@ impl WorkflowDefinition {
         }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
+}
+
+/// Compile `definition`, with what `read` takes from it, on a blocking thread if it is large.
+async fn compile_apart<T: Default + Send + 'static>(
+    definition: WorkflowDefinition,
+    names: &ActionCatalog,
+    read: fn(&WorkflowDefinition) -> T,
+) -> (T, Result<ExecutionPlan, Vec<Violation>>) {
+    if definition.is_small() {
+        return (read(&definition), definition.compile(names));
+    }
+    let names = names.clone();
+    let compiled = tokio::task::spawn_blocking(move || (read(&definition), definition.compile(&names))).await;
+    compiled.unwrap_or_else(|_| (T::default(), Err(vec![Violation::new(["steps"], "could not be read")])))
 }
 
 /// Names that a step may refer to.

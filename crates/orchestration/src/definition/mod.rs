@@ -5,5 +5,6 @@ mod hooks;
 mod plan;
 mod source;
 
+pub use compile::CompileError;
 pub use plan::{CompiledStep, ExecutionPlan, StepDefinition, StepScope};
 pub use source::WorkflowDefinition;

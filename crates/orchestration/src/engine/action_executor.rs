@@ -262,10 +262,8 @@ impl ActionExecutor {
         // The state is the input, or its member `state`.
         let state = input.get("state").unwrap_or(input);
         let fault = |error: String| ActionFailure::permanent(format!("the step's input: {error}"));
-        if self.policies.resolve(reference).is_err() {
-            // Another process may have published it a moment ago and died.
-            self.training.refresh_policies().await.map_err(|error| ActionFailure::transient(error.to_string()))?;
-        }
+        // Another process may have published it a moment ago and died.
+        self.training.look_for(reference).await.map_err(|error| ActionFailure::transient(error.to_string()))?;
         let state = match state {
             Value::Object(named) => {
                 let version =

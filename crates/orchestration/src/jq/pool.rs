@@ -105,6 +105,13 @@ impl JqPool {
         Ok(SchemaResult { violations, seconds })
     }
 
+    /// Compile a jq program or a schema without evaluating it; return the wall-clock seconds in the worker.
+    #[boxed]
+    pub(super) async fn compile(&self, task: TaskKind, text: Arc<str>) -> Result<f64, JqError> {
+        let none = RawValue::from_string("null".into()).map_err(|error| JqError::Program(error.to_string()))?;
+        Ok(self.ask(task, text, Arc::from(none)).await?.seconds)
+    }
+
     async fn ask(&self, task: TaskKind, text: Arc<str>, input: Arc<RawValue>) -> Result<JqOutput, JqError> {
         if input.get().len() > MAX_INPUT_BYTES {
             return Err(JqError::InputTooLarge { limit: MAX_INPUT_BYTES });
@@ -208,15 +215,16 @@ impl WorkerSupervisor {
             };
             if let Err(failure) = worker.evaluate(batch, &self.launch, &self.stats).await {
                 let _ = worker.end().await;
+                let fresh = worker.answered == 0;
                 *slot = None;
-                self.fail_current(batch, failure);
+                self.fail_current(batch, failure, fresh);
             }
         }
     }
 
-    /// Answer the request that was being evaluated, or leave it to be repeated. The requests behind it are not
-    /// affected.
-    fn fail_current(&self, batch: &mut VecDeque<PendingEvaluation>, failure: WorkerFailure) {
+    /// Answer the request that was being evaluated, or leave it to be repeated: by a fresh worker if this one may have
+    /// run out of memory because of earlier requests. The requests behind it are not affected.
+    fn fail_current(&self, batch: &mut VecDeque<PendingEvaluation>, failure: WorkerFailure, fresh: bool) {
         let Some(mut request) = batch.pop_front() else { return };
         let error = match failure {
             // It may have been stopped from outside, and is tried once more.
@@ -232,6 +240,7 @@ impl WorkerSupervisor {
                 request.interrupted += 1;
                 return batch.push_front(request);
             }
+            WorkerFailure::Crashed if !fresh => return batch.push_front(request),
             WorkerFailure::Killed | WorkerFailure::Crashed => {
                 self.stats.crashes.fetch_add(1, Relaxed);
                 JqError::Crashed

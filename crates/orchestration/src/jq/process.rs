@@ -70,6 +70,8 @@ pub(super) struct WorkerProcess {
     requests: ChildStdin,
     answers: ChildStdout,
     incoming: BytesMut,
+    /// Number of requests that it has answered.
+    pub answered: u64,
 }
 
 impl WorkerProcess {
@@ -91,7 +93,8 @@ impl WorkerProcess {
         let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("a jq worker without pipes"));
         };
-        let mut worker = Self { child, requests, answers, incoming: BytesMut::with_capacity(64 * 1024) };
+        let incoming = BytesMut::with_capacity(64 * 1024);
+        let mut worker = Self { child, requests, answers, incoming, answered: 0 };
         match timeout(START_TIMEOUT, worker.answers.read_u8()).await {
             Ok(Ok(READY_BYTE)) => Ok(worker),
             _ => {
@@ -114,6 +117,7 @@ impl WorkerProcess {
         for request in &*batch {
             protocol::put_request(&mut frames, request.task, &request.text, request.input.get());
         }
+        let asked = batch.len();
         let outcome = {
             let (requests, limits) = (&mut self.requests, &launch.settings);
             let worker = self.child.id();
@@ -131,6 +135,7 @@ impl WorkerProcess {
                 }
             }
         };
+        self.answered += (asked - batch.len()) as u64;
         match outcome {
             Ok(()) => Ok(()),
             Err(AnswerError::TimedOut) => Err(WorkerFailure::Timeout),

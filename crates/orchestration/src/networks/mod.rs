@@ -15,6 +15,7 @@ pub use model::{
 };
 
 use super::{
+    definition::CompileError,
     engine::RunRequest,
     error::{OrchestrationError, Result},
     executions::{ExecutionService, Observed},
@@ -178,9 +179,10 @@ impl NetworkService {
         }
         let task = inputs.get("task").cloned().unwrap_or(Value::Null);
         let definition = compose::compose_definition(&agents, &network, &task);
-        let plan = Arc::new(
-            definition.compiled(self.workflows.names()).await.map_err(|faults| invalid_agents_error(&faults))?,
-        );
+        let plan = Arc::new(definition.checked(self.workflows.names()).await.map_err(|error| match error {
+            CompileError::Faults(faults) => invalid_agents_error(&faults),
+            other => other.into(),
+        })?);
         let step_ids = plan.steps.iter().map(|step| step.key.as_str().into()).collect();
         // A network has no limits of its own; it gets those of the policies.
         let seconds = self.executions.time_limit(security).unwrap_or(0);

@@ -24,6 +24,7 @@ use super::{
     action::ActionCatalog,
     agents,
     assignments::{self, Assignment},
+    definition::CompileError,
     engine::RunRequest,
     error::{OrchestrationError, Result},
     executions::{ExecutionService, Observed},
@@ -182,11 +183,12 @@ impl PlanService {
     }
 
     async fn compiled(&self, document: &PlanDocument) -> Result<CompiledWorkflow> {
-        let compiled = compose::compose_definition(document).compiled(&self.names).await;
-        let plan = compiled.map_err(|faults| {
-            OrchestrationError::Invalid(
+        let compiled = compose::compose_definition(document).checked(&self.names).await;
+        let plan = compiled.map_err(|error| match error {
+            CompileError::Faults(faults) => OrchestrationError::Invalid(
                 faults.into_iter().map(|fault| compose::fault_in_plan(document, fault)).collect(),
-            )
+            ),
+            other => other.into(),
         })?;
         let step_ids = plan.steps.iter().map(|step| step.key.as_str().into()).collect();
         Ok(CompiledWorkflow { plan: Arc::new(plan), step_ids })

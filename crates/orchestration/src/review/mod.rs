@@ -262,7 +262,7 @@ impl PolicyReview {
 
     async fn run_facts(&self, run: &store::ActiveRunRow) -> Result<WorkflowFacts> {
         let definition = WorkflowDefinition::from_snapshot(&run.definition)?;
-        let plan = definition.compiled(self.workflows.names()).await.map_err(OrchestrationError::Invalid)?;
+        let plan = definition.compiled(self.workflows.names()).await?;
         let terms = ExecutionConstraints {
             security: run.security,
             level: run.level,

@@ -85,7 +85,7 @@ impl WorkflowService {
     ) -> Result<IdempotentResult<Workflow>> {
         draft.check().map_err(OrchestrationError::Invalid)?;
         let definition = WorkflowDefinition::new(draft.steps.clone(), draft.dependencies.clone());
-        let plan = definition.compiled(&self.names).await.map_err(OrchestrationError::Invalid)?;
+        let plan = definition.checked(&self.names).await?;
         check_ceilings(&plan, &self.names)?;
         let mut workflow = draft.into_workflow(owner, Timestamp(self.clock.now()))?;
         let asked = AdmissionRequest {
@@ -152,7 +152,7 @@ impl WorkflowService {
         // Compiled before the transaction, which occupies the only writer.
         let mut wanted = changeable(owner, Some(self.get(owner, id).await?))?;
         let plan = match change.clone().apply(&mut wanted).map_err(OrchestrationError::Invalid)? {
-            true => Some(wanted.definition()?.compiled(&self.names).await.map_err(OrchestrationError::Invalid)?),
+            true => Some(wanted.definition()?.checked(&self.names).await?),
             false => None,
         };
         if let Some(plan) = &plan {
@@ -240,7 +240,7 @@ impl WorkflowService {
         if let Some(found) = self.plans.lock().get(&key) {
             return Ok(found.clone());
         }
-        let plan = Arc::new(workflow.definition()?.compiled(&self.names).await.map_err(OrchestrationError::Invalid)?);
+        let plan = Arc::new(workflow.definition()?.checked(&self.names).await?);
         let step_ids = store::step_ids(&mut *self.db.read().await?, &workflow.id, &plan).await?;
         let compiled = CompiledWorkflow { plan, step_ids };
         self.plans.lock().put(key, compiled.clone());

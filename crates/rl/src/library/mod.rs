@@ -41,6 +41,7 @@ use am_core::{
     ambient::{Clock, IdGenerator, sleep_or_cancelled},
     boxed,
     ids::{AgentId, PrincipalId},
+    refresh_gate::RefreshGate,
     validation::{Violation, Violations},
 };
 use am_db::{
@@ -67,6 +68,9 @@ struct PolicyLibraryInner {
     policies: PolicyServer,
     /// Newest revision that `policies` has loaded.
     seen: AtomicI64,
+    misses: RefreshGate,
+    /// Held while policies are read and passed on, so that older ones never replace newer ones.
+    refreshing: tokio::sync::Mutex<()>,
 }
 
 impl PolicyLibrary {
@@ -82,7 +86,9 @@ impl PolicyLibrary {
         audit: AuditLog,
         policies: PolicyServer,
     ) -> Result<Self> {
-        let library = Self(Arc::new(PolicyLibraryInner { db, clock, ids, audit, policies, seen: AtomicI64::new(0) }));
+        let (seen, misses, refreshing) = Default::default();
+        let library = PolicyLibraryInner { db, clock, ids, audit, policies, seen, misses, refreshing };
+        let library = Self(Arc::new(library));
         library.insert_builtin().await?;
         library.refresh().await?;
         Ok(library)
@@ -138,6 +144,7 @@ impl PolicyLibrary {
     /// Returns a database error when a query or the transaction fails.
     #[boxed]
     pub async fn refresh(&self) -> Result<()> {
+        let _one = self.0.refreshing.lock().await;
         let mut conn = self.0.db.read().await?;
         let (names, newest) = store::changed_since(&mut conn, self.0.seen.load(Ordering::Acquire)).await?;
         for name in names {
@@ -149,6 +156,19 @@ impl PolicyLibrary {
         }
         self.0.seen.fetch_max(newest, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// Look for changes if `reference` names nothing that is known: another process may have published it a moment ago.
+    /// Afterwards it is known, if there is such a version. However many are missed, few queries are made.
+    ///
+    /// # Errors
+    /// Returns a database error when a query fails.
+    #[boxed]
+    pub async fn look_for(&self, reference: &PolicyReference) -> Result<()> {
+        if self.0.policies.resolve(reference).is_ok() {
+            return Ok(());
+        }
+        self.0.misses.refresh(self.refresh()).await
     }
 
     /// Load the versions with the alias `production`, so that their first call need not wait.
@@ -273,6 +293,7 @@ impl PolicyLibrary {
     /// [`RlError::Act`] when it does not exist.
     #[boxed]
     pub async fn version(&self, reference: &PolicyReference) -> Result<VersionRecord> {
+        self.look_for(reference).await?;
         let version = self.0.policies.resolve(reference)?;
         let found = store::get_version(&mut *self.0.db.read().await?, &version.name, version.version).await?;
         found.ok_or_else(|| not_found_error(&version.reference))

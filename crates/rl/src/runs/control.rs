@@ -6,7 +6,10 @@ use super::{
     store,
     training_event::TrainingEventKind,
 };
-use crate::error::{Result, RlError};
+use crate::{
+    error::{Result, RlError},
+    model::PolicyReference,
+};
 use am_core::boxed;
 use am_core::ids::TrainingRunId;
 use am_db::{
@@ -16,13 +19,13 @@ use am_db::{
 };
 
 impl TrainingRuns {
-    /// Load policies that other processes have published.
+    /// Look for changes if `reference` names nothing that is known; see [`crate::library::PolicyLibrary::look_for`].
     ///
     /// # Errors
-    /// Returns a database error when a query or the transaction fails.
+    /// Returns a database error when a query fails.
     #[boxed]
-    pub async fn refresh_policies(&self) -> Result<()> {
-        self.0.library.refresh().await
+    pub async fn look_for(&self, reference: &PolicyReference) -> Result<()> {
+        self.0.library.look_for(reference).await
     }
 
     /// Request that a run stop at its next step, with a checkpoint. A queued run is paused at once.

@@ -60,6 +60,21 @@ pub struct HostCapabilities {
 }
 
 impl HostCapabilities {
+    /// What is known of a host that could not be tested: nothing, so that no command is run.
+    pub(super) fn untested(reason: String, now: Timestamp) -> Self {
+        Self {
+            available: false,
+            isolation: "none".to_owned(),
+            reason: Some(reason),
+            user: String::new(),
+            capabilities: Vec::new(),
+            unenforced: Vec::new(),
+            allow_unenforced: false,
+            tested_at: now,
+            seconds: 0.0,
+        }
+    }
+
     /// Names of the rules that this host does not enforce, if commands may run all the same.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ mod command_runner;
 mod enforcement_probe;
 mod error;
 mod event_loop;
+mod host_trials;
 mod launch;
 mod measure;
 mod metrics;
@@ -35,7 +36,7 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::registry::Registry;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use ceilings::SandboxCeilings;
@@ -52,6 +53,7 @@ pub use presets::{covers_domain, rules_for_level};
 pub use violation_recorder::is_version_of;
 
 use command_runner::RunningCommands;
+use host_trials::HostTrials;
 use launch::SandboxHost;
 use metrics::SandboxMetrics;
 
@@ -71,7 +73,7 @@ struct SandboxServiceInner {
     clock: Clock,
     audit: AuditLog,
     host: SandboxHost,
-    capabilities: OnceCell<Arc<HostCapabilities>>,
+    trials: HostTrials,
     places: Semaphore,
     running: Mutex<RunningCommands>,
     metrics: SandboxMetrics,
@@ -108,7 +110,7 @@ impl SandboxService {
             clock,
             audit,
             host,
-            capabilities: OnceCell::new(),
+            trials: HostTrials::default(),
             places: Semaphore::new(at_once),
             running: Mutex::default(),
             metrics: SandboxMetrics::default(),
@@ -125,20 +127,27 @@ impl SandboxService {
     /// cancelled.
     #[boxed]
     pub async fn work(self, stop: CancellationToken) {
-        let found = self.capabilities().await;
-        match (&found.reason, found.unenforced.as_slice()) {
-            (Some(reason), _) => tracing::warn!(reason, "sandboxes are not available: steps of kind command will fail"),
-            (None, []) => tracing::info!(seconds = found.seconds, "this host enforces all sandbox rules"),
-            (None, missing) => tracing::warn!(?missing, "this host does not enforce all sandbox rules"),
-        }
-        while !stop.is_cancelled() {
-            if let Err(error) = self.sweep().await {
-                tracing::warn!(%error, "could not remove files of ended executions");
+        let tests = async {
+            loop {
+                self.capabilities().await;
+                match self.0.trials.next() {
+                    Some(next) => tokio::time::sleep_until(next).await,
+                    None => tokio::time::sleep(CLEANUP_INTERVAL).await,
+                }
             }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(CLEANUP_INTERVAL) => {}
+        };
+        let sweeps = async {
+            loop {
+                if let Err(error) = self.sweep().await {
+                    tracing::warn!(%error, "could not remove files of ended executions");
+                }
+                tokio::time::sleep(CLEANUP_INTERVAL).await;
             }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tests => {}
+            () = sweeps => {}
         }
     }
 
@@ -165,25 +174,36 @@ impl SandboxService {
         SandboxCeilings::from_config(&self.0.host.settings)
     }
 
-    /// Rules that this host enforces, tested once per process.
+    /// Rules that this host enforces: tested at the start, and again with back-off while commands are refused for what the
+    /// test found.
     #[boxed]
     pub async fn capabilities(&self) -> Arc<HostCapabilities> {
-        let test = async || {
-            let (inner, now) = (self.0.clone(), self.now());
-            let tested = tokio::task::spawn_blocking(move || enforcement_probe::test_host(&inner.host, now)).await;
-            Arc::new(tested.unwrap_or_else(|error| HostCapabilities {
-                available: false,
-                isolation: "none".to_owned(),
-                reason: Some(error.to_string()),
-                user: String::new(),
-                capabilities: Vec::new(),
-                unenforced: Vec::new(),
-                allow_unenforced: false,
-                tested_at: now,
-                seconds: 0.0,
-            }))
-        };
-        self.0.capabilities.get_or_init(test).await.clone()
+        match self.0.trials.found(Instant::now()) {
+            Some(found) => found,
+            // A task of its own: a test must not be begun twice because a caller goes away.
+            None => match tokio::spawn(self.clone().test_host()).await {
+                Ok(found) => found,
+                Err(error) => Arc::new(HostCapabilities::untested(error.to_string(), self.now())),
+            },
+        }
+    }
+
+    async fn test_host(self) -> Arc<HostCapabilities> {
+        let _one = self.0.trials.running.lock().await;
+        if let Some(found) = self.0.trials.found(Instant::now()) {
+            return found;
+        }
+        let (inner, now) = (self.0.clone(), self.now());
+        let tested = tokio::task::spawn_blocking(move || enforcement_probe::test_host(&inner.host, now)).await;
+        let found = tested.unwrap_or_else(|error| HostCapabilities::untested(error.to_string(), now));
+        match (&found.reason, found.unenforced.as_slice()) {
+            (Some(reason), _) => tracing::warn!(reason, "sandboxes are not available: steps of kind command will fail"),
+            (None, []) => tracing::info!(seconds = found.seconds, "this host enforces all sandbox rules"),
+            (None, missing) => tracing::warn!(?missing, "this host does not enforce all sandbox rules"),
+        }
+        let found = Arc::new(found);
+        self.0.trials.keep(found.clone(), Instant::now());
+        found
     }
 
     /// Terminate all commands.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{message_request, socket_token::SocketToken};
 use crate::{
     app::App,
-    http::{ApiError, context::RequestContextExtractor, key_watch::KEY_CHECK_INTERVAL, rate_limit::RateBucket},
+    http::{ApiCaller, ApiError, rate_limit::RateBucket},
 };
 use am_communication::{
     delivery::{DeliverySession, ReplySender, SocketFrameKind},
@@ -93,14 +93,13 @@ pub struct SocketParts {
     pub app: App,
     pub session: DeliverySession,
     pub replies: ReplySender,
-    pub by: Principal,
+    pub caller: ApiCaller,
     pub pass: SocketToken,
-    pub context: RequestContextExtractor,
 }
 
 /// Serve a socket until it ends.
 pub async fn run_socket(parts: SocketParts, socket: WebSocket) {
-    let SocketParts { app, session, replies, by, pass, context } = parts;
+    let SocketParts { app, session, replies, caller, pass } = parts;
     let (mut sink, mut stream) = socket.split();
     let heard = AtomicBool::new(true);
     let agent = session.agent().clone();
@@ -109,10 +108,11 @@ pub async fn run_socket(parts: SocketParts, socket: WebSocket) {
     if sink.send(text_frame(established.to_string().into())).await.is_err() {
         return;
     }
-    let listener = FrameReader { app: &app, agent: &agent, replies: &replies, by: &by, heard: &heard };
+    let listener = FrameReader { app: &app, agent: &agent, replies: &replies, by: &caller.principal, heard: &heard };
     let end = tokio::select! {
         end = listener.read_loop(&mut stream) => end,
-        end = write_loop(&app, session, &mut sink, &heard, || pass.caller(&app, &context).map(drop)) => end,
+        why = pass.ended(&app, &caller) => SocketEnd::NotAllowed(why),
+        end = write_loop(&app, session, &mut sink, &heard) => end,
     };
     close_socket(&mut sink, &mut stream, end).await;
 }
@@ -132,18 +132,12 @@ async fn write_loop(
     mut session: DeliverySession,
     sink: &mut (impl Sink<Frame> + Unpin),
     heard: &AtomicBool,
-    allowed: impl Fn() -> Result<(), &'static str>,
 ) -> SocketEnd {
     let every = app.shared.config.messages.ping;
     let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
-    let mut check = tokio::time::interval(KEY_CHECK_INTERVAL);
     let mut silent = 0;
     loop {
         let first = tokio::select! {
-            _ = check.tick() => match allowed() {
-                Ok(()) => continue,
-                Err(why) => return SocketEnd::NotAllowed(why),
-            },
             next = session.next() => match next {
                 Ok(Some(frame)) => text_frame(frame),
                 Ok(None) => return SocketEnd::Stopping,

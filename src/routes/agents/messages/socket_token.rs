@@ -1,32 +1,39 @@
 //! The key that a socket was opened with.
 
-use secrecy::{ExposeSecret as _, SecretString};
-
 use crate::{
     app::App,
-    http::{ApiCaller, KeyRole, auth::CallerIdentity, context::RequestContext},
+    http::{ApiCaller, KeyRole, auth::CallerIdentity, context::RequestContext, key_watch::PresentedKey},
 };
 
-/// The key that a socket was opened with. Looked at again while it is open, since keys are taken back.
-pub struct SocketToken(Option<SecretString>);
+/// The key that a socket was opened with. The socket ends with it.
+pub struct SocketToken(PresentedKey);
 
 impl SocketToken {
     /// The key that the query holds as `token`; `None`: the request's header holds it.
-    pub fn new(token: Option<String>) -> Self {
-        Self(token.map(SecretString::from))
+    pub fn new(token: Option<&str>, context: &RequestContext) -> Self {
+        Self(token.map_or_else(|| context.presented_key.clone(), PresentedKey::from_text))
+    }
+
+    /// Look for a key that is not known: another process may have made it a moment ago.
+    pub async fn look_for(&self, app: &App) {
+        if let Some(missed) = self.0.missed(&app.shared.keyring) {
+            app.shared.keyring.look_for(missed).await;
+        }
     }
 
     /// Who holds it, with the role that this needs.
-    pub fn caller(&self, app: &App, context: &RequestContext) -> Result<ApiCaller, &'static str> {
-        let identity = match &self.0 {
-            Some(token) => app.shared.keyring.identify(Some(token.expose_secret())),
-            None => context.presented_key.identify(&app.shared.keyring),
-        };
-        match identity {
+    pub fn caller(&self, app: &App) -> Result<ApiCaller, &'static str> {
+        match self.0.identify(&app.shared.keyring) {
             CallerIdentity::Known(caller) if caller.role == KeyRole::Admin => Ok(caller),
             CallerIdentity::Known(_) => Err("This needs an admin key"),
             CallerIdentity::Unknown => Err("Invalid API key"),
             CallerIdentity::Missing => Err("Missing API key: send it as token, or as X-Api-Key"),
         }
+    }
+
+    /// Wait until it is no more the key of `opened`; return why the socket ends.
+    pub async fn ended(&self, app: &App, opened: &ApiCaller) -> &'static str {
+        self.0.clone().ended(app.shared.keyring.clone(), opened.clone()).await;
+        self.caller(app).err().unwrap_or("The API key is another caller's now")
     }
 }

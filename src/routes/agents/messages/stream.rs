@@ -72,15 +72,16 @@ pub async fn open_message_stream(
         return Ok(refused);
     };
     let QueryParams(query) = query?;
-    let pass = SocketToken::new(query.token.clone());
-    let caller = pass.caller(&app, &context).map(|caller| caller.with_origin(origin));
+    let pass = SocketToken::new(query.token.as_deref(), &context);
+    pass.look_for(&app).await;
+    let caller = pass.caller(&app).map(|caller| caller.with_origin(origin));
     let agent = check_agent_id(&app, ("query", "agent_id"), &query.agent_id)?;
     let upgrade = upgrade.max_message_size(MAX_FRAME_BYTES).max_frame_size(MAX_FRAME_BYTES);
     let upgrade = upgrade
         .read_buffer_size(SOCKET_BUFFER_BYTES)
         .write_buffer_size(SOCKET_BUFFER_BYTES)
         .max_write_buffer_size(usize::MAX);
-    Ok(upgrade.on_upgrade(async move |socket| run_upgraded(app, socket, agent, pass, (caller, context)).await))
+    Ok(upgrade.on_upgrade(async move |socket| run_upgraded(app, socket, agent, pass, caller).await))
 }
 
 async fn run_upgraded(
@@ -88,7 +89,7 @@ async fn run_upgraded(
     socket: WebSocket,
     agent: AgentId,
     pass: SocketToken,
-    (caller, context): (Result<ApiCaller, &'static str>, RequestContextExtractor),
+    caller: Result<ApiCaller, &'static str>,
 ) {
     let caller = match caller {
         Ok(caller) => caller,
@@ -96,8 +97,7 @@ async fn run_upgraded(
     };
     match app.delivery.connect(&agent).await {
         Ok((session, replies)) => {
-            let by = caller.principal;
-            socket::run_socket(socket::SocketParts { app, session, replies, by, pass, context }, socket).await;
+            socket::run_socket(socket::SocketParts { app, session, replies, caller, pass }, socket).await;
         }
         Err(am_communication::CommunicationError::Stopping) => socket::refuse_socket(socket, SocketEnd::Stopping).await,
         Err(am_communication::CommunicationError::LimitReached(_)) => {

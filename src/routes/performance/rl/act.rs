@@ -163,6 +163,7 @@ pub async fn act_with_policy(
             ));
         }
     };
+    app.library.look_for(&reference).await?;
     // Names are looked up only where there are some.
     let named = given.iter().any(|state| matches!(state, StateInput::Named(_)));
     let version = if named { Some(app.policies.resolve(&reference)?) } else { None };

@@ -331,6 +331,7 @@ pub async fn get_split_comparison(
     _: AnyKey,
     PathParams(name): PathParams<String>,
 ) -> Result<JsonBody<SplitComparison>, ApiError> {
+    app.library.look_for(&parse_reference(&name)?).await?;
     let seen = app.policies.comparison(&name)?;
     seen.map(JsonBody).ok_or_else(|| ApiError::not_found(format!("policy '{name}' has neither canary nor shadow")))
 }

@@ -256,7 +256,7 @@ impl EngineInner {
         let parse = || WorkflowDefinition::from_snapshot(&stored.definition);
         let definition = in_place(stored.definition.len(), parse)
             .map_err(|error| corrupt_json_error("am_definitions.body", error))?;
-        let plan = definition.compiled(&self.names).await.map_err(OrchestrationError::Invalid)?;
+        let plan = definition.compiled(&self.names).await?;
         let bytes = rows.iter().map(ClaimedStepRow::bytes).sum();
         let steps = in_place(bytes, || restore_steps(&plan, &stored.step_states, &rows))?;
         Ok(RunState {
