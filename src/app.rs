@@ -457,6 +457,13 @@ fn open_training(
         slots: config.rl.training_slots,
         threads: config.rl.training_threads,
         checkpoint_every: config.rl.checkpoint_every,
+        slice: config.rl.training_slice,
+        quotas: runs::TrainingQuotas {
+            admin_steps: config.rl.training_admin_steps,
+            client_steps: config.rl.training_client_steps,
+            miner_steps: config.rl.training_miner_steps,
+            open_runs: config.rl.training_open_runs,
+        },
     };
     Ok(TrainingRuns::new(db.clone(), clock.clone(), ids.clone(), hub.clone(), library.clone(), settings)?)
 }

@@ -204,6 +204,11 @@ impl ApiError {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests").retry_after(retry_after)
     }
 
+    /// 429 `quota_exceeded`: the caller has as much as it may have; `detail` names the limit.
+    pub fn quota(detail: impl Into<ErrorText>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail)
+    }
+
     /// 501 `not_implemented`: the operation is not available.
     pub fn not_implemented(detail: impl Into<ErrorText>) -> Self {
         Self::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail)
@@ -440,6 +445,7 @@ impl From<am_rl::RlError> for ApiError {
             am_rl::RlError::Forbidden(text) => Self::forbidden(text),
             am_rl::RlError::Invalid(found) => found.into(),
             am_rl::RlError::InvalidState(text) => Self::bad_request(text).code("invalid_state"),
+            am_rl::RlError::Quota(text) => Self::quota(text),
             am_rl::RlError::Act(error) => error.into(),
             am_rl::RlError::Db(error) => error.into(),
             error @ (am_rl::RlError::Training(_) | am_rl::RlError::Storage(..)) => Self::internal(error),

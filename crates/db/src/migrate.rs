@@ -28,6 +28,7 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (11, "claims", include_str!("../../../migrations/0011_claims.sql")),
     (12, "message_identity", include_str!("../../../migrations/0012_message_identity.sql")),
     (14, "audit_epochs", include_str!("../../../migrations/0014_audit_epochs.sql")),
+    (16, "fair_work", include_str!("../../../migrations/0016_fair_work.sql")),
     (17, "policy_bounds", include_str!("../../../migrations/0017_policy_bounds.sql")),
 ];
 

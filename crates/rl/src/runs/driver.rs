@@ -17,9 +17,8 @@ use super::{
     TrainingRunsInner,
     control_handle::ControlHandle,
     evaluation::{EvaluationScores, score_policy},
-    model::{
-        CheckpointRef, ControlRequest, FeedbackTask, RunStatus, TrainingRecord, TrainingRun, TrainingSpec, TrainingTask,
-    },
+    model::{CheckpointRef, ControlRequest, FeedbackTask, RunStatus, TrainingRun, TrainingSpec, TrainingTask},
+    record::TrainingRecord,
     store::{self, RunEnding, RunProgress},
     training_event::TrainingEventKind,
 };
@@ -48,8 +47,8 @@ enum TrainingEnd {
     Trained(&'static str),
     /// A pause or cancellation was requested.
     Requested(ControlRequest),
-    /// The process is stopping; another process resumes the run.
-    Stopping,
+    /// The process is stopping, or another owner's run needs the place: the run is queued again.
+    Released,
 }
 
 pub(super) struct TrainingDriver {
@@ -134,7 +133,7 @@ impl TrainingDriver {
             TrainingEnd::Requested(ControlRequest::Cancel) => {
                 self.end(RunStatus::Cancelled, RunEnding::default(), None)
             }
-            TrainingEnd::Stopping => self.let_go(trainer.as_ref(), RunStatus::Queued),
+            TrainingEnd::Released => self.let_go(trainer.as_ref(), RunStatus::Queued),
         }
     }
 
@@ -209,8 +208,8 @@ impl TrainingDriver {
     fn advance(&mut self, trainer: &mut dyn Trainer) -> Result<TrainingEnd> {
         let (total, most) = (self.run.task.steps(), self.run.task.max_seconds());
         while trainer.steps() < total {
-            if self.inner.stop.is_cancelled() {
-                return Ok(TrainingEnd::Stopping);
+            if self.inner.stop.is_cancelled() || self.handle.must_yield() {
+                return Ok(TrainingEnd::Released);
             }
             if let Some(wish) = self.handle.wish() {
                 return Ok(TrainingEnd::Requested(wish));
@@ -418,7 +417,7 @@ impl TrainingDriver {
     fn finish(&mut self, status: RunStatus, ending: RunEnding, new: Option<NewVersion>) -> Result<RunStatus> {
         let (id, owner) = (self.run.id.clone(), self.run.owner_id.clone());
         let (now, seconds) = (self.inner.now(), self.seconds());
-        let gradient_steps = self.record.gradient_steps;
+        let (gradient_steps, yielded) = (self.record.gradient_steps, self.handle.must_yield());
         let (ids, policy) = (self.inner.ids.clone(), self.run.policy.clone());
         let audit = self.inner.audit().clone();
         self.write(async move |tx: &mut Tx| {
@@ -444,6 +443,7 @@ impl TrainingDriver {
                 "error": ending.error,
                 "gradient_steps": gradient_steps,
                 "seconds": seconds,
+                "yielded": yielded && status == RunStatus::Queued,
             });
             let (kind, event) = match status {
                 RunStatus::Completed => (TrainingEventKind::Completed, EventType::ExecutionCompleted),
