@@ -9,6 +9,7 @@ mod model;
 mod notifications;
 mod store;
 mod transitions;
+mod waiting_queue;
 
 use std::{pin::Pin, sync::Arc};
 
@@ -86,6 +87,8 @@ struct AssignmentServiceInner {
     client: reqwest::Client,
     courier: Arc<dyn AgentNotifier>,
     metrics: metrics::AssignmentMetrics,
+    /// Where the next round of dispatch goes on.
+    waiting: tokio::sync::Mutex<waiting_queue::WaitingCursor>,
 }
 
 /// Result of an ended assignment, for the step that waits for it.
@@ -138,8 +141,9 @@ impl AssignmentService {
         courier: Arc<dyn AgentNotifier>,
     ) -> std::result::Result<Self, reqwest::Error> {
         let client = notifications::build_client(&settings)?;
-        let metrics = metrics::AssignmentMetrics::default();
-        Ok(Self(Arc::new(AssignmentServiceInner { db, clock, audit, hub, settings, client, courier, metrics })))
+        let (metrics, waiting) = Default::default();
+        let inner = AssignmentServiceInner { db, clock, audit, hub, settings, client, courier, metrics, waiting };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// Register the metrics of assignments.

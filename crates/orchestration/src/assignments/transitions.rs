@@ -63,7 +63,8 @@ pub async fn release_all(tx: &mut Tx, agent_id: &AgentId, why: &str, now: Timest
         )
         .await?;
         store::insert_notification(tx, &one.id, &attempt, NotificationKind::Cancel, now).await?;
-        entries.push(audit_entry(&one, &attempt, "released", now));
+        let action = if one.state == AssignmentState::Failed { "given_up" } else { "released" };
+        entries.push(audit_entry(&one, &attempt, action, now));
     }
     Ok(entries)
 }

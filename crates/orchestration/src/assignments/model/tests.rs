@@ -69,6 +69,19 @@ fn three_failures_are_tried_again_and_a_lost_agent_is_none() {
     assert_eq!(one.state, AssignmentState::Failed);
 }
 
+#[test]
+fn an_assignment_with_which_every_agent_is_lost_is_given_up() {
+    let mut one = sample_assignment(0);
+    for n in 1..=MAX_LOST_ATTEMPTS {
+        assert_eq!(one.state, AssignmentState::Waiting);
+        let mut lost = one.offer(&format!("agent-{n}").into(), 0.9, Money::ZERO, at(n)).unwrap();
+        one.accept(&mut lost, at(n));
+        one.close(&mut lost, AttemptOutcome::Lost, Some("agent \"x\": silent"), false, at(n));
+    }
+    assert_eq!((one.state, one.failures, one.ended_at), (AssignmentState::Failed, 0, Some(at(MAX_LOST_ATTEMPTS))));
+    assert!(one.error.unwrap().starts_with("given up: 5 agents were lost that had it; the last: agent"));
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Offer,
