@@ -26,7 +26,7 @@ pub use self::model::{AliasMove, NewVersion, PolicyRecord, StoredWeights, Versio
 use self::name_resolution::resolve_names;
 pub(super) use self::{
     name_resolution::check_aliases,
-    weights_files::{store_weights, write_atomically},
+    weights_files::{store_weights, write_atomically_with},
 };
 use super::{
     builtin,

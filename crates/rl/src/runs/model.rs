@@ -351,6 +351,12 @@ pub struct TrainingRun {
     pub curve: Option<Vec<CurvePoint>>,
     /// Latest checkpoint; null: there is none.
     pub checkpoint: Option<CheckpointRef>,
+    /// How often the run began anew, because its last checkpoint could not be used or there was none yet.
+    #[serde(default)]
+    pub restarts: u64,
+    /// Why it last did; null: never.
+    #[serde(default)]
+    pub restart_reason: Option<String>,
     /// Number of the version that the run made; null before its end.
     pub version: Option<u32>,
     /// Reference of that version, `name@version`.

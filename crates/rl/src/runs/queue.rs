@@ -73,8 +73,8 @@ impl TrainingRuns {
                 break;
             }
             let Some(lock) = self.lock(&run.id) else { continue };
-            if let Some(run) = self.claim(&run.id).await? {
-                self.drive(run, lock)?;
+            if let Some((run, claims)) = self.claim(&run.id).await? {
+                self.drive(run, claims, lock)?;
             }
         }
         if self.0.driven().len() >= self.0.settings.slots {
@@ -104,9 +104,9 @@ impl TrainingRuns {
         }
     }
 
-    /// Count a claim of run `id`, which is locked, and read it. A run that was claimed too often without progress is
+    /// Count a claim of run `id`, which is locked, and read it, with the number of its claims without progress. A run that was claimed too often without progress is
     /// failed instead. `None`: there is nothing to drive.
-    pub(super) async fn claim(&self, id: &TrainingRunId) -> Result<Option<TrainingRun>> {
+    pub(super) async fn claim(&self, id: &TrainingRunId) -> Result<Option<(TrainingRun, i64)>> {
         let (id, now, audit, inner) = (id.clone(), self.0.now(), self.0.audit().clone(), self.0.clone());
         let claimed = self
             .0
@@ -116,7 +116,7 @@ impl TrainingRuns {
                 let Some(claims) = store::claim(tx, &id, now).await? else { return Ok(None) };
                 let Some(run) = store::get(tx.conn().await?, &id).await? else { return Ok(None) };
                 if claims < MAX_CLAIMS {
-                    return Ok(Some(run));
+                    return Ok(Some((run, claims)));
                 }
                 let why = format!(
                     "given up: claimed {claims} times without progress, because the process ended or the save failed each time"
@@ -145,11 +145,11 @@ impl TrainingRuns {
         Ok(claimed)
     }
 
-    fn drive(&self, run: TrainingRun, lock: RunLock) -> Result<()> {
+    fn drive(&self, run: TrainingRun, claims: i64, lock: RunLock) -> Result<()> {
         let handle = Arc::new(ControlHandle::new(run.owner_id.clone()));
         handle.ask(run.wish);
         self.0.driven().insert(run.id.clone(), handle.clone());
-        let driver = TrainingDriver::new(self.0.clone(), tokio::runtime::Handle::current(), handle, run);
+        let driver = TrainingDriver::new(self.0.clone(), tokio::runtime::Handle::current(), handle, run, claims);
         let spawned = thread::Builder::new().name("training".to_owned()).spawn(move || {
             driver.drive();
             drop(lock);

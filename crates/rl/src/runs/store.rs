@@ -35,6 +35,8 @@ row! {
         seconds: f64,
         record: TrainingRecord => JsonOr::into_inner,
         checkpoint: Option<CheckpointRef> => JsonOr::into_inner,
+        restarts: u64 => i64::unsigned_abs,
+        restart_reason: Option<String>,
         version: Option<u32> => |version: Option<i64>| version.and_then(|version| u32::try_from(version).ok()),
         scores: Option<Value> => JsonOr::into_inner,
         ended_by: Option<String>,
@@ -83,6 +85,8 @@ fn run_from_row(row: TrainingRunRow, with_curve: bool) -> TrainingRun {
         measures: record.points.last().map(|point| point.measures.clone()).unwrap_or_default(),
         curve: with_curve.then_some(record.points),
         checkpoint: row.checkpoint,
+        restarts: row.restarts,
+        restart_reason: row.restart_reason,
         version: row.version,
         scores: row.scores,
         ended_by: row.ended_by,
@@ -201,6 +205,16 @@ pub async fn mark_running(tx: &mut Tx, id: &TrainingRunId, steps: u64, seconds: 
     );
     let begun = begun.bind(id).bind(RunStatus::Running).bind(steps.cast_signed()).bind(seconds).bind(now);
     Ok(begun.execute(tx.conn().await?).await? == 1)
+}
+
+/// Note that a run began anew, and why.
+pub async fn save_restart(tx: &mut Tx, id: &TrainingRunId, reason: &str) -> Result<()> {
+    sql!("UPDATE am_training_runs SET restarts = restarts + 1, restart_reason = $2, checkpoint = 'null' WHERE id = $1")
+        .bind(id)
+        .bind(reason)
+        .execute(tx.conn().await?)
+        .await?;
+    Ok(())
 }
 
 /// Progress of a run.

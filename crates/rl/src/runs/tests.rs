@@ -330,3 +330,30 @@ async fn a_run_that_is_claimed_three_times_without_progress_is_given_up() {
     assert_eq!((told.last().unwrap().kind.as_str(), &told.last().unwrap().data["claims"]), ("failed", &json!(3)));
     assert!(runs.claim(&id).await.unwrap().is_none());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_begins_anew_says_so_and_why() {
+    let ground = Ground::new();
+    let owner = caller("key_a");
+    let first = ground.process(1).await;
+    let id = first.runs.create(&owner, None, work(50_000_000), None).await.unwrap().value.id;
+    until(&first.runs, &owner, &id, RunStatus::Running).await;
+    first.runs.stop().await;
+    let kept = first.runs.get(&owner, &id).await.unwrap().checkpoint.unwrap();
+    first.db.close().await;
+    let path = ground.0.path().join("training").join(&kept.file);
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let second = ground.process(2).await;
+    until(&second.runs, &owner, &id, RunStatus::Running).await;
+    let told = second.runs.events(&owner, &id, 0, 10_000).await.unwrap();
+    assert!(told.iter().all(|event| event.kind != "resumed"));
+    let anew = told.iter().find(|event| event.kind == "restarted").unwrap();
+    assert_eq!(anew.data["steps"], 0);
+    let run = second.runs.get(&owner, &id).await.unwrap();
+    assert_eq!((run.restarts, anew.data["reason"].as_str()), (1, run.restart_reason.as_deref()));
+    assert!(run.restart_reason.unwrap().ends_with("cannot be used: the checkpoint's file has changed"));
+    second.runs.cancel(&owner, &id, None).await.unwrap();
+    second.runs.stop().await;
+}
