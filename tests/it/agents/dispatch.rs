@@ -1,12 +1,16 @@
-//! Which waiting assignments agents get, among many that nobody can take.
+//! Which waiting assignments agents get, among many that nobody can take, and what an agent's id stands for.
 
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
 
 use super::{
-    plans::{execute, has, plan},
-    registry::register,
+    plans::{PLANS, execute, has, plan, report},
+    registry::{REGISTRY, register},
 };
-use crate::{harness::TestApp, kit::sql};
+use crate::{
+    harness::{OTHER_ADMIN, TestApp},
+    kit::{JsonDocument, ask, get_as, post_as, sql},
+};
 
 #[tokio::test]
 async fn assignments_that_nobody_can_take_keep_none_from_an_agent() {
@@ -30,4 +34,31 @@ async fn assignments_that_nobody_can_take_keep_none_from_an_agent() {
             .await;
     execute(&server, &made).await;
     assert_eq!(has(&server, "worker", 1).await[0]["sub_task"], "s");
+}
+
+#[tokio::test]
+async fn another_owners_registration_of_an_id_inherits_nothing() {
+    let server = TestApp::start().await;
+    register(&server, "x", json!({"max_concurrent_tasks": 1, "reliability": 0.9})).await;
+    let mut done = Value::Null;
+    for _ in 0..3 {
+        let made = plan(&server, json!({"sub_tasks": [{"key": "s", "task_type": "text_processing"}]})).await;
+        execute(&server, &made).await;
+        done = has(&server, "x", 1).await.remove(0);
+        report(&server, &done, "fail", json!({"error": "no", "retryable": false})).await.ok();
+    }
+    assert_eq!(server.get(&format!("{REGISTRY}/x")).await.ok()["reliability"]["value"], 0.0, "its own record");
+    let path = format!("{PLANS}/assignments/{}", done.text("assignment_id"));
+    get_as(&server, OTHER_ADMIN, &path).await.is(404);
+    // Registered again by its owner it is the same; by another it is another.
+    ask(&server, Some(server.key()), Method::DELETE, &format!("{REGISTRY}/x"), None).await.is(204);
+    register(&server, "x", json!({"reliability": 0.9})).await;
+    assert_eq!(server.get(&format!("{REGISTRY}/x")).await.ok()["reliability"]["value"], 0.0);
+    ask(&server, Some(server.key()), Method::DELETE, &format!("{REGISTRY}/x"), None).await.is(204);
+    let body = json!({"agent_id": "x", "capabilities": ["text_processing"], "reliability": 0.9});
+    post_as(&server, OTHER_ADMIN, REGISTRY, body).await.is(201);
+    assert_eq!(server.get(&format!("{REGISTRY}/x")).await.ok()["reliability"]["value"], 0.9, "nothing is known of it");
+    get_as(&server, OTHER_ADMIN, &path).await.is(404);
+    let late = json!({"attempt": done["attempt"], "error": "no", "retryable": false});
+    post_as(&server, OTHER_ADMIN, &format!("{path}/fail"), late).await.is(404);
 }

@@ -223,6 +223,9 @@ pub struct AssignmentAttempt {
     pub attempt: i64,
     /// Id of the agent.
     pub agent_id: AgentId,
+    /// Incarnation of the agent: a later registration of its id by another owner has a higher one.
+    #[serde(skip_serializing, default)]
+    pub incarnation: i64,
     /// Score of the agent when it was chosen.
     pub score: f64,
     /// Price of the agent per hour at that time.
@@ -296,7 +299,7 @@ impl Assignment {
     /// Offer the assignment to an agent, as the next attempt. Returns `None` unless it is waiting.
     pub fn offer(
         &mut self,
-        agent_id: &AgentId,
+        (agent_id, incarnation): (&AgentId, i64),
         score: f64,
         cost_per_hour: Money,
         now: Timestamp,
@@ -311,6 +314,7 @@ impl Assignment {
         Some(AssignmentAttempt {
             attempt: self.attempt,
             agent_id: agent_id.clone(),
+            incarnation,
             score,
             cost_per_hour,
             offered_at: now,

@@ -52,6 +52,7 @@ row! {
     AssignmentAttempt {
         attempt,
         agent_id,
+        incarnation,
         score,
         cost_per_hour,
         offered_at,
@@ -270,6 +271,7 @@ pub async fn save_attempt(tx: &mut Tx, id: &AssignmentId, attempt: &AssignmentAt
         assignment_id: id,
         attempt: attempt.attempt,
         agent_id: &attempt.agent_id,
+        incarnation: attempt.incarnation,
         score: attempt.score,
         cost_per_hour: attempt.cost_per_hour,
         offered_at: attempt.offered_at,

@@ -123,7 +123,9 @@ pub async fn offer_assignment(
     score: f64,
     now: Timestamp,
 ) -> Result<Option<AssignmentAttempt>> {
-    let Some(attempt) = one.offer(&agent.id, score, agent.cost_per_hour, now) else { return Ok(None) };
+    let Some(attempt) = one.offer((&agent.id, agent.incarnation), score, agent.cost_per_hour, now) else {
+        return Ok(None);
+    };
     store::save_attempt(tx, &one.id, &attempt).await?;
     store::save(tx, one).await?;
     store::insert_notification(tx, &one.id, &attempt, NotificationKind::Task, now).await?;
