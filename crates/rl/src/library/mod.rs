@@ -11,6 +11,7 @@ mod store;
 mod weights_files;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -350,6 +351,11 @@ pub(super) async fn publish_version(
     let told = told.of("policy", "published").data("source", json!(new.source)).change(None, Some(made));
     audit.append(tx, vec![told]).await?;
     store::get_version(tx.conn().await?, &new.name, version).await?.ok_or_else(|| not_found_error(&new.name))
+}
+
+/// Read the aliases of a policy with their versions; none if it does not exist yet.
+pub(super) async fn present_aliases(tx: &mut Tx, name: &str) -> Result<BTreeMap<String, u32>> {
+    Ok(store::get(tx.conn().await?, name).await?.map(|policy| policy.aliases).unwrap_or_default())
 }
 
 /// Store the agent that owns a policy in the coordinator's table.

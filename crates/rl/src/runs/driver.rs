@@ -3,6 +3,7 @@
 //! A checkpoint is first written as a complete file, then named by a row. Steps after it are trained again by the
 //! process that takes over, with bit-identical results; events about them are sent again, after an event that says so.
 
+mod best_weights;
 mod publication;
 
 use std::{
@@ -17,10 +18,10 @@ use std::{
 use serde_json::json;
 use tch::Device;
 
+use self::best_weights::BestWeights;
 use super::{
     TrainingRunsInner,
     control_handle::ControlHandle,
-    evaluation::score_policy,
     model::{CheckpointRef, ControlRequest, RunStatus, TrainingRun, TrainingTask},
     record::TrainingRecord,
     store::{self, RunEnding, RunProgress},
@@ -37,8 +38,6 @@ use am_db::Tx;
 
 /// Interval between two progress reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// Seed of evaluations: every version of a policy is evaluated in the same episodes.
-const EVALUATION_SEED: u64 = 1_000_003;
 /// Key of the training record in a checkpoint's state.
 const RECORD_KEY: &str = "record";
 
@@ -80,6 +79,8 @@ pub(super) struct TrainingDriver {
     new_points: bool,
     /// Whether the first checkpoint is due at once: the run was claimed before without one.
     hurries: bool,
+    /// Best evaluated weights; `None`: none were evaluated.
+    best: Option<BestWeights>,
 }
 
 impl TrainingDriver {
@@ -105,6 +106,7 @@ impl TrainingDriver {
             saved: now,
             new_points: false,
             hurries: claims > 1,
+            best: None,
         }
     }
 
@@ -138,7 +140,7 @@ impl TrainingDriver {
         if let Some(error) = self.restore(trainer.as_mut()) {
             tracing::warn!(run = self.run.id.as_str(), %error, "the checkpoint cannot be used; the run begins anew");
             trainer = self.make_trainer()?;
-            (self.record, self.before) = (TrainingRecord::default(), 0.0);
+            (self.record, self.before, self.best) = (TrainingRecord::default(), 0.0, None);
             anew = Some(format!("its checkpoint at step {} cannot be used: {error}", self.run.steps_done));
         } else if self.kept.is_none() && self.run.started_at.is_some() {
             anew = Some("its process ended before the first checkpoint".to_owned());
@@ -185,15 +187,16 @@ impl TrainingDriver {
     /// Resume from the checkpoint, if there is one. Returns the reason if it cannot be used.
     fn restore(&mut self, trainer: &mut dyn Trainer) -> Option<RlError> {
         let kept = self.kept.clone()?;
-        let mut restored = || -> Result<(TrainingRecord, f64)> {
+        let mut restored = || -> Result<(TrainingRecord, f64, Option<BestWeights>)> {
             let checkpoint = read_checkpoint(&self.inner.settings.directory, &kept)?;
-            let record = checkpoint.state(RECORD_KEY)?;
+            let (record, seconds) = checkpoint.state(RECORD_KEY)?;
+            let best = BestWeights::get(&checkpoint)?;
             trainer.restore(checkpoint)?;
-            Ok(record)
+            Ok((record, seconds, best))
         };
         match restored() {
-            Ok((record, seconds)) => {
-                (self.record, self.before) = (record, seconds);
+            Ok((record, seconds, best)) => {
+                (self.record, self.before, self.best) = (record, seconds, best);
                 None
             }
             Err(error) => Some(error),
@@ -249,6 +252,7 @@ impl TrainingDriver {
             if matches!(self.run.task, TrainingTask::Train(_)) {
                 self.inner.metrics.steps.inc_by(trainer.steps() - steps);
             }
+            self.evaluate_if_due(trainer)?;
             am_core::crash_point!("train.after_advance");
             if most.is_some_and(|most| self.seconds() >= most) && trainer.steps() < total {
                 return Ok(TrainingEnd::Trained("max_seconds"));
@@ -266,6 +270,9 @@ impl TrainingDriver {
     fn save(&mut self, trainer: &dyn Trainer) -> Result<()> {
         let mut checkpoint = trainer.save()?;
         checkpoint.put_state(RECORD_KEY, &(&self.record, self.seconds()))?;
+        if let Some(best) = &self.best {
+            best.put(&mut checkpoint)?;
+        }
         let (steps, directory) = (trainer.steps(), self.inner.settings.directory.clone());
         let file = format!("{}.{steps}.checkpoint", self.run.id);
         let written = write_atomically_with(&directory.join(&file), |file| {
@@ -344,18 +351,16 @@ impl TrainingDriver {
         for warning in self.record.warnings() {
             tracing::warn!(run = self.run.id.as_str(), warning, "a training run ends with a warning");
         }
-        let weights = trainer.weights()?;
-        let new = match &self.run.task {
+        let (new, promotion) = match self.run.task.clone() {
             TrainingTask::Train(work) => {
-                let greedy =
-                    |observations: &[f32], chosen: &mut training::ChosenActions| trainer.greedy(observations, chosen);
-                let scores = score_policy(&greedy, &work.plan(), work.evaluation_episodes, EVALUATION_SEED)?;
-                self.trained(work, &weights, trainer.steps(), &scores)?
+                let (weights, steps, scores) = self.evaluated(&work, trainer)?;
+                let promotion = work.promote_if.map(|_| self.gate(&work, &scores)).transpose()?;
+                (self.trained(&work, &weights, (trainer.steps(), steps), &scores)?, promotion)
             }
-            TrainingTask::Learn(lesson) => self.feedback_version(lesson, &weights)?,
+            TrainingTask::Learn(lesson) => (self.feedback_version(&lesson, &trainer.weights()?)?, None),
         };
         am_core::crash_point!("train.before_publish");
-        let ending = RunEnding { scores: new.scores.clone(), ended_by: Some(by), ..RunEnding::default() };
+        let ending = RunEnding { scores: new.scores.clone(), ended_by: Some(by), promotion, ..RunEnding::default() };
         self.end(RunStatus::Completed, ending, Some(new))
     }
 
@@ -383,7 +388,10 @@ impl TrainingDriver {
                 (RunStatus::Queued, Some(ControlRequest::Pause)) => (RunStatus::Paused, ending, new),
                 (status, _) => (status, ending, new),
             };
-            if let Some(new) = new {
+            if let Some(mut new) = new {
+                if let Some(promotion) = &mut ending.promotion {
+                    publication::settle_promotion(tx, &mut new, promotion).await?;
+                }
                 let told = (&audit, library::audit_entry(now).on_behalf_of(&owner).training_run(&id));
                 let version = library::publish_version(tx, &ids, told, &owner, new, now).await?;
                 ending.version = Some(version.version);
@@ -395,6 +403,7 @@ impl TrainingDriver {
                 "scores": ending.scores,
                 "ended_by": ending.ended_by,
                 "error": ending.error,
+                "promotion": ending.promotion,
                 "gradient_steps": gradient_steps,
                 "seconds": seconds,
                 "yielded": yielded && status == RunStatus::Queued,
@@ -413,6 +422,7 @@ impl TrainingDriver {
                 .training_run(&id)
                 .data("policy", json!(policy))
                 .data("version", json!(ending.version))
+                .data("promotion", json!(ending.promotion))
                 .data("execution_time", json!(seconds))
                 .error("training_failed", ending.error.as_deref());
             let entry = entry.change(Some(json!({"status": RunStatus::Running})), Some(json!({"status": status})));

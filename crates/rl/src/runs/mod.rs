@@ -12,6 +12,7 @@ mod fairness;
 mod feedback_training;
 mod metrics;
 mod model;
+mod promotion;
 mod queue;
 mod quota;
 mod record;
@@ -38,8 +39,9 @@ pub use self::{
         CheckpointRef, ControlRequest, FeedbackTask, NewTrainingRun, RunFilter, RunStatus, TrainingRequest,
         TrainingRun, TrainingSpec, TrainingTask, is_run_id, run_id,
     },
+    promotion::{PromotionDecision, PromotionGate},
     quota::{TrainingCaller, TrainingLimits, TrainingQuotas, TrainingRole},
-    record::CurvePoint,
+    record::{CurvePoint, EvaluationPoint},
     spec::{default_policy_name, validate_spec},
 };
 use super::{

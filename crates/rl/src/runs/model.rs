@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{quota::TrainingLimits, record::CurvePoint};
+use super::{
+    promotion::{PromotionDecision, PromotionGate},
+    quota::TrainingLimits,
+    record::{CurvePoint, EvaluationPoint},
+};
 use crate::training::{Algorithm, OfflineSettings, TrainingPlan};
 use am_core::ids::{AgentId, PrincipalId, TrainingRunId};
 use am_db::{codec::Timestamp, owner, stored_enum};
@@ -83,6 +87,10 @@ struct TaskDocument {
     evaluation_episodes: Option<u64>,
     /// Kind `train`: aliases that are to point at the new version.
     aliases: Option<Vec<String>>,
+    /// Kind `train`: evaluations during the run, of which the best weights become the version.
+    evaluations: Option<u32>,
+    /// Kind `train`: condition under which the aliases are set; null: none.
+    promote_if: Option<PromotionGate>,
     /// Kind `learn`: the agent whose feedback it is.
     agent_id: Option<AgentId>,
     /// Kind `learn`: the version that is changed, `name@version`.
@@ -167,6 +175,13 @@ pub struct TrainingSpec {
     pub evaluation_episodes: usize,
     /// Aliases to set to the new version.
     pub aliases: Vec<String>,
+    /// Evaluations during the run, evenly spaced; the best evaluated weights become the version. 0: none, and the last weights
+    /// do.
+    #[serde(default)]
+    pub evaluations: u32,
+    /// Condition under which the aliases are set; null: none.
+    #[serde(default)]
+    pub promote_if: Option<PromotionGate>,
 }
 
 /// Request for a training run. Members not listed here are ignored.
@@ -208,6 +223,14 @@ pub struct TrainingRequest {
     /// Aliases to set to the new version, such as `production`.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// Evaluations during the run, evenly spaced, 0 to 100. The best evaluated weights become the version; with 0 the last
+    /// ones do. Each takes `evaluation_episodes` episodes of the run's time.
+    #[serde(default)]
+    pub evaluations: u32,
+    /// `better`: an alias that points to a version is set only if the new version is better in the same episodes, beyond
+    /// chance: the 95 % interval of the difference lies above 0. Needs 10 or more evaluation episodes. Default: no condition.
+    #[serde(default)]
+    pub promote_if: Option<PromotionGate>,
 }
 
 fn default_algorithm() -> Algorithm {
@@ -222,7 +245,7 @@ impl TrainingRequest {
     /// Convert to the work of a run; [`super::validate_spec`] validates it.
     pub fn work(self) -> TrainingSpec {
         let Self { environment, parameters, algorithm, settings, steps, seed, .. } = self;
-        let Self { max_seconds, evaluation_episodes, aliases, .. } = self;
+        let Self { max_seconds, evaluation_episodes, aliases, evaluations, promote_if, .. } = self;
         TrainingSpec {
             environment,
             parameters,
@@ -233,6 +256,8 @@ impl TrainingRequest {
             max_seconds,
             evaluation_episodes,
             aliases,
+            evaluations,
+            promote_if,
         }
     }
 }
@@ -349,6 +374,12 @@ pub struct TrainingRun {
     /// Reward curve; left out in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub curve: Option<Vec<CurvePoint>>,
+    /// Evaluations during the run, oldest first.
+    #[serde(default)]
+    pub evaluated: Vec<EvaluationPoint>,
+    /// What `promote_if` decided on each alias; null: nothing yet, or there is no condition.
+    #[serde(default)]
+    pub promotion: Option<Vec<PromotionDecision>>,
     /// Latest checkpoint; null: there is none.
     pub checkpoint: Option<CheckpointRef>,
     /// How often the run began anew, because its last checkpoint could not be used or there was none yet.

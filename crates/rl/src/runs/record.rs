@@ -25,6 +25,25 @@ pub struct CurvePoint {
     pub measures: BTreeMap<String, f64>,
 }
 
+/// An evaluation during a run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = EvaluationPoint)]
+pub struct EvaluationPoint {
+    /// Environment steps done.
+    pub steps: u64,
+    /// Mean return of the episodes.
+    pub mean: f64,
+    /// Exact expected return; null where the environment's model does not allow it.
+    pub expected_return: Option<f64>,
+}
+
+impl EvaluationPoint {
+    /// Return the number by which weights are compared.
+    pub(super) fn score(&self) -> f64 {
+        self.expected_return.unwrap_or(self.mean)
+    }
+}
+
 /// Figures recorded during a run. Part of its checkpoints, so that a resumed run continues them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainingRecord {
@@ -35,6 +54,9 @@ pub struct TrainingRecord {
     /// Number of gradient steps done; 0 in records made before it was counted.
     #[serde(default)]
     pub gradient_steps: u64,
+    /// Evaluations during the run.
+    #[serde(default)]
+    pub evaluations: Vec<EvaluationPoint>,
     since: PointAccumulator,
 }
 
@@ -79,6 +101,12 @@ impl TrainingRecord {
             measures: since.measures.into_iter().map(|(name, (sum, count))| (name, sum / f64::from(count))).collect(),
         });
         true
+    }
+
+    /// Return whether one of `count` evaluations, evenly spaced over `total` steps, is due.
+    pub fn is_evaluation_due(&self, count: u32, steps: u64, total: u64) -> bool {
+        let part = |steps: u64| steps.saturating_mul(u64::from(count)) / total.max(1);
+        part(steps) > part(self.evaluations.last().map_or(0, |last| last.steps))
     }
 
     /// Return whether the weights were changed. A record made before gradient steps were counted has its updates' figures.

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{
     model::{CheckpointRef, ControlRequest, NewTrainingRun, OpenRun, RunFilter, RunStatus, TrainingRun, TrainingTask},
+    promotion::PromotionDecision,
     record::TrainingRecord,
     training_event::TrainingEventKind,
 };
@@ -35,6 +36,7 @@ row! {
         seconds: f64,
         record: TrainingRecord => JsonOr::into_inner,
         checkpoint: Option<CheckpointRef> => JsonOr::into_inner,
+        promotion: Option<Vec<PromotionDecision>> => JsonOr::into_inner,
         restarts: u64 => i64::unsigned_abs,
         restart_reason: Option<String>,
         version: Option<u32> => |version: Option<i64>| version.and_then(|version| u32::try_from(version).ok()),
@@ -84,6 +86,8 @@ fn run_from_row(row: TrainingRunRow, with_curve: bool) -> TrainingRun {
         warnings: record.warnings(),
         measures: record.points.last().map(|point| point.measures.clone()).unwrap_or_default(),
         curve: with_curve.then_some(record.points),
+        evaluated: record.evaluations,
+        promotion: row.promotion,
         checkpoint: row.checkpoint,
         restarts: row.restarts,
         restart_reason: row.restart_reason,
@@ -254,6 +258,8 @@ pub struct RunEnding {
     pub scores: Option<Value>,
     pub ended_by: Option<&'static str>,
     pub error: Option<String>,
+    /// Decisions on the aliases; `None`: there is no condition.
+    pub promotion: Option<Vec<PromotionDecision>>,
 }
 
 /// Mark a run as no longer driven, in an orderly way: its claims are counted anew. A run that has ended no longer needs its
@@ -267,7 +273,7 @@ pub async fn save_release(
 ) -> Result<()> {
     sql!(
         "UPDATE am_training_runs SET status = $2, wish = NULL, claims = 0, version = $3, scores = $4, ended_by = $5, error = $6,
-             ended_at = $7, checkpoint = CASE WHEN $8 THEN 'null' ELSE checkpoint END WHERE id = $1",
+             ended_at = $7, checkpoint = CASE WHEN $8 THEN 'null' ELSE checkpoint END, promotion = $9 WHERE id = $1",
     )
     .bind(id)
     .bind(status)
@@ -277,6 +283,7 @@ pub async fn save_release(
     .bind(&ending.error)
     .bind(status.is_final().then_some(now))
     .bind(status.is_final())
+    .bind(json_text(&ending.promotion)?)
     .execute(tx.conn().await?)
     .await?;
     Ok(())

@@ -118,7 +118,8 @@ async fn a_run_goes_from_process_to_process_to_the_same_bits() {
     let (whole, parts) = (Ground::new(), Ground::new());
     let owner = caller("key_a");
     let first = whole.process(1).await;
-    let run = first.runs.create(&owner, None, work(2000), None).await.unwrap().value;
+    let long = || TrainingSpec { evaluations: 3, ..work(2000) };
+    let run = first.runs.create(&owner, None, long(), None).await.unwrap().value;
     let through = first.runs.ended(&run.id).await.unwrap();
     let weights = |library: PolicyLibrary| async move {
         library.version(&"cartpole-v1-ppo@1".parse().unwrap()).await.unwrap().sha256
@@ -127,7 +128,7 @@ async fn a_run_goes_from_process_to_process_to_the_same_bits() {
     first.runs.stop().await;
 
     let mut process = parts.process(2).await;
-    let run = process.runs.create(&owner, None, work(2000), None).await.unwrap().value;
+    let run = process.runs.create(&owner, None, long(), None).await.unwrap().value;
     for seed in 3..6 {
         // A few events on, the process stops.
         let seen = process.runs.events(&owner, &run.id, 0, 10_000).await.unwrap().len() as i64;
@@ -141,6 +142,7 @@ async fn a_run_goes_from_process_to_process_to_the_same_bits() {
     assert_eq!(ended.status, RunStatus::Completed, "{:?}", ended.error);
     assert_eq!(weights(process.library.clone()).await, wanted);
     assert_eq!((ended.curve, ended.scores), (through.curve, through.scores));
+    assert_eq!(ended.evaluated, through.evaluated);
     let told = kinds(&process.runs, &owner, &run.id).await;
     assert!(told.iter().any(|kind| kind == "released") && told.iter().any(|kind| kind == "resumed"), "{told:?}");
     process.runs.stop().await;
@@ -356,4 +358,51 @@ async fn a_run_that_begins_anew_says_so_and_why() {
     assert!(run.restart_reason.unwrap().ends_with("cannot be used: the checkpoint's file has changed"));
     second.runs.cancel(&owner, &id, None).await.unwrap();
     second.runs.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_best_evaluated_weights_become_the_version() {
+    let ground = Ground::new();
+    let Process { library, runs, .. } = ground.process(1).await;
+    let owner = caller("key_a");
+    let mut earlier = 0;
+    for seed in 0..8 {
+        let spec = TrainingSpec { evaluations: 6, seed, ..work(960) };
+        let run = runs.create(&owner, Some("p".into()), spec, None).await.unwrap().value;
+        let run = runs.ended(&run.id).await.unwrap();
+        assert_eq!((run.status, run.evaluated.len()), (RunStatus::Completed, 6), "{:?}", run.error);
+        let most = run.evaluated.iter().map(|point| point.mean).fold(f64::MIN, f64::max);
+        let best = run.evaluated.iter().rev().find(|point| point.mean == most).unwrap();
+        let version = library.version(&run.reference.unwrap().parse().unwrap()).await.unwrap();
+        assert_eq!(version.training.unwrap()["weights_after_steps"], best.steps);
+        earlier += u32::from(best.steps < 960);
+    }
+    assert!(earlier > 0, "the last were the best each time: nothing was tested");
+    runs.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alias_is_moved_only_to_what_is_better_beyond_chance() {
+    let ground = Ground::new();
+    let Process { library, runs, .. } = ground.process(1).await;
+    let owner = caller("key_a");
+    let gated =
+        |steps: u64| TrainingSpec { promote_if: Some(PromotionGate::Better), evaluation_episodes: 10, ..work(steps) };
+    let refused = async |spec: TrainingSpec| runs.create(&owner, None, spec, None).await.unwrap_err().to_string();
+    let few = TrainingSpec { evaluation_episodes: 9, ..gated(64) };
+    assert!(refused(few).await.starts_with("evaluation_episodes: must be 10 or more"));
+    assert!(refused(TrainingSpec { aliases: Vec::new(), ..gated(64) }).await.starts_with("promote_if: needs aliases"));
+    let mut decided = Vec::new();
+    for _ in 0..2 {
+        let run = runs.create(&owner, Some("p".into()), gated(320), None).await.unwrap().value;
+        let run = runs.ended(&run.id).await.unwrap();
+        assert_eq!(run.status, RunStatus::Completed, "{:?}", run.error);
+        decided.push(run.promotion.unwrap().remove(0));
+    }
+    assert!(decided[0].promoted && decided[0].current.is_none(), "there was none before");
+    // The same policy again is no better.
+    assert!(!decided[1].promoted && decided[1].difference == Some(0.0), "{:?}", decided[1]);
+    let policy = library.get("p").await.unwrap();
+    assert_eq!((policy.aliases["production"], policy.latest), (1, 2));
+    runs.stop().await;
 }

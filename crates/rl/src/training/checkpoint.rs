@@ -90,11 +90,11 @@ impl<'a> TrainerCheckpoint<'a> {
         Ok(())
     }
 
-    pub(super) fn put_array(&mut self, name: &str, numbers: impl Into<Cow<'a, [f32]>>) {
+    pub(crate) fn put_array(&mut self, name: &str, numbers: impl Into<Cow<'a, [f32]>>) {
         self.arrays.insert(name.to_owned(), numbers.into());
     }
 
-    pub(super) fn array(&self, name: &str) -> Result<&[f32], TrainingError> {
+    pub(crate) fn array(&self, name: &str) -> Result<&[f32], TrainingError> {
         let array = self.arrays.get(name);
         Ok(array.ok_or_else(|| TrainingError::Checkpoint(format!("'{name}' is missing")))?)
     }

@@ -146,6 +146,8 @@ pub async fn optimize_strategy(
         max_seconds: body.max_seconds,
         evaluation_episodes: 20,
         aliases: Vec::new(),
+        evaluations: 0,
+        promote_if: None,
     };
     let queued = queue_training_run(&app, &caller, work, request.once).await?;
     Ok(IdempotentCreated(app.training.observe(&caller, queued, wait).await?))
