@@ -14,7 +14,7 @@ use crate::{
     app::App,
     http::{
         AdminKey, ApiError, JsonBody, PathParams, QueryParams,
-        idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson, IdempotentOk},
+        idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
         openapi::BinaryFile,
     },
     routes::{
@@ -179,7 +179,7 @@ impl<'de> Deserialize<'de> for FeedbackRowsInput {
     ),
     request_body = TrainAgentRequest,
     responses(
-        (status = 201, body = TrainingRun, description = "The queued training run; with `wait` as it is once it has ended or the time is up"),
+        (status = 200, body = TrainingRun, description = "The queued training run; with `wait` as it is once it has ended or the time is up"),
         (status = 400, description = "The caller has not enabled learning for the agent (`invalid_state`)"),
         (status = 429, description = "The caller has too many runs that have not ended (`quota_exceeded`)"),
     )
@@ -190,7 +190,7 @@ pub async fn train_agent(
     PathParams(id): PathParams<AgentId>,
     QueryParams(wait): QueryParams<WaitQuery>,
     request: IdempotentJson<TrainAgentRequest>,
-) -> Result<IdempotentCreated<TrainingRun>, ApiError> {
+) -> Result<IdempotentOk<TrainingRun>, ApiError> {
     let wait = wait.of(&app)?;
     let agent_id = stored_agent_id(&app, &id);
     let TrainAgentRequest { feedback, epochs, learning_rate, batch, temperature, seed } = request.body;
@@ -205,7 +205,7 @@ pub async fn train_agent(
         ..default
     };
     let queued = app.learning.train(&caller, &agent_id, feedback.0, settings, request.once).await?;
-    Ok(IdempotentCreated(app.training.observe(&TrainingCaller::admin(&caller), queued, wait).await?))
+    Ok(IdempotentOk(app.training.observe(&TrainingCaller::admin(&caller), queued, wait).await?))
 }
 
 /// Options of the progress report.

@@ -99,6 +99,7 @@ pub async fn queue_training_run(
 #[into_params(parameter_in = Query)]
 pub struct RunsQuery {
     /// Only runs of this policy.
+    #[serde(default, deserialize_with = "crate::http::empty_as_none")]
     policy: Option<String>,
     /// Only runs in this status.
     status: Option<RunStatus>,
