@@ -437,6 +437,7 @@ async fn open_library(
         memory: config.rl.policy_memory_mb << 20,
         exact: config.rl.deterministic,
         window: config.rl.batch_window,
+        upload_quota: config.rl.upload_quota_mb << 20,
     };
     let policies = PolicyServer::open(settings, ids.clone())?;
     let library = PolicyLibrary::open(db.clone(), clock.clone(), ids.clone(), audit.clone(), policies).await?;

@@ -218,6 +218,8 @@ settings! {
         "POLICY_DETERMINISTIC" deterministic: bool = true, boolean;
         /// Time that a batch waits for further concurrent calls, in microseconds, default 0.
         "POLICY_BATCH_WINDOW_US" batch_window: Duration = Duration::ZERO, microseconds(0..=200);
+        /// Uploaded weights of one principal in MiB, default 1024.
+        "POLICY_UPLOAD_QUOTA_MB" upload_quota_mb: u64 = 1024, number(0..=1 << 20);
         /// Training runs of this process at the same time, default 1; with 0 it trains none.
         "TRAINING_SLOTS" training_slots: usize = 1, number(0..=64);
         /// Threads inside one tensor operation of a training run, default 1.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{RL, place, upload};
 use crate::{
     harness::{ADMIN, Answer, ApiClient, CLIENT, MINER, OTHER_ADMIN, TestApp},
-    kit::{JsonDocument, fixture, get_as, json_fixture, post_as},
+    kit::{JsonDocument, ask, fixture, get_as, json_fixture, post_as},
 };
 
 fn weights(name: &str) -> Vec<u8> {
@@ -220,4 +220,67 @@ async fn policy_upload_is_idempotent() {
     assert_eq!((first.header("idempotency-replayed"), second.header("idempotency-replayed")), ("", "true"));
     assert_eq!(first.is(201), second.is(201));
     assert_eq!(server.get(&format!("{RL}/policies/p")).await.ok()["latest"], 1);
+}
+
+#[tokio::test]
+async fn uploaded_weights_have_a_quota_and_are_deleted() {
+    let server = TestApp::builder().env("POLICY_UPLOAD_QUOTA_MB", 1).start().await;
+    let (file, other) = (weights("ppo"), weights("sac"));
+    let stored = || std::fs::read_dir(server.dir().join("policies")).unwrap().count();
+    upload(&server, server.key(), "p/versions", file.clone()).await.is(201);
+    upload(&server, server.key(), "p/versions", file.clone()).await.is(201);
+    upload(&server, server.key(), "q/versions", other).await.is(201);
+    assert_eq!(stored(), 2, "equal weights are one file");
+    let mut refused = None;
+    for _ in 0..200 {
+        let answer = upload(&server, server.key(), "p/versions", file.clone()).await;
+        if answer.status == 429 {
+            refused = Some(answer.body);
+            break;
+        }
+        answer.is(201);
+    }
+    let refused = refused.expect("a megabyte is full");
+    assert_eq!(refused["code"], "quota_exceeded");
+    assert!(refused.text("detail").contains("POLICY_UPLOAD_QUOTA_MB"), "{refused}");
+    // Others have a quota of their own.
+    upload(&server, CLIENT, "mine/versions", file.clone()).await.is(201);
+    let newest = server.get(&format!("{RL}/policies/p")).await.ok()["latest"].as_u64().unwrap();
+    let version = |number: u64| format!("{RL}/policies/p/versions/{number}");
+    let serves = server.delete(&version(newest)).await.is(400);
+    assert_eq!(serves["code"], "invalid_state");
+    server.put(&format!("{RL}/policies/p/aliases/kept"), json!({"version": 1})).await.ok();
+    assert!(server.delete(&version(1)).await.is(400).text("detail").contains("'kept'"));
+    ask(&server, Some(CLIENT), Method::DELETE, &version(2), None).await.is(403);
+    server.delete(&version(2)).await.ok();
+    server.get(&version(2)).await.is(404);
+    server.delete(&version(2)).await.is(422);
+    upload(&server, server.key(), "p/versions", file).await.is(201);
+    assert_eq!(server.get(&format!("{RL}/policies/p")).await.ok()["latest"], newest + 1, "no number is used again");
+    // The file goes with its last version.
+    let twin = weights("rainbow_dqn");
+    upload(&server, CLIENT, "mine/versions", twin).await.is(201);
+    let before = stored();
+    upload(&server, CLIENT, "mine/versions", weights("ppo")).await.is(201);
+    ask(&server, Some(CLIENT), Method::DELETE, &format!("{RL}/policies/mine/versions/2"), None).await.ok();
+    assert_eq!(stored(), before - 1);
+}
+
+#[tokio::test]
+async fn answers_of_a_policy_are_not_kept() {
+    let server = TestApp::start().await;
+    let body = json!({"states": vec![vec![0.5; 9]; 500], "mode": "sample"});
+    let ask = async |key: &str| {
+        let request = server.request(Method::POST, &format!("{RL}/policies/marketplace-ppo/act"));
+        Answer::of(request.header("idempotency-key", key).json(&body)).await
+    };
+    let (first, second, other) = (ask("a").await, ask("a").await, ask("b").await);
+    assert_eq!((first.header("idempotency-replayed"), second.header("idempotency-replayed")), ("", "true"));
+    assert_eq!(first.body, second.body, "a sample is drawn again as it was");
+    assert_ne!(first.body, other.body);
+    let kept: i64 = sqlx::query_scalar("SELECT max(length(answer)) FROM am_idempotency")
+        .fetch_one(&mut crate::jobs::open(&server.database()).await)
+        .await
+        .unwrap();
+    assert!(kept < 100, "{kept} characters are kept");
 }

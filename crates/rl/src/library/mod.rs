@@ -12,6 +12,8 @@ mod weights_files;
 
 use std::{
     collections::BTreeMap,
+    fs,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -35,7 +37,7 @@ use super::{
     export::{ExportFormat, export_policy},
     model::{ActError, PRODUCTION_ALIAS, PolicyReference, VersionSelector},
     network::{PolicyNetwork, with_support},
-    serving::{PolicyServer, ServedPolicy, ServedVersion, read_weights},
+    serving::{PolicyServer, ServedPolicy, ServedVersion, read_weights, weights_path},
 };
 use am_audit::{AuditLog, EventType};
 use am_core::{
@@ -45,7 +47,7 @@ use am_core::{
     validation::{Violation, Violations},
 };
 use am_db::{
-    Database, Tx,
+    Connection, Database, Tx,
     codec::Timestamp,
     idempotency::{IdempotencyKey, IdempotentResult},
     owner,
@@ -184,7 +186,7 @@ impl PolicyLibrary {
     ///
     /// # Errors
     /// [`RlError::Invalid`] for names that do not fit, [`ActError::Load`] for refused weights, [`RlError::Forbidden`] for
-    /// another owner's policy.
+    /// another owner's policy, [`RlError::Quota`] when the caller has too many bytes of weights.
     #[boxed]
     pub async fn upload(
         &self,
@@ -199,8 +201,14 @@ impl PolicyLibrary {
         violations.take(named.map_err(|error| Violation::new("name", error.to_string())));
         violations.take(check_aliases("aliases", &upload.aliases));
         violations.finish()?;
-        let directory = self.0.policies.directory().to_owned();
+        let (directory, files) = (self.0.policies.directory().to_owned(), self.0.policies.directory().to_owned());
         self.check_may_publish(caller, name).await?;
+        if let Some(answered) = self.0.db.answered(&self.0.clock, once.as_ref()).await? {
+            return Ok(answered);
+        }
+        // Before the file is written, and again when it is stored.
+        let (quota, size) = (self.0.policies.upload_quota(), bytes.len() as u64);
+        check_quota(&mut *self.0.db.read().await?, caller, size, quota).await?;
         let support = upload.support;
         let (form, file) = run_blocking(move || {
             let bytes = match support {
@@ -208,7 +216,7 @@ impl PolicyLibrary {
                 None => bytes,
             };
             let form = PolicyNetwork::from_safetensors(&bytes)?.form().clone();
-            Ok((form, store_weights(&directory, &bytes)?))
+            Ok((form, store_weights(&files, &bytes)?))
         })
         .await?;
         let (action_names, state_names) = resolve_names(&upload, &form)?;
@@ -230,6 +238,8 @@ impl PolicyLibrary {
             .0
             .db
             .write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
+                check_quota(tx.conn().await?, &caller, new.file.size, quota).await?;
+                check_present(&directory, &new.file)?;
                 let found = store::get(tx.conn().await?, &new.name).await?;
                 // The policy keeps the owner that created it.
                 let owner = owner_for_change(&caller, found.as_ref())?;
@@ -310,6 +320,30 @@ impl PolicyLibrary {
         PolicyReference::named(name).map_err(|error| RlError::invalid("policy", error.to_string()))?;
         let found = store::get(&mut *self.0.db.read().await?, name).await?;
         owner_for_change(caller, found.as_ref()).map(drop)
+    }
+}
+
+/// Refuse `size` more bytes of weights where the caller would have more than `quota`.
+async fn check_quota(conn: &mut Connection, caller: &Principal, size: u64, quota: u64) -> Result<()> {
+    let has = store::uploaded_bytes(conn, &caller.aliases).await?.unsigned_abs();
+    if has.saturating_add(size) <= quota {
+        return Ok(());
+    }
+    let megabytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    Err(RlError::Quota(format!(
+        "your uploaded weights have {:.1} MB, and {:.0} MB is the most (POLICY_UPLOAD_QUOTA_MB): delete versions first",
+        megabytes(has),
+        megabytes(quota)
+    )))
+}
+
+/// Refuse weights whose file was deleted with another version since it was stored.
+pub(super) fn check_present(directory: &Path, file: &StoredWeights) -> Result<()> {
+    match fs::metadata(weights_path(directory, &file.sha256)) {
+        Ok(_) => Ok(()),
+        Err(_) => {
+            Err(RlError::InvalidState("the weights were deleted while they were stored: repeat the request".into()))
+        }
     }
 }
 

@@ -379,6 +379,7 @@ impl TrainingDriver {
         let (gradient_steps, yielded) = (self.record.gradient_steps, self.handle.must_yield());
         let (ids, policy) = (self.inner.ids.clone(), self.run.policy.clone());
         let audit = self.inner.audit().clone();
+        let directory = self.inner.library.policies().directory().to_owned();
         self.write(async move |tx: &mut Tx| {
             let wish = store::get_control_request(tx, &id).await?;
             let (status, mut ending, new) = match (status, wish) {
@@ -389,6 +390,7 @@ impl TrainingDriver {
                 (status, _) => (status, ending, new),
             };
             if let Some(mut new) = new {
+                library::check_present(&directory, &new.file)?;
                 if let Some(promotion) = &mut ending.promotion {
                     publication::settle_promotion(tx, &mut new, promotion).await?;
                 }

@@ -57,11 +57,19 @@ pub struct ServingSettings {
     /// Maximum time for which a batch waits for further requests while calls arrive together; at most 200 µs is
     /// sensible.
     pub window: Duration,
+    /// Most bytes of uploaded weights of one owner.
+    pub upload_quota: u64,
 }
 
 impl Default for ServingSettings {
     fn default() -> Self {
-        Self { directory: PathBuf::from("policies"), memory: 256 << 20, exact: true, window: Duration::ZERO }
+        Self {
+            directory: PathBuf::from("policies"),
+            memory: 256 << 20,
+            exact: true,
+            window: Duration::ZERO,
+            upload_quota: 1 << 30,
+        }
     }
 }
 
@@ -123,6 +131,11 @@ impl PolicyServer {
     /// Return the directory of the weights files.
     pub fn directory(&self) -> &Path {
         &self.0.settings.directory
+    }
+
+    /// Return the most bytes of uploaded weights that one owner may have.
+    pub fn upload_quota(&self) -> u64 {
+        self.0.settings.upload_quota
     }
 
     /// Insert or replace a policy. If its split has changed, its statistics restart.

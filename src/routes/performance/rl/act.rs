@@ -18,8 +18,10 @@ use crate::{
         error::{ErrorDetail, LocationSegment},
         idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
     },
-    routes::recorded_response::record_response,
+    routes::recorded_response::{record_read, record_response},
 };
+use am_core::crypto;
+use am_db::idempotency::IdempotencyKey;
 use am_rl::{ActError, ActionMode, PolicyDecision, runs::EvaluationScores, serving::PolicyQuery, state_by_names};
 
 /// A state: an array of numbers, or an object of them by the names that the policy has for them.
@@ -175,7 +177,8 @@ pub async fn act_with_policy(
     }
     let mode = match request.mode {
         ActionModeName::Greedy => ActionMode::Greedy,
-        ActionModeName::Sample => ActionMode::Sample { seed: request.seed },
+        // A repetition draws what was drawn first, so its answer need not be kept.
+        ActionModeName::Sample => ActionMode::Sample { seed: request.seed.or_else(|| once.as_ref().map(key_seed)) },
     };
     let ask = PolicyQuery { states, mode, exact: request.deterministic };
     let mut decisions = app.policies.act_all(&reference, ask).await.map_err(|error| act_error(error, single))?;
@@ -185,7 +188,13 @@ pub async fn act_with_policy(
         let policy = decisions.first().map(|one| one.policy.clone()).unwrap_or_default();
         ActResponse::Many(PolicyDecisions { policy, count: decisions.len(), decisions })
     };
-    Ok(IdempotentOk(record_response(&app, once, answer).await?))
+    Ok(IdempotentOk(record_read(&app, once, answer).await?))
+}
+
+/// The seed of a sample that is asked for under a key.
+fn key_seed(once: &IdempotencyKey) -> u64 {
+    let digits = crypto::sha256_hex(format!("{}\0{}\0{}", once.scope, once.key, once.fingerprint).as_bytes());
+    u64::from_str_radix(&digits[..16], 16).unwrap_or_default()
 }
 
 /// A single state has no place in a list.

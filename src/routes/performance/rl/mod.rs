@@ -20,7 +20,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(policies::list_policies))
         .routes(routes!(policies::get_policy))
         .routes(routes!(policies::list_policy_versions, policies::upload_policy_version))
-        .routes(routes!(policies::get_policy_version))
+        .routes(routes!(policies::get_policy_version, policies::delete_policy_version))
         .routes(routes!(policies::get_policy_weights))
         .routes(routes!(policies::export_policy_version))
         .routes(routes!(policies::set_split, policies::remove_split))
