@@ -31,6 +31,7 @@ CREATE TABLE am_act_outcomes (
     reported_at TEXT NOT NULL,
     PRIMARY KEY (policy, call_id)
 ) WITHOUT ROWID;
+CREATE INDEX am_act_outcomes_called ON am_act_outcomes (called_at);
 -- The same in sums, by version and by what was served when.
 CREATE TABLE am_act_outcome_sums (
     policy TEXT NOT NULL,

@@ -51,6 +51,7 @@ use am_rl::{
     PolicyServer,
     learning::LearningService,
     library::PolicyLibrary,
+    outcomes::{CallSigner, OutcomeService},
     runs::{self, TrainingRuns},
     serving,
 };
@@ -110,6 +111,8 @@ pub struct Services {
     pub library: PolicyLibrary,
     /// Service for training runs.
     pub training: TrainingRuns,
+    /// Service for outcomes of policies' calls.
+    pub outcomes: OutcomeService,
     /// Service for learning agents.
     pub learning: LearningService,
     /// Server of the loaded policies.
@@ -327,6 +330,7 @@ impl App {
         );
         let plans = agents.plans(&executions, names, &db, &clock, &ids, &audit);
         let reviews = PolicyReview::new(db.clone(), guard, workflows.clone(), executions.clone());
+        let outcomes = open_outcomes(&config, &library, &db, &clock, &ids)?;
         let learning = LearningService::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
         let mut registry = Registry::default();
         db.register(&mut registry);
@@ -373,6 +377,7 @@ impl App {
             clock,
             library,
             training,
+            outcomes,
             policies,
             webhooks,
             sandboxes,
@@ -443,6 +448,20 @@ async fn open_library(
     let library = PolicyLibrary::open(db.clone(), clock.clone(), ids.clone(), audit.clone(), policies).await?;
     library.warm_up().await?;
     Ok(library)
+}
+
+/// The ids of calls are made with a secret of this service's processes. Without its file, ids that were given out are no longer
+/// known.
+fn open_outcomes(
+    config: &Config,
+    library: &PolicyLibrary,
+    db: &Database,
+    clock: &Clock,
+    ids: &IdGenerator,
+) -> Result<OutcomeService, StartError> {
+    let (secret, _) = am_core::crypto::load_or_create_secret(&config.data_dir.join("policy-calls.hex"))?;
+    let signer = CallSigner::new(&secret);
+    Ok(OutcomeService::new(db.clone(), clock.clone(), ids.clone(), library.clone(), signer))
 }
 
 fn open_training(

@@ -220,7 +220,11 @@ impl PolicyLibrary {
                 let entry = change(tx, &policy, now).await?.by(&caller).data("policy", json!(name));
                 audit.append(tx, vec![entry]).await?;
                 store::touch(tx, &name, now).await?;
-                store::get(tx.conn().await?, &name).await?.ok_or_else(|| not_found_error(&name))
+                let changed = store::get(tx.conn().await?, &name).await?.ok_or_else(|| not_found_error(&name))?;
+                if (changed.serving, changed.split) != (policy.serving, policy.split) {
+                    store::set_serving_since(tx, &name, now).await?;
+                }
+                Ok::<_, RlError>(changed)
             })
             .await?;
         self.refresh().await?;

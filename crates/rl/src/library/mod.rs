@@ -366,9 +366,8 @@ pub(super) async fn publish_version(
     now: Timestamp,
 ) -> Result<VersionRecord> {
     // The name may have been taken by another owner since it was checked.
-    if let Some(policy) = store::get(tx.conn().await?, &new.name).await?
-        && policy.owner_id != *owner
-    {
+    let before = store::get(tx.conn().await?, &new.name).await?;
+    if let Some(policy) = before.as_ref().filter(|policy| policy.owner_id != *owner) {
         return Err(not_owner_error(&policy.name));
     }
     let version = store::next_version(tx, &new.name, owner, now).await?;
@@ -381,6 +380,10 @@ pub(super) async fn publish_version(
             mirror::store::set_deployed(tx, &new.name, true, now).await?;
         }
     }
+    let serving = store::get(tx.conn().await?, &new.name).await?.map(|policy| policy.serving);
+    if serving != before.map(|policy| policy.serving) {
+        store::set_serving_since(tx, &new.name, now).await?;
+    }
     let made = json!({"policy": new.name, "version": version, "sha256": new.file.sha256, "aliases": new.aliases});
     let told = told.of("policy", "published").data("source", json!(new.source)).change(None, Some(made));
     audit.append(tx, vec![told]).await?;
@@ -390,6 +393,12 @@ pub(super) async fn publish_version(
 /// Read the aliases of a policy with their versions; none if it does not exist yet.
 pub(super) async fn present_aliases(tx: &mut Tx, name: &str) -> Result<BTreeMap<String, u32>> {
     Ok(store::get(tx.conn().await?, name).await?.map(|policy| policy.aliases).unwrap_or_default())
+}
+
+/// Read since when the versions answer a policy's calls that do, in the stored form of a time; empty: since before that was
+/// noted.
+pub(super) async fn serving_since(conn: &mut Connection, name: &str) -> Result<String> {
+    store::serving_since(conn, name).await
 }
 
 /// Store the agent that owns a policy in the coordinator's table.

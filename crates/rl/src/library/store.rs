@@ -181,6 +181,19 @@ pub async fn touch(tx: &mut Tx, name: &str, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
+/// Note that from now on other versions answer a policy's calls.
+pub async fn set_serving_since(tx: &mut Tx, name: &str, now: Timestamp) -> Result<()> {
+    update!("am_policies" { serving_since: now } where "name = $1" (name)).execute(tx.conn().await?).await?;
+    Ok(())
+}
+
+/// Read since when the versions answer a policy's calls that do, in the stored form; empty: since before that was noted.
+pub async fn serving_since(conn: &mut Connection, name: &str) -> Result<String> {
+    let since = sql!("SELECT serving_since FROM am_policies WHERE name = $1").bind(name);
+    let since: Option<Option<String>> = since.fetch_optional_value(conn).await?;
+    Ok(since.flatten().unwrap_or_default())
+}
+
 /// Store a policy's split.
 pub async fn set_split(tx: &mut Tx, name: &str, split: &TrafficSplit) -> Result<()> {
     update!("am_policies" { split: json_text(split)? } where "name = $1" (name)).execute(tx.conn().await?).await?;

@@ -138,10 +138,13 @@ impl PolicyServer {
         self.0.settings.upload_quota
     }
 
-    /// Insert or replace a policy. If its split has changed, its statistics restart.
+    /// Insert or replace a policy. If its split or its serving version has changed, its statistics restart: they are those of
+    /// other versions.
     pub fn put(&self, name: &str, entry: ServedPolicy) {
         let mut catalogue = self.0.catalogue.write();
-        let changed = catalogue.get(name).is_none_or(|old| old.split != entry.split);
+        let serving = |policy: &ServedPolicy| policy.serving_version();
+        let same = |old: &ServedPolicy| old.split == entry.split && serving(old) == serving(&entry);
+        let changed = !catalogue.get(name).is_some_and(|old| same(old));
         catalogue.put(name.to_owned(), entry);
         if changed {
             self.tallies().remove(name);

@@ -192,7 +192,7 @@ pub(super) mod tests {
     fn sample(numbers: &[f32]) -> TrainerCheckpoint<'_> {
         let mut checkpoint = TrainerCheckpoint::default();
         checkpoint.put_array("replay", numbers);
-        checkpoint.put_array("empty", Vec::new());
+        checkpoint.put_array("empty", Vec::<f32>::new());
         checkpoint.put_array("priorities", vec![f32::NAN, -0.0, 1.5]);
         checkpoint.put_state("rainbow", &json!({"steps": 7, "text": "ä"})).unwrap();
         checkpoint

@@ -24,7 +24,7 @@ use crate::{
 use am_rl::{
     PolicyReference,
     library::{PolicyRecord, VersionRecord, WeightsUpload},
-    serving::{CanaryVersion, ShadowVersion, SplitComparison, TrafficSplit},
+    serving::{CanaryVersion, ShadowVersion, TrafficSplit},
 };
 
 /// Reads `name`, `name@version` or `name@alias` from a path.
@@ -339,25 +339,4 @@ pub async fn remove_split(
 ) -> Result<Response, ApiError> {
     let done = app.library.set_split(&caller, &name, TrafficSplit::default(), None).await?;
     Ok(JsonBody(done.value).into_response())
-}
-
-/// Compare the versions of a split
-///
-/// As this process measured them since the split was set.
-#[utoipa::path(
-    get, path = "/api/v1/agents/performance/rl/policies/{name}/comparison", operation_id = "rl_policies_compare",
-    tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
-    params(("name" = String, Path, description = "Name of the policy")),
-    responses(
-        (status = 200, body = SplitComparison, description = "The comparison"),
-        (status = 404, description = "There is no policy of this name, or it has no split"),
-    )
-)]
-pub async fn get_split_comparison(
-    State(app): State<App>,
-    _: AnyKey,
-    PathParams(name): PathParams<String>,
-) -> Result<JsonBody<SplitComparison>, ApiError> {
-    let seen = app.policies.comparison(&name)?;
-    seen.map(JsonBody).ok_or_else(|| ApiError::not_found(format!("policy '{name}' has neither canary nor shadow")))
 }

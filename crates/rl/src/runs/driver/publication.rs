@@ -57,7 +57,8 @@ impl TrainingDriver {
         if !self.record.is_evaluation_due(work.evaluations, trainer.steps(), work.steps) {
             return Ok(());
         }
-        self.evaluate_now(&work.clone(), trainer)
+        let work = work.clone();
+        self.evaluate_now(&work, trainer)
     }
 
     fn evaluate_now(&mut self, work: &TrainingSpec, trainer: &dyn Trainer) -> Result<()> {
@@ -110,7 +111,7 @@ impl TrainingDriver {
                 return Ok(PromotionDecision::uncompared(alias, None, true, "the alias pointed to no version"));
             };
             let current = format!("{}@{version}", self.run.policy);
-            let reference = current.parse().map_err(|error| corrupt_json_error("an alias", error))?;
+            let reference: PolicyReference = current.parse().map_err(|error| corrupt_json_error("an alias", error))?;
             let (_, weights) = self.runtime.block_on(library.weights(&reference))?;
             let (name, parameters) = (work.environment.clone(), work.parameters.clone());
             match score_weights(&weights, name, parameters, work.evaluation_episodes, EVALUATION_SEED) {
