@@ -52,6 +52,7 @@ use am_rl::{
     PolicyServer,
     learning::LearningService,
     library::PolicyLibrary,
+    outcomes::{CallSigner, OutcomeService},
     runs::{self, TrainingRuns},
     serving,
 };
@@ -113,6 +114,8 @@ pub struct Services {
     pub library: PolicyLibrary,
     /// Service for training runs.
     pub training: TrainingRuns,
+    /// Service for outcomes of policies' calls.
+    pub outcomes: OutcomeService,
     /// Service for learning agents.
     pub learning: LearningService,
     /// Server of the loaded policies.
@@ -313,6 +316,7 @@ impl App {
         );
         let plans = agents.plans(&executions, names, &db, &clock, &ids, &audit);
         let reviews = PolicyReview::new(db.clone(), guard, workflows.clone(), executions.clone());
+        let outcomes = open_outcomes(&config, &library, &db, &clock, &ids)?;
         let learning = LearningService::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
         let mut registry = Registry::default();
         db.register(&mut registry);
@@ -359,6 +363,7 @@ impl App {
             clock,
             library,
             training,
+            outcomes,
             policies,
             webhooks,
             sandboxes,
@@ -426,11 +431,26 @@ async fn open_library(
         memory: config.rl.policy_memory_mb << 20,
         exact: config.rl.deterministic,
         window: config.rl.batch_window,
+        upload_quota: config.rl.upload_quota_mb << 20,
     };
     let policies = PolicyServer::open(settings, ids.clone())?;
     let library = PolicyLibrary::open(db.clone(), clock.clone(), ids.clone(), audit.clone(), policies).await?;
     library.warm_up().await?;
     Ok(library)
+}
+
+/// The ids of calls are made with a secret of this service's processes. Without its file, ids that were given out are no longer
+/// known.
+fn open_outcomes(
+    config: &Config,
+    library: &PolicyLibrary,
+    db: &Database,
+    clock: &Clock,
+    ids: &IdGenerator,
+) -> Result<OutcomeService, StartError> {
+    let (secret, _) = am_core::crypto::load_or_create_secret(&config.data_dir.join("policy-calls.hex"))?;
+    let signer = CallSigner::new(&secret);
+    Ok(OutcomeService::new(db.clone(), clock.clone(), ids.clone(), library.clone(), signer))
 }
 
 fn open_training(
@@ -446,6 +466,13 @@ fn open_training(
         slots: config.rl.training_slots,
         threads: config.rl.training_threads,
         checkpoint_every: config.rl.checkpoint_every,
+        slice: config.rl.training_slice,
+        quotas: runs::TrainingQuotas {
+            admin_steps: config.rl.training_admin_steps,
+            client_steps: config.rl.training_client_steps,
+            miner_steps: config.rl.training_miner_steps,
+            open_runs: config.rl.training_open_runs,
+        },
     };
     Ok(TrainingRuns::new(db.clone(), clock.clone(), ids.clone(), hub.clone(), library.clone(), settings)?)
 }

@@ -26,6 +26,10 @@ pub struct ClientKey(pub ApiCaller);
 #[derive(Clone, Debug)]
 pub struct AnyKey(pub Principal);
 
+/// Extractor for callers with any good key, where their role matters.
+#[derive(Clone, Debug)]
+pub struct AnyCaller(pub ApiCaller);
+
 /// Return the caller, who must have a sufficient role, with the origin of the request.
 fn authenticated_caller(
     parts: &Parts,
@@ -78,5 +82,13 @@ impl<S: Send + Sync> FromRequestParts<S> for AnyKey {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         authenticated_caller(parts, |_| true, "a").map(|caller| Self(caller.principal))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for AnyCaller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        authenticated_caller(parts, |_| true, "a").map(Self)
     }
 }

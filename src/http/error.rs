@@ -204,9 +204,9 @@ impl ApiError {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests").retry_after(retry_after)
     }
 
-    /// The same with another text.
-    fn detail(self, detail: impl Into<ErrorText>) -> Self {
-        Self { detail: ErrorDetail::Text(detail.into()), ..self }
+    /// 429 `quota_exceeded`: the caller has as much as it may have; `detail` names the limit.
+    pub fn quota(detail: impl Into<ErrorText>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail)
     }
 
     /// 501 `not_implemented`: the operation is not available.
@@ -394,9 +394,7 @@ impl From<am_orchestration::error::OrchestrationError> for ApiError {
             Unavailable, VersionMismatch,
         };
         match error {
-            QuotaReached { .. } => {
-                Self::too_many(Duration::from_secs(10)).code("quota_reached").detail(error.to_string())
-            }
+            QuotaReached { .. } => Self::quota(error.to_string()).retry_after(Duration::from_secs(10)),
             NotFound(_) => Self::not_found(error.to_string()),
             Forbidden => Self::forbidden(error.to_string()),
             Invalid(found) => found.into(),
@@ -450,6 +448,7 @@ impl From<am_rl::RlError> for ApiError {
             am_rl::RlError::Forbidden(text) => Self::forbidden(text),
             am_rl::RlError::Invalid(found) => found.into(),
             am_rl::RlError::InvalidState(text) => Self::bad_request(text).code("invalid_state"),
+            am_rl::RlError::Quota(text) => Self::quota(text),
             am_rl::RlError::Act(error) => error.into(),
             am_rl::RlError::Db(error) => error.into(),
             error @ (am_rl::RlError::Training(_) | am_rl::RlError::Storage(..)) => Self::internal(error),

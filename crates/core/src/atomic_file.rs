@@ -14,6 +14,18 @@ use std::{
 /// # Errors
 /// Fails when the file or its directory can't be written; nothing is left then.
 pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    write_atomically_with(path, mode, |file| file.write_all(bytes))
+}
+
+/// [`write_atomically`] of what `write` writes.
+///
+/// # Errors
+/// As [`write_atomically`], and those of `write`.
+pub fn write_atomically_with<T>(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut File) -> io::Result<T>,
+) -> io::Result<T> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_owned();
     // Several requests and processes may write the same file, so each uses its own temporary name.
@@ -22,12 +34,15 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> 
     let partial = directory.join(name);
     let written =
         OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&partial).and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
+            let result = write(&mut file)?;
+            file.sync_all()?;
+            Ok(result)
         });
-    if let Err(error) = written.and_then(|()| fs::rename(&partial, path)) {
-        let _ = fs::remove_file(&partial);
-        return Err(error);
+    match written.and_then(|result| fs::rename(&partial, path).map(|()| result)) {
+        Ok(result) => File::open(directory)?.sync_all().map(|()| result),
+        Err(error) => {
+            let _ = fs::remove_file(&partial);
+            Err(error)
+        }
     }
-    File::open(directory)?.sync_all()
 }

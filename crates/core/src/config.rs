@@ -238,12 +238,24 @@ settings! {
         "POLICY_DETERMINISTIC" deterministic: bool = true, boolean;
         /// Time that a batch waits for further concurrent calls, in microseconds, default 0.
         "POLICY_BATCH_WINDOW_US" batch_window: Duration = Duration::ZERO, microseconds(0..=200);
+        /// Uploaded weights of one principal in MiB, default 1024.
+        "POLICY_UPLOAD_QUOTA_MB" upload_quota_mb: u64 = 1024, number(0..=1 << 20);
         /// Training runs of this process at the same time, default 1; with 0 it trains none.
         "TRAINING_SLOTS" training_slots: usize = 1, number(0..=64);
         /// Threads inside one tensor operation of a training run, default 1.
         "TRAINING_THREADS" training_threads: u32 = 1, number(1..=256);
         /// Interval between two checkpoints of a training run, the most training time that a crash loses, default 30 s.
         "TRAINING_CHECKPOINT_SECONDS" checkpoint_every: Duration = Duration::from_secs(30), fraction(0.0..=86_400.0);
+        /// Time for which a training run has its slot before it yields to a waiting run of another owner, default 60 s.
+        "TRAINING_SLICE_SECONDS" training_slice: Duration = Duration::from_secs(60), fraction(0.0..=86_400.0);
+        /// Most steps of a training run that an admin or a workflow's step asks for, default 100 000 000.
+        "TRAINING_MAX_STEPS_ADMIN" training_admin_steps: u64 = 100_000_000, number(1..=100_000_000);
+        /// Most steps of a client's training run, default 10 000 000.
+        "TRAINING_MAX_STEPS_CLIENT" training_client_steps: u64 = 10_000_000, number(1..=100_000_000);
+        /// Most steps of a miner's training run, default 2 000 000.
+        "TRAINING_MAX_STEPS_MINER" training_miner_steps: u64 = 2_000_000, number(1..=100_000_000);
+        /// Training runs of one principal that have not ended, default 32.
+        "TRAINING_MAX_OPEN_RUNS" training_open_runs: u64 = 32, number(1..=10_000);
     }
 }
 

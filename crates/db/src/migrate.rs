@@ -29,6 +29,7 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (12, "message_identity", include_str!("../../../migrations/0012_message_identity.sql")),
     (14, "audit_epochs", include_str!("../../../migrations/0014_audit_epochs.sql")),
     (15, "fair_claims", include_str!("../../../migrations/0015_fair_claims.sql")),
+    (16, "fair_work", include_str!("../../../migrations/0016_fair_work.sql")),
     (17, "policy_bounds", include_str!("../../../migrations/0017_policy_bounds.sql")),
 ];
 

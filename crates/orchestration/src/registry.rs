@@ -140,7 +140,10 @@ impl AgentRegistry {
                     (found.reported_load, found.last_seen, found.updated_at) = (None, now, now);
                     found
                 }
-                None => draft.into_agent(owner.id(), now),
+                None => {
+                    let incarnation = store::incarnate(tx, &draft.agent_id, &owner).await?;
+                    RegisteredAgentRecord { incarnation, ..draft.into_agent(owner.id(), now) }
+                }
             };
             store::upsert(tx, &agent).await?;
             let data = json!({"agent_id": agent.id, "task_types": agent.task_types, "again": before.is_some()});

@@ -18,6 +18,9 @@ pub enum RlError {
     /// The present state does not allow the operation.
     #[error("{0}")]
     InvalidState(String),
+    /// The caller has as much as its quota allows.
+    #[error("{0}")]
+    Quota(String),
     /// A policy did not answer.
     #[error(transparent)]
     Act(#[from] ActError),

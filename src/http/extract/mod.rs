@@ -6,6 +6,6 @@ mod query;
 
 pub use json::{JsonBody, RawJson, decode_body, read_body, read_json};
 pub use path::PathParams;
-pub use query::QueryParams;
 #[cfg(test)]
 pub(crate) use query::parse_query;
+pub use query::{QueryParams, empty_as_none};

@@ -4,9 +4,12 @@
 use std::{borrow::Cow, collections::HashMap, fmt};
 
 use axum::{extract::FromRequestParts, http::request::Parts};
-use serde::de::{
-    self, DeserializeOwned, Deserializer, IntoDeserializer, Visitor,
-    value::{MapDeserializer, SeqDeserializer, StrDeserializer},
+use serde::{
+    Deserialize as _,
+    de::{
+        self, DeserializeOwned, Deserializer, IntoDeserializer, Visitor,
+        value::{MapDeserializer, SeqDeserializer, StrDeserializer},
+    },
 };
 use serde_path_to_error::Segment;
 
@@ -25,6 +28,16 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryParams<T>
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         parse_query(parts.uri.query().unwrap_or_default()).map(Self)
     }
+}
+
+/// Read a text filter of a query; the empty text filters nothing, as clients of the monolith mean it. For
+/// `#[serde(default, deserialize_with)]`.
+pub fn empty_as_none<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: From<String>,
+{
+    Ok(Some(String::deserialize(from)?).filter(|text| !text.is_empty()).map(T::from))
 }
 
 /// Parse a query string without its question mark.

@@ -18,7 +18,7 @@ const INVALID: Shared =
 const TOO_MANY: Shared = (
     "TooManyRequests",
     "429",
-    "The caller sent more requests than `RATE_LIMIT_REQUESTS` allows (`rate_limited`), or has as many executions that have not ended as it may have (`quota_reached`)",
+    "The caller sent more requests than `RATE_LIMIT_REQUESTS` allows (`rate_limited`), or has as many executions that have not ended as it may have (`quota_exceeded`)",
 );
 const UNAVAILABLE: Shared =
     ("Unavailable", "503", "The database is busy or full, or the service is stopping; see Retry-After");

@@ -232,6 +232,7 @@ pub async fn get_execution_status(
 #[into_params(parameter_in = Query)]
 pub struct ExecutionsQuery {
     /// Only executions of this workflow.
+    #[serde(default, deserialize_with = "crate::http::empty_as_none")]
     workflow_id: Option<WorkflowId>,
     /// Only executions in this status.
     status: Option<ExecutionStatus>,
@@ -338,6 +339,7 @@ pub async fn cancel_execution(
 #[into_params(parameter_in = Query)]
 pub struct CancelQuery {
     /// Id of the execution. Required unless the path holds an execution's id.
+    #[serde(default, deserialize_with = "crate::http::empty_as_none")]
     execution_id: Option<ExecutionId>,
 }
 

@@ -14,16 +14,19 @@ use crate::{
     app::App,
     http::{
         AdminKey, ApiError, JsonBody, PathParams, QueryParams,
-        idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson, IdempotentOk},
+        idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
         openapi::BinaryFile,
     },
-    routes::export::{PolicyExportQuery, export_response},
+    routes::{
+        agents::WaitQuery,
+        export::{PolicyExportQuery, export_response},
+    },
 };
 use am_core::ids::AgentId;
 use am_rl::{
     PolicyReference,
     learning::{FeedbackInput, Learner, LearnerSettings, LearnerStatus},
-    runs::{CurvePoint, RunStatus, TrainingRun},
+    runs::{CurvePoint, RunStatus, TrainingCaller, TrainingRun},
     training::{LearningMode, OfflineSettings},
 };
 
@@ -172,19 +175,23 @@ impl<'de> Deserialize<'de> for FeedbackRowsInput {
     params(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
         IdempotencyHeader,
+        WaitQuery,
     ),
     request_body = TrainAgentRequest,
     responses(
-        (status = 201, body = TrainingRun, description = "The queued training run"),
+        (status = 200, body = TrainingRun, description = "The queued training run; with `wait` as it is once it has ended or the time is up"),
         (status = 400, description = "The caller has not enabled learning for the agent (`invalid_state`)"),
+        (status = 429, description = "The caller has too many runs that have not ended (`quota_exceeded`)"),
     )
 )]
 pub async fn train_agent(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
     PathParams(id): PathParams<AgentId>,
+    QueryParams(wait): QueryParams<WaitQuery>,
     request: IdempotentJson<TrainAgentRequest>,
-) -> Result<IdempotentCreated<TrainingRun>, ApiError> {
+) -> Result<IdempotentOk<TrainingRun>, ApiError> {
+    let wait = wait.of(&app)?;
     let agent_id = stored_agent_id(&app, &id);
     let TrainAgentRequest { feedback, epochs, learning_rate, batch, temperature, seed } = request.body;
     let default = OfflineSettings::default();
@@ -197,7 +204,8 @@ pub async fn train_agent(
         seed: seed.unwrap_or(default.seed),
         ..default
     };
-    Ok(IdempotentCreated(app.learning.train(&caller, &agent_id, feedback.0, settings, request.once).await?))
+    let queued = app.learning.train(&caller, &agent_id, feedback.0, settings, request.once).await?;
+    Ok(IdempotentOk(app.training.observe(&TrainingCaller::admin(&caller), queued, wait).await?))
 }
 
 /// Options of the progress report.
@@ -266,7 +274,7 @@ pub async fn get_learning_progress(
     // Clients name the metrics they want; any word but a no gives them all.
     let wanted = query.metrics.as_deref().is_some_and(|word| !matches!(word, "false" | "0" | "none"));
     let metrics = match runs.first() {
-        Some(latest) if wanted => app.training.get(&caller, &latest.id).await?.curve,
+        Some(latest) if wanted => app.training.get(&TrainingCaller::admin(&caller), &latest.id).await?.curve,
         _ => None,
     };
     Ok(JsonBody(LearningProgress {

@@ -250,6 +250,7 @@ pub struct RegistryQuery {
     /// Only agents with this GPU.
     gpu_tier: Option<GpuTier>,
     /// Only agents of this type.
+    #[serde(default, deserialize_with = "crate::http::empty_as_none")]
     agent_type: Option<String>,
 }
 

@@ -197,10 +197,12 @@ pub async fn create_workflow(
 #[into_params(parameter_in = Query)]
 pub struct WorkflowsQuery {
     /// Only workflows of this owner.
+    #[serde(default, deserialize_with = "crate::http::empty_as_none")]
     owner_id: Option<String>,
     /// Only public workflows, or only private ones.
     is_public: Option<bool>,
     /// Only workflows with all of these tags: a JSON list, or texts separated by commas.
+    #[serde(default, deserialize_with = "crate::http::empty_as_none")]
     tags: Option<String>,
 }
 

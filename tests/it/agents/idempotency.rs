@@ -225,6 +225,11 @@ async fn policies(server: &ApiClient, template: &str, path: impl Fn(&str) -> Str
         "/policies/{policy}/act" => {
             (path("marketplace-ppo"), json!({"state": [0, 0, 0, 0, 0, 0, 0, 0, 0], "mode": "sample"}))
         }
+        "/policies/{policy}/act/{call_id}/outcome" => {
+            let act = format!("{}/policies/marketplace-ppo/act", rl::RL);
+            let called = server.post(&act, json!({"state": [0, 0, 0, 0, 0, 0, 0, 0, 0]})).await.ok();
+            (format!("{act}/{}/outcome", called.text("call_id")), json!({"reward": 1.5}))
+        }
         "/policies/{policy}/evaluate" => {
             (path("marketplace-ppo"), json!({"environment": "price_optimization", "episodes": 1}))
         }

@@ -190,3 +190,19 @@ async fn execution_list_defaults_to_fifty_per_page() {
     assert_eq!((ids(&page).len(), page.header("x-total-count")), (50, "53"));
     assert_eq!(ids(&server.get(&link(&page, "next").unwrap()).await).len(), 3);
 }
+
+#[tokio::test]
+async fn an_empty_text_filters_nothing() {
+    let server = TestApp::start().await;
+    let workflow = server.workflow(json!({"a": {"step_type": "custom"}})).await;
+    server.execute(&workflow, json!({})).await;
+    for query in
+        ["executions?workflow_id=", "workflows?owner_id=&tags=", "performance/rl/runs?policy=", "registry?agent_type="]
+    {
+        let all = server.get(&format!("/api/v1/agents/{}", query.split('?').next().unwrap())).await;
+        let same = server.get(&format!("/api/v1/agents/{query}")).await;
+        assert_eq!((same.status, &same.body), (all.status, &all.body), "{query}");
+    }
+    let found = server.get("/api/v1/agents/executions?workflow_id=").await.ok();
+    assert_eq!(found.as_array().unwrap().len(), 1);
+}

@@ -1,6 +1,7 @@
 //! The agents group through HTTP, as its clients meet it.
 
 mod contract;
+mod dispatch;
 mod executions;
 mod figures;
 mod idempotency;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::{Answer, ApiClient, OTHER_ADMIN, PATIENCE, TestApp},
-    kit::{JsonDocument, ask, get_as, locations, post_as},
+    kit::{JsonDocument, ask, get_as, locations, operations, post_as},
     redact::redacted,
 };
 
@@ -168,4 +168,29 @@ async fn silent_agent_goes_offline_until_its_next_heartbeat() {
         "agent_online requested",
     ];
     assert_eq!(events[..5], expected);
+}
+
+#[tokio::test]
+async fn words_of_the_paths_are_no_agents_ids() {
+    let server = TestApp::start().await;
+    let described = server.get("/openapi.json").await.ok();
+    let operations = operations(&described);
+    // Where a word and an agent's id stand at the same place, and more follows.
+    let mut words: Vec<&str> = Vec::new();
+    for (_, path) in &operations {
+        for (place, more) in [("/api/v1/agents/registry/", false), ("/api/v1/agents/", true)] {
+            let Some(rest) = path.strip_prefix(place).filter(|rest| !rest.starts_with('{')) else { continue };
+            match rest.split_once('/') {
+                Some((word, _)) => words.push(word),
+                None if !more => words.push(rest),
+                None => {}
+            }
+        }
+    }
+    words.retain(|word| !word.starts_with('{'));
+    assert!(words.contains(&"registry") && words.contains(&"utilisation"), "{words:?}");
+    for word in words {
+        let refused = server.post(REGISTRY, json!({"agent_id": word, "capabilities": ["io_bound"]})).await.is(422);
+        assert!(refused["detail"][0].text("msg").contains("reserved"), "{word}: {refused}");
+    }
 }

@@ -63,11 +63,13 @@ async fn dies_while_training(body: &Value, point: &str, n: usize, wanted: &(Valu
     let events = run_events(&server, repeated.as_str().unwrap()).await;
     let numbers: Vec<u64> = events.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
     assert_eq!(numbers, (1..=events.len() as u64).collect::<Vec<_>>(), "no gap and no double");
-    let resumed = events.iter().find(|event| event["type"] == "resumed").expect("it says that it goes on");
+    let again = |event: &&Value| event["type"] == "resumed" || event["type"] == "restarted";
+    let resumed = events.iter().find(again).expect("it says that it goes on");
     // The last checkpoint that a row names is where it goes on.
-    let before = events.iter().take_while(|event| event["type"] != "resumed");
+    let before = events.iter().take_while(|event| !again(event));
     let kept = before.filter_map(|event| event["data"]["checkpoint"].as_u64()).last();
     assert_eq!(resumed["data"]["steps"], kept.unwrap_or(0), "{point} {n}");
+    assert_eq!(resumed["type"] == "resumed", kept.is_some(), "{point} {n}: it says which");
     // Removed after the end is on record.
     let removed = timeout(PATIENCE, async {
         while std::fs::read_dir(server.dir().join("training")).unwrap().count() > 0 {
@@ -270,7 +272,20 @@ async fn training_run_survives_random_crashes() {
     let wanted = undisturbed(&body).await;
     let mut server = training().start().await;
     let id = begin(&server, &body).await.unwrap().is(201).text("id").to_owned();
+    let mut reached = None;
     for _ in 0..5 {
+        // A run that never comes on is given up.
+        let come_on = async {
+            loop {
+                let run = server.get(&format!("{RL}/runs/{id}")).await.ok();
+                let steps = run["checkpoint"]["steps"].as_u64();
+                if steps > reached || run["status"] == "completed" {
+                    return steps.or(reached);
+                }
+                crate::harness::poll_interval().await;
+            }
+        };
+        reached = timeout(PATIENCE, come_on).await.unwrap();
         // When to kill, not what to wait for.
         tokio::time::sleep(Duration::from_millis(random.random_range(0..300))).await;
         server = server.again().start().await;

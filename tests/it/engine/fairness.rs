@@ -69,7 +69,7 @@ async fn open_executions_of_a_principal_are_bounded() {
     }
     let before = server.get(&format!("{AGENTS}/executions")).await.ok()["total"].clone();
     let refused = server.post(&format!("{AGENTS}/workflows/{workflow}/execute"), json!({})).await;
-    assert_eq!((refused.status.as_u16(), refused.body.text("code")), (429, "quota_reached"), "{refused:?}");
+    assert_eq!((refused.status.as_u16(), refused.body.text("code")), (429, "quota_exceeded"), "{refused:?}");
     assert!(refused.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds > 0), "{refused:?}");
     has(refused.body.text("detail"), "ENGINE_MAX_OPEN: 3 of your executions");
     assert_eq!(server.get(&format!("{AGENTS}/executions")).await.ok()["total"], before, "no row is left");

@@ -59,6 +59,9 @@ impl Things {
 
         let weights = std::fs::read(fixture("vectors/ppo.safetensors")).unwrap();
         rl::upload(server, server.key(), "mine/versions?aliases=mine", weights).await.is(201);
+        let state = json!({"state": [0, 0, 0, 0, 0, 0, 0, 0, 0]});
+        let act = server.post(&format!("{}/policies/mine/act", rl::RL), state).await.ok();
+        things.insert("call_id", id(&act, "call_id"));
         let run = server.post(&format!("{}/runs", rl::RL), rl::small(50_000_000)).await.is(201);
         things.insert("run_id", id(&run, "id"));
         let body = json!({"model": "llama-7b", "prompt": MARK});
@@ -188,6 +191,7 @@ impl Things {
             "/performance/rl/policies/{name}/aliases/{alias}" if *method == Method::PUT => json!({"version": 1}),
             "/performance/rl/policies/{name}/split" => json!({"mode": "canary", "version": 1, "share": 0.5}),
             "/performance/rl/policies/{policy}/act" => json!({"state": [0, 0, 0, 0, 0, 0, 0, 0, 0]}),
+            "/performance/rl/policies/{policy}/act/{call_id}/outcome" => json!({"reward": 1}),
             "/performance/rl/policies/{policy}/evaluate" => json!({"environment": "price_optimization", "episodes": 1}),
             "/performance/rl/strategies/{strategy}/optimize" => json!({"policy": "mine", "steps": 64}),
             "/performance/rl/strategies/{strategy}/evaluate" => json!({"policy": "mine", "episodes": 1}),

@@ -40,7 +40,7 @@ async fn agent_learns_from_feedback_and_is_exported() {
     let idle = server.get(&at("pricer", "progress")).await.ok();
     assert_eq!((&idle["status"], &idle["version"], &idle["agreement"]), (&json!("idle"), &json!(1), &Value::Null));
 
-    let run = server.post(&at("pricer", "train"), json!({"feedback": feedback(), "epochs": 20})).await.is(201);
+    let run = server.post(&at("pricer", "train"), json!({"feedback": feedback(), "epochs": 20})).await.ok();
     assert_eq!((&run["kind"], &run["rows"], &run["from"]), (&json!("learn"), &json!(64), &json!("agent-pricer@1")));
     let run = trained(&server, run.text("id")).await;
     assert_eq!((&run["status"], &run["version"], &run["error"]), (&json!("completed"), &json!(2), &Value::Null));
@@ -53,8 +53,7 @@ async fn agent_learns_from_feedback_and_is_exported() {
     assert!(progress["agreement"].as_f64() > progress["agreement_before"].as_f64(), "{progress}");
     assert_eq!(progress["metrics"].as_array().unwrap().len(), 20);
     // The next one goes on from there.
-    let again =
-        server.post(&at("pricer", "train"), json!({"feedback": {"rows": feedback()}, "epochs": 1})).await.is(201);
+    let again = server.post(&at("pricer", "train"), json!({"feedback": {"rows": feedback()}, "epochs": 1})).await.ok();
     assert_eq!(again["from"], "agent-pricer@2");
     trained(&server, again.text("id")).await;
 

@@ -1,6 +1,7 @@
 //! Policies and their training through HTTP.
 
 mod learning;
+mod outcomes;
 mod policies;
 mod runs;
 mod workflows;

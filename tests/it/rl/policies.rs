@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{RL, place, upload};
 use crate::{
     harness::{ADMIN, Answer, ApiClient, CLIENT, MINER, OTHER_ADMIN, TestApp},
-    kit::{JsonDocument, fixture, get_as, json_fixture, post_as},
+    kit::{JsonDocument, ask, fixture, get_as, json_fixture, post_as},
 };
 
 fn weights(name: &str) -> Vec<u8> {
@@ -27,13 +27,19 @@ fn close(got: &Value, wanted: &Value) {
     }
 }
 
+/// An answer without the id of its call.
+fn decided(mut answer: Value) -> Value {
+    assert!(answer.as_object_mut().unwrap().remove("call_id").is_some());
+    answer
+}
+
 /// What the policy answers to each of the vector's states, alone and all together.
 async fn answers(server: &ApiClient, policy: &str, vector: &Value) -> Vec<Value> {
     let path = format!("{RL}/policies/{policy}/act");
     let all = server.post(&path, json!({"states": vector["states"]})).await.ok();
     assert_eq!(all["count"].as_u64().unwrap() as usize, vector["states"].as_array().unwrap().len());
     for (state, together) in vector["states"].as_array().unwrap().iter().zip(all["decisions"].as_array().unwrap()) {
-        let alone = server.post(&path, json!({"state": state})).await.ok();
+        let alone = decided(server.post(&path, json!({"state": state})).await.ok());
         assert_eq!(&alone, together, "the same bits in any company");
     }
     all["decisions"].as_array().unwrap().clone()
@@ -123,13 +129,14 @@ async fn act_accepts_named_states_and_seeds() {
         ["price", "volume", "demand", "supply", "competition", "reputation", "resources", "capabilities", "position"];
     let named: serde_json::Map<String, Value> =
         names.iter().enumerate().map(|(at, name)| ((*name).to_owned(), json!(at))).collect();
-    let by_name = server.post(&path, json!({"state": named})).await.ok();
-    assert_eq!(by_name, server.post(&path, json!({"state": [0, 1, 2, 3, 4, 5, 6, 7, 8]})).await.ok());
+    let ask = async |body: Value| decided(server.post(&path, body).await.ok());
+    let by_name = ask(json!({"state": named})).await;
+    assert_eq!(by_name, ask(json!({"state": [0, 1, 2, 3, 4, 5, 6, 7, 8]})).await);
     assert!(["increase", "decrease", "maintain", "dynamic"].contains(&by_name.text("action_name")));
     let body = |seed: u64| json!({"states": vec![[0.5; 9]; 64], "mode": "sample", "seed": seed});
-    let first = server.post(&path, body(1)).await.ok();
-    assert_eq!(first, server.post(&path, body(1)).await.ok());
-    assert_ne!(first, server.post(&path, body(2)).await.ok());
+    let first = ask(body(1)).await;
+    assert_eq!(first, ask(body(1)).await);
+    assert_ne!(first, ask(body(2)).await);
     assert!(server.get("/metrics").await.text.contains("rl_act_duration_seconds_count{policy=\"marketplace-ppo@1\"}"));
 }
 
@@ -220,4 +227,67 @@ async fn policy_upload_is_idempotent() {
     assert_eq!((first.header("idempotency-replayed"), second.header("idempotency-replayed")), ("", "true"));
     assert_eq!(first.is(201), second.is(201));
     assert_eq!(server.get(&format!("{RL}/policies/p")).await.ok()["latest"], 1);
+}
+
+#[tokio::test]
+async fn uploaded_weights_have_a_quota_and_are_deleted() {
+    let server = TestApp::builder().env("POLICY_UPLOAD_QUOTA_MB", 1).start().await;
+    let (file, other) = (weights("ppo"), weights("sac"));
+    let stored = || std::fs::read_dir(server.dir().join("policies")).unwrap().count();
+    upload(&server, server.key(), "p/versions", file.clone()).await.is(201);
+    upload(&server, server.key(), "p/versions", file.clone()).await.is(201);
+    upload(&server, server.key(), "q/versions", other).await.is(201);
+    assert_eq!(stored(), 2, "equal weights are one file");
+    let mut refused = None;
+    for _ in 0..200 {
+        let answer = upload(&server, server.key(), "p/versions", file.clone()).await;
+        if answer.status == 429 {
+            refused = Some(answer.body);
+            break;
+        }
+        answer.is(201);
+    }
+    let refused = refused.expect("a megabyte is full");
+    assert_eq!(refused["code"], "quota_exceeded");
+    assert!(refused.text("detail").contains("POLICY_UPLOAD_QUOTA_MB"), "{refused}");
+    // Others have a quota of their own.
+    upload(&server, CLIENT, "mine/versions", file.clone()).await.is(201);
+    let newest = server.get(&format!("{RL}/policies/p")).await.ok()["latest"].as_u64().unwrap();
+    let version = |number: u64| format!("{RL}/policies/p/versions/{number}");
+    let serves = server.delete(&version(newest)).await.is(400);
+    assert_eq!(serves["code"], "invalid_state");
+    server.put(&format!("{RL}/policies/p/aliases/kept"), json!({"version": 1})).await.ok();
+    assert!(server.delete(&version(1)).await.is(400).text("detail").contains("'kept'"));
+    ask(&server, Some(CLIENT), Method::DELETE, &version(2), None).await.is(403);
+    server.delete(&version(2)).await.ok();
+    server.get(&version(2)).await.is(404);
+    server.delete(&version(2)).await.is(422);
+    upload(&server, server.key(), "p/versions", file).await.is(201);
+    assert_eq!(server.get(&format!("{RL}/policies/p")).await.ok()["latest"], newest + 1, "no number is used again");
+    // The file goes with its last version.
+    let twin = weights("rainbow_dqn");
+    upload(&server, CLIENT, "mine/versions", twin).await.is(201);
+    let before = stored();
+    upload(&server, CLIENT, "mine/versions", weights("ppo")).await.is(201);
+    ask(&server, Some(CLIENT), Method::DELETE, &format!("{RL}/policies/mine/versions/2"), None).await.ok();
+    assert_eq!(stored(), before - 1);
+}
+
+#[tokio::test]
+async fn answers_of_a_policy_are_not_kept() {
+    let server = TestApp::start().await;
+    let body = json!({"states": vec![vec![0.5; 9]; 500], "mode": "sample"});
+    let ask = async |key: &str| {
+        let request = server.request(Method::POST, &format!("{RL}/policies/marketplace-ppo/act"));
+        Answer::of(request.header("idempotency-key", key).json(&body)).await
+    };
+    let (first, second, other) = (ask("a").await, ask("a").await, ask("b").await);
+    assert_eq!((first.header("idempotency-replayed"), second.header("idempotency-replayed")), ("", "true"));
+    assert_eq!(first.body, second.body, "a sample is drawn again as it was");
+    assert_ne!(first.body, other.body);
+    let kept: i64 = sqlx::query_scalar("SELECT max(length(answer)) FROM am_idempotency")
+        .fetch_one(&mut crate::jobs::open(&server.database()).await)
+        .await
+        .unwrap();
+    assert!(kept < 200, "{kept} characters are kept");
 }

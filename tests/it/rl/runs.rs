@@ -95,7 +95,7 @@ async fn training_event_stream_resumes() {
     let request = server.request(Method::GET, &path).header("last-event-id", (last - 1).to_string());
     let rest = request.send().await.unwrap().text().await.unwrap();
     assert!(rest.starts_with(&format!("id: {last}\nevent: completed\n")), "{rest}");
-    get_as(&server, OTHER_ADMIN, &path).await.is(404);
+    get_as(&server, CLIENT, &path).await.is(404);
 }
 
 #[tokio::test]
@@ -227,4 +227,48 @@ async fn strategy_is_optimized_deployed_and_evaluated() {
     let refused = server.post(&at("trading", "optimize"), json!({"algorithm": "impala"})).await;
     assert_eq!(place(refused), json!(["body", "algorithm"]));
     assert!(server.key() == ADMIN);
+}
+
+#[tokio::test]
+async fn limits_of_training_are_by_role_and_admins_may_end_any_run() {
+    let server = TestApp::builder()
+        .env("TRAINING_SLOTS", 0)
+        .env("TRAINING_MAX_STEPS_CLIENT", 1000)
+        .env("TRAINING_MAX_OPEN_RUNS", 2)
+        .start()
+        .await;
+    let runs = format!("{RL}/runs");
+    let named = |policy: &str, steps: u64| {
+        let mut body = small(steps);
+        body["policy"] = json!(policy);
+        body
+    };
+    let refused = post_as(&server, CLIENT, &runs, named("p", 1001)).await;
+    assert_eq!(place(refused), json!(["body", "steps"]));
+    let strategy = format!("{RL}/strategies/pricing/optimize");
+    post_as(&server, CLIENT, &strategy, json!({"steps": 100_000})).await.is(422);
+    let id = post_as(&server, CLIENT, &runs, named("p", 1000)).await.is(201).text("id").to_owned();
+    post_as(&server, CLIENT, &runs, named("p", 1000)).await.is(201);
+    let full = post_as(&server, CLIENT, &runs, named("p", 1000)).await.is(429);
+    assert_eq!(full["code"], "quota_exceeded");
+    assert!(full.text("detail").contains("TRAINING_MAX_OPEN_RUNS"), "{full}");
+    // Others have places of their own.
+    server.post(&runs, named("q", 50_000)).await.is(201);
+    get_as(&server, CLIENT, &format!("{runs}?all=true")).await.is(403);
+    let all = get_as(&server, OTHER_ADMIN, &format!("{runs}?all=true")).await;
+    assert_eq!(all.header("x-total-count"), "3");
+    let cancelled = post_as(&server, OTHER_ADMIN, &format!("{runs}/{id}/cancel"), json!({})).await.ok();
+    assert_eq!(cancelled["status"], "cancelled");
+    post_as(&server, CLIENT, &runs, named("p", 1000)).await.is(201);
+}
+
+#[tokio::test]
+async fn a_new_run_waits_for_its_end_on_request() {
+    let server = TestApp::start().await;
+    let run = server.post(&format!("{RL}/runs?wait=50"), small(64)).await.is(201);
+    assert_eq!(run["status"], "completed");
+    let strategy = format!("{RL}/strategies/pricing/optimize?wait=50");
+    let body = json!({"steps": 64, "settings": {"environments": 2, "rollout": 16, "batch": 32, "hidden": [8, 8]}});
+    assert_eq!(server.post(&strategy, body).await.is(201)["status"], "completed");
+    server.post(&format!("{RL}/runs?wait=x"), small(64)).await.is(422);
 }

@@ -1,12 +1,14 @@
 //! Canonical JSON, keys and signatures in the coordinator's formats: each side can verify what the other signed.
 
 mod canonical_json;
+mod hashing_stream;
 mod public_key;
 mod secret_file;
 mod signature;
 mod signer;
 
 pub use canonical_json::{canonical_audit_json, canonical_receipt_json, canonical_results_json, sha256_hex};
+pub use hashing_stream::HashingStream;
 pub use public_key::Ed25519PublicKey;
 pub use secret_file::{load_or_create_secret, read_secret, write_secret};
 pub use signature::{Signature, VerifyError, verify_signature};

@@ -128,6 +128,7 @@ impl AgentDraft {
             last_seen: now,
             created_at: now,
             updated_at: now,
+            incarnation: 1,
             open: 0,
             work: BTreeMap::new(),
         };

@@ -157,6 +157,9 @@ pub struct RegisteredAgentRecord {
     pub created_at: Timestamp,
     /// Time of the last change.
     pub updated_at: Timestamp,
+    /// Which registration of the id this is: it rises when another owner registers it, and with it begins another record.
+    #[serde(default)]
+    pub incarnation: i64,
     /// Number of assignments it holds.
     pub open: i64,
     /// Statistics of its assignments, by type.

@@ -6,11 +6,13 @@ use serde_json::Value;
 
 use super::model::{AgentFilter, AgentStatus, OfflineReason, RegisteredAgentRecord, TaskStats, TaskType};
 use crate::{error::Result, event_kinds::RegistryEventKind};
-use am_core::ids::AgentId;
+use am_core::ids::{AgentId, PrincipalId};
 use am_db::{
     Connection, FromRow as _, Tx,
     codec::{Json, Timestamp},
-    insert, row, sql,
+    insert,
+    principal::Principal,
+    row, sql,
     statement::Query,
 };
 use am_events::StreamEvent;
@@ -39,6 +41,7 @@ row! {
         last_seen,
         created_at,
         updated_at,
+        incarnation = "(SELECT coalesce(max(i.incarnation), 1) FROM am_agent_incarnations i WHERE i.agent_id = a.id)",
         open = "(SELECT count(*) FROM am_assignments s WHERE s.agent_id = a.id AND s.state IN ('OFFERED', 'ACCEPTED'))",
         work = "(SELECT {arrays {array w.task_type, w.completed, w.failed, w.lost, w.seconds}} FROM am_agent_work w WHERE w.agent_id = a.id)"
             => work_by_type,
@@ -148,7 +151,24 @@ pub async fn upsert(tx: &mut Tx, agent: &RegisteredAgentRecord) -> Result<()> {
     Ok(())
 }
 
-/// Delete an agent. Its statistics are kept.
+/// Note who registers an agent's id. Returns its incarnation: the present one, or the next if it was another owner's, of whom
+/// no statistics are kept.
+pub async fn incarnate(tx: &mut Tx, id: &AgentId, owner: &Principal) -> Result<i64> {
+    let last = sql!("SELECT owner_id, incarnation FROM am_agent_incarnations WHERE agent_id = $1").bind(id);
+    let last: Option<(PrincipalId, i64)> = last.fetch_optional(tx.conn().await?).await?;
+    let incarnation = match last {
+        Some((last_owner, incarnation)) if owner.owns(&last_owner) => return Ok(incarnation),
+        Some((_, incarnation)) => incarnation + 1,
+        None => 1,
+    };
+    insert!("am_agent_incarnations" { agent_id: id, owner_id: owner.id(), incarnation: incarnation } update on (agent_id))
+        .execute(tx.conn().await?)
+        .await?;
+    sql!("DELETE FROM am_agent_work WHERE agent_id = $1").bind(id).execute(tx.conn().await?).await?;
+    Ok(incarnation)
+}
+
+/// Delete an agent. Its statistics are kept for its owner.
 pub async fn delete(tx: &mut Tx, id: &AgentId) -> Result<()> {
     sql!("DELETE FROM am_agents WHERE id = $1").bind(id).execute(tx.conn().await?).await?;
     Ok(())

@@ -14,8 +14,21 @@ use am_core::{
 const ID_BYTES: RangeInclusive<usize> = 1..=128;
 /// Characters of what an agent's owner calls its kind.
 pub const AGENT_TYPE_LENGTH: RangeInclusive<usize> = 1..=50;
-/// Ids that would collide with paths of the API below the registry.
-const RESERVED_NAMES: [&str; 2] = ["utilisation", "events"];
+/// Ids that are words of the API's paths where an agent's id stands: below the registry, and where agents themselves are.
+const RESERVED_NAMES: [&str; 12] = [
+    "utilisation",
+    "events",
+    "executions",
+    "integration",
+    "messages",
+    "networks",
+    "performance",
+    "plans",
+    "receipts",
+    "registry",
+    "security",
+    "workflows",
+];
 
 /// What is wrong with an agent's id.
 pub fn check_agent_id(id: &AgentId) -> Option<Violation> {
@@ -88,7 +101,7 @@ mod tests {
         for good in ["a", "agent-1", "0xAB:cd.ef_g", &"x".repeat(128)] {
             assert_eq!(check_agent_id(&good.into()), None, "{good}");
         }
-        for bad in ["", ".", "..", "a b", "a/b", "ä", "utilisation", "events", &"x".repeat(129)] {
+        for bad in ["", ".", "..", "a b", "a/b", "ä", "utilisation", "events", "registry", &"x".repeat(129)] {
             assert!(check_agent_id(&bad.into()).is_some(), "{bad}");
         }
     }

@@ -13,9 +13,10 @@ use super::{
     AssignmentService, AssignmentServiceInner, DISPATCH_TOPIC,
     model::{Assignment, AssignmentState, AttemptOutcome, NotificationKind},
     store, transitions,
+    waiting_queue::{AssignmentMatch, match_agents},
 };
 use crate::{
-    agents::{self, AgentStatus, RegisteredAgentRecord, TaskType, best_agent},
+    agents::{self, AgentStatus, TaskType},
     error::Result,
     event_kinds::{ExecutionEventKind, RegistryEventKind},
 };
@@ -29,15 +30,8 @@ use am_db::{Connection, Tx, codec::Timestamp, owner};
 
 /// Polling interval while nothing wakes the dispatcher.
 const DISPATCH_POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// Maximum number of waiting assignments examined per round.
-const DISPATCH_BATCH: i64 = 200;
-
-/// An assignment and the agent that gets it.
-struct AssignmentMatch {
-    assignment: Assignment,
-    agent: RegisteredAgentRecord,
-    score: f64,
-}
+/// Number of assignments whose former agents are read at once.
+const TRIED_BATCH: usize = 500;
 
 impl AssignmentService {
     /// The tasks that give assignments to agents and tell them of it, until `stopping`.
@@ -68,19 +62,19 @@ impl AssignmentService {
 }
 
 impl AssignmentServiceInner {
-    /// Do one dispatch round. Returns whether anything changed.
+    /// Do one dispatch round. Returns whether anything changed. Assignments are matched on a read connection; the write
+    /// lock is held only for what changes.
     async fn round(self: &std::sync::Arc<Self>) -> Result<bool> {
         let now = Timestamp(self.clock.now());
-        if !self.has_pending_work(now).await? {
-            return Ok(false);
-        }
+        let Some(matches) = self.plan_round(now).await? else { return Ok(false) };
         let inner = self.clone();
         // The time is read while the write lock is held, so that timestamps follow the order of changes.
-        self.db.write(async move |tx: &mut Tx| inner.change(tx).await).await
+        self.db.write(async move |tx: &mut Tx| inner.change(tx, matches).await).await
     }
 
-    /// Check on a read connection whether a round would change anything, so that an idle round takes no write lock.
-    async fn has_pending_work(&self, now: Timestamp) -> Result<bool> {
+    /// Find out on a read connection what a round would change: the assignments that agents get. `None`: nothing, so that an
+    /// idle round takes no write lock.
+    async fn plan_round(&self, now: Timestamp) -> Result<Option<Vec<AssignmentMatch>>> {
         let mut conn = self.db.read().await?;
         let cutoff = agents::offline_cutoff(&self.settings, now);
         let (_, online) = agents::store::count_agents(&mut conn, cutoff).await?;
@@ -88,17 +82,40 @@ impl AssignmentServiceInner {
         self.metrics.online.set(online);
         self.metrics.waiting.set(waiting);
         self.metrics.held.set(held);
-        if !agents::store::list_silent(&mut conn, cutoff).await?.is_empty() {
-            return Ok(true);
+        let matches = match waiting > 0 && online > 0 {
+            true => self.find_matches(&mut conn, cutoff).await?,
+            false => Vec::new(),
+        };
+        let passed = self.excused(now);
+        let due = !matches.is_empty()
+            || !agents::store::list_silent(&mut conn, cutoff).await?.is_empty()
+            || (waiting + held > 0
+                && !store::list_overdue(&mut conn, passed, self.offer_cutoff(passed)).await?.is_empty());
+        Ok(due.then_some(matches))
+    }
+
+    /// Match waiting assignments to agents that have capacity now.
+    async fn find_matches(&self, conn: &mut Connection, cutoff: Timestamp) -> Result<Vec<AssignmentMatch>> {
+        let mut agents = agents::store::list_all(conn, cutoff).await?;
+        let free = agents.iter().filter(|agent| agent.is_online() && agent.has_capacity());
+        let types: BTreeSet<TaskType> = free.flat_map(|agent| agent.task_types.iter().copied()).collect();
+        if types.is_empty() {
+            return Ok(Vec::new());
         }
-        if waiting + held == 0 {
-            return Ok(false);
+        let waiting = self.waiting.lock().await.read_candidates(conn, &types).await?;
+        if waiting.is_empty() {
+            return Ok(Vec::new());
         }
-        let now = self.excused(now);
-        if !store::list_overdue(&mut conn, now, self.offer_cutoff(now)).await?.is_empty() {
-            return Ok(true);
+        let fastest = agents::store::fastest_mean_seconds(conn).await?;
+        let mut tried = BTreeMap::<AssignmentId, BTreeSet<AgentId>>::new();
+        let again: Vec<&AssignmentId> = waiting.iter().filter(|one| one.attempt > 0).map(|one| &one.id).collect();
+        for some in again.chunks(TRIED_BATCH) {
+            for (id, agent) in store::previous_agents(conn, some).await? {
+                tried.entry(id).or_default().insert(agent);
+            }
         }
-        Ok(waiting > 0 && online > 0 && !find_matches(&mut conn, cutoff).await?.is_empty())
+        let held = store::count_held_by_client(conn).await?;
+        Ok(match_agents(waiting, &mut agents, &fastest, &tried, held))
     }
 
     /// Time up to which deadlines have passed: this process's own absence is not an agent's fault.
@@ -113,7 +130,7 @@ impl AssignmentServiceInner {
         Timestamp(now.0.checked_sub_signed(within).unwrap_or_default())
     }
 
-    async fn change(&self, tx: &mut Tx) -> Result<bool> {
+    async fn change(&self, tx: &mut Tx, matches: Vec<AssignmentMatch>) -> Result<bool> {
         let now = Timestamp(self.clock.now());
         let cutoff = agents::offline_cutoff(&self.settings, now);
         let mut entries = Vec::new();
@@ -125,7 +142,15 @@ impl AssignmentServiceInner {
             let late = one.deadline <= due;
             entries.push(self.overdue(tx, one, late, now).await?);
         }
-        for AssignmentMatch { mut assignment, agent, score } in find_matches(tx.conn().await?, cutoff).await? {
+        for AssignmentMatch { id, attempt, agent_id, score } in matches {
+            // Both may have changed since they were matched.
+            let assignment = store::get(tx.conn().await?, &id).await?.filter(|one| one.attempt == attempt);
+            let agent = agents::store::get(tx.conn().await?, &agent_id, cutoff).await?;
+            let agent = agent.filter(|agent| agent.is_online() && agent.has_capacity());
+            let (Some(mut assignment), Some(agent)) = (assignment, agent) else { continue };
+            if assignment.need().incompatibility(&agent).is_some() {
+                continue;
+            }
             let offered = transitions::offer_assignment(tx, &mut assignment, &agent, score, now).await?;
             if let Some(attempt) = offered {
                 self.metrics.offered.inc();
@@ -196,39 +221,4 @@ impl AssignmentServiceInner {
         self.metrics.count(&attempt);
         Ok(transitions::audit_entry(&one, &attempt, "released", now))
     }
-}
-
-/// Match assignments to agents: by urgency, each to the best agent that has capacity then.
-async fn find_matches(conn: &mut Connection, cutoff: Timestamp) -> Result<Vec<AssignmentMatch>> {
-    let mut agents = agents::store::list_all(conn, cutoff).await?;
-    // Assignments that no agent can take now must not block those that one can.
-    let free = agents.iter().filter(|agent| agent.is_online() && agent.has_capacity());
-    let types: BTreeSet<TaskType> = free.flat_map(|agent| agent.task_types.iter().copied()).collect();
-    let waiting = store::list_waiting(conn, &types, DISPATCH_BATCH).await?;
-    if waiting.is_empty() {
-        return Ok(Vec::new());
-    }
-    let fastest = agents::store::fastest_mean_seconds(conn).await?;
-    let tried = store::previous_agents(conn).await?;
-    Ok(match_agents(waiting, &mut agents, &fastest, &tried))
-}
-
-fn match_agents(
-    waiting: Vec<Assignment>,
-    agents: &mut [RegisteredAgentRecord],
-    fastest: &BTreeMap<TaskType, f64>,
-    tried: &BTreeMap<AssignmentId, BTreeSet<AgentId>>,
-) -> Vec<AssignmentMatch> {
-    let nobody = BTreeSet::new();
-    let mut found = Vec::new();
-    for assignment in waiting {
-        let had = tried.get(&assignment.id).unwrap_or(&nobody);
-        let Ok((agent, score)) = best_agent(&assignment.need(), agents, fastest, had) else { continue };
-        let agent = agent.clone();
-        if let Some(taken) = agents.iter_mut().find(|other| other.id == agent.id) {
-            taken.open += 1;
-        }
-        found.push(AssignmentMatch { assignment, agent, score });
-    }
-    found
 }

@@ -9,6 +9,7 @@ mod model;
 mod notifications;
 mod store;
 mod transitions;
+mod waiting_queue;
 
 use std::{pin::Pin, sync::Arc};
 
@@ -38,7 +39,7 @@ use am_core::{
     money::Money,
 };
 use am_db::{
-    Database, Tx,
+    Connection, Database, Tx,
     codec::Timestamp,
     idempotency::{IdempotencyKey, IdempotentResult},
     principal::Principal,
@@ -86,6 +87,8 @@ struct AssignmentServiceInner {
     client: reqwest::Client,
     courier: Arc<dyn AgentNotifier>,
     metrics: metrics::AssignmentMetrics,
+    /// Where the next round of dispatch goes on.
+    waiting: tokio::sync::Mutex<waiting_queue::WaitingCursor>,
 }
 
 /// Result of an ended assignment, for the step that waits for it.
@@ -138,8 +141,9 @@ impl AssignmentService {
         courier: Arc<dyn AgentNotifier>,
     ) -> std::result::Result<Self, reqwest::Error> {
         let client = notifications::build_client(&settings)?;
-        let metrics = metrics::AssignmentMetrics::default();
-        Ok(Self(Arc::new(AssignmentServiceInner { db, clock, audit, hub, settings, client, courier, metrics })))
+        let (metrics, waiting) = Default::default();
+        let inner = AssignmentServiceInner { db, clock, audit, hub, settings, client, courier, metrics, waiting };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// Register the metrics of assignments.
@@ -205,16 +209,21 @@ impl AssignmentService {
     pub async fn get(&self, caller: &Principal, id: &AssignmentId) -> Result<AssignmentWithAttempts> {
         let mut conn = self.0.db.read().await?;
         let assignment = store::get(&mut conn, id).await?.ok_or(OrchestrationError::NotFound("Assignment"))?;
-        let cutoff = agents::offline_cutoff(&self.0.settings, self.now());
-        let agent = match &assignment.agent_id {
-            Some(agent) => agents::store::get(&mut conn, agent, cutoff).await?,
-            None => None,
-        };
-        if !caller.owns(&assignment.client_id) && !agent.is_some_and(|agent| caller.owns(&agent.owner_id)) {
+        if !caller.owns(&assignment.client_id) && !self.has(&mut conn, caller, &assignment).await? {
             return Err(OrchestrationError::NotFound("Assignment"));
         }
         let attempts = store::list_attempts(&mut conn, &assignment.execution_id).await?.remove(id).unwrap_or_default();
         Ok(AssignmentWithAttempts { assignment, attempts })
+    }
+
+    /// Whether the agent that has an assignment, or had it last, is one of `caller`, and not only one of its name.
+    async fn has(&self, conn: &mut Connection, caller: &Principal, assignment: &Assignment) -> Result<bool> {
+        let Some(agent_id) = &assignment.agent_id else { return Ok(false) };
+        let cutoff = agents::offline_cutoff(&self.0.settings, self.now());
+        let Some(agent) = agents::store::get(conn, agent_id, cutoff).await? else { return Ok(false) };
+        let attempt = store::get_attempt(conn, &assignment.id, assignment.attempt).await?;
+        let same = attempt.is_some_and(|attempt| attempt.incarnation == agent.incarnation);
+        Ok(same && caller.owns(&agent.owner_id))
     }
 
     /// Return the current assignments of an agent of `owner`, the most urgent first.
@@ -257,7 +266,7 @@ impl AssignmentService {
                 let attempt = attempt.ok_or(OrchestrationError::NotFound("Assignment attempt"))?;
                 let agent = agents::store::get(tx.conn().await?, &attempt.agent_id, cutoff).await?;
                 match agent {
-                    Some(agent) if !owner.owns(&agent.owner_id) => {
+                    Some(agent) if !owner.owns(&agent.owner_id) || agent.incarnation != attempt.incarnation => {
                         return Err(OrchestrationError::NotFound("Assignment attempt"));
                     }
                     Some(_) => {}

@@ -110,6 +110,8 @@ pub struct NewAssignment {
     pub deadline: Timestamp,
 }
 
+/// Number of agents that may be lost with an assignment before it fails.
+pub const MAX_LOST_ATTEMPTS: i64 = 5;
 /// Prefix of an assignment's id.
 pub const ASSIGNMENT_ID_PREFIX: &str = "assign_";
 
@@ -178,6 +180,41 @@ pub struct Assignment {
     pub ended_at: Option<Timestamp>,
 }
 
+/// A waiting assignment, as dispatch sees it.
+#[derive(Clone, Debug)]
+pub struct WaitingAssignment {
+    /// Id of the assignment.
+    pub id: AssignmentId,
+    /// Principal of the client.
+    pub client_id: PrincipalId,
+    /// Requirements on the agent.
+    pub need: TaskRequirements,
+    /// Priority; 0 is served first.
+    pub priority: i64,
+    /// Time when it was stored.
+    pub placed_at: Timestamp,
+    /// Number of the latest attempt; 0: none yet.
+    pub attempt: i64,
+}
+
+/// Place of a waiting assignment among those of its client and type.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WaitingPosition {
+    /// Priority; 0 is served first.
+    pub priority: i64,
+    /// Time when it was stored.
+    pub placed_at: Timestamp,
+    /// Id of the assignment.
+    pub id: AssignmentId,
+}
+
+impl WaitingAssignment {
+    /// Return its place.
+    pub fn position(&self) -> WaitingPosition {
+        WaitingPosition { priority: self.priority, placed_at: self.placed_at, id: self.id.clone() }
+    }
+}
+
 /// An attempt of one agent at an assignment.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = AssignmentAttempt)]
@@ -186,6 +223,9 @@ pub struct AssignmentAttempt {
     pub attempt: i64,
     /// Id of the agent.
     pub agent_id: AgentId,
+    /// Incarnation of the agent: a later registration of its id by another owner has a higher one.
+    #[serde(skip_serializing, default)]
+    pub incarnation: i64,
     /// Score of the agent when it was chosen.
     pub score: f64,
     /// Price of the agent per hour at that time.
@@ -259,7 +299,7 @@ impl Assignment {
     /// Offer the assignment to an agent, as the next attempt. Returns `None` unless it is waiting.
     pub fn offer(
         &mut self,
-        agent_id: &AgentId,
+        (agent_id, incarnation): (&AgentId, i64),
         score: f64,
         cost_per_hour: Money,
         now: Timestamp,
@@ -274,6 +314,7 @@ impl Assignment {
         Some(AssignmentAttempt {
             attempt: self.attempt,
             agent_id: agent_id.clone(),
+            incarnation,
             score,
             cost_per_hour,
             offered_at: now,
@@ -332,7 +373,8 @@ impl Assignment {
             AttemptOutcome::Completed => AssignmentState::Completed,
             AttemptOutcome::Cancelled => AssignmentState::Cancelled,
             AttemptOutcome::Expired => AssignmentState::Failed,
-            // The agent is gone; that does not count as a failure of the task.
+            // The agent is gone. That is no failure of the task, unless each agent goes that takes it.
+            AttemptOutcome::Lost if self.attempt - self.failures >= MAX_LOST_ATTEMPTS => AssignmentState::Failed,
             AttemptOutcome::Lost => AssignmentState::Waiting,
             AttemptOutcome::Failed | AttemptOutcome::Missed => {
                 self.failures += 1;
@@ -351,7 +393,9 @@ impl Assignment {
             (attempt.seconds, attempt.cost) = (Some(seconds), Some(cost));
             (self.seconds, self.cost, self.progress, self.error) = (Some(seconds), Some(cost), 100.0, None);
         } else if outcome != AttemptOutcome::Cancelled {
-            self.error = why.map(str::to_owned);
+            let given_up = (outcome == AttemptOutcome::Lost && self.state == AssignmentState::Failed)
+                .then(|| format!("given up: {MAX_LOST_ATTEMPTS} agents were lost that had it; the last: "));
+            self.error = why.map(|why| format!("{}{why}", given_up.unwrap_or_default()));
         }
         if self.state == AssignmentState::Waiting {
             (self.agent_id, self.offered_at, self.accepted_at) = (None, None, None);

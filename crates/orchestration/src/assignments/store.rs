@@ -1,10 +1,19 @@
 //! Queries of the tables `am_assignments`, `am_assignment_attempts` and `am_assignment_notices`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::model::{Assignment, AssignmentAttempt, AssignmentState, NewAssignment, NotificationKind, NotifyChannel};
-use crate::{agents::TaskType, error::Result};
-use am_core::ids::{AgentId, AssignmentId, ExecutionId};
+use super::model::{
+    Assignment, AssignmentAttempt, AssignmentState, NewAssignment, NotificationKind, NotifyChannel, WaitingAssignment,
+    WaitingPosition,
+};
+use crate::{
+    agents::{GpuTier, TaskRequirements, TaskType},
+    error::Result,
+};
+use am_core::{
+    ids::{AgentId, AssignmentId, ExecutionId, PrincipalId},
+    money::Money,
+};
 use am_db::{Connection, FromRow, Tx, codec::Timestamp, insert, row, row::Columns, sql, update};
 
 row! {
@@ -43,6 +52,7 @@ row! {
     AssignmentAttempt {
         attempt,
         agent_id,
+        incarnation,
         score,
         cost_per_hour,
         offered_at,
@@ -56,6 +66,31 @@ row! {
         told_by,
         told_at,
         tell_error,
+    }
+}
+
+row! {
+    /// Columns of a waiting assignment that dispatch needs.
+    struct WaitingRow {
+        id: AssignmentId,
+        client_id: PrincipalId,
+        task_type: TaskType,
+        gpu_tier: Option<GpuTier>,
+        agent_type: Option<String>,
+        max_price: Option<Money>,
+        estimated_seconds: Option<f64>,
+        priority: i64,
+        placed_at: Timestamp,
+        attempt: i64,
+    }
+}
+
+impl From<WaitingRow> for WaitingAssignment {
+    fn from(row: WaitingRow) -> Self {
+        let WaitingRow { id, client_id, task_type, gpu_tier, agent_type, .. } = row;
+        let WaitingRow { max_price, estimated_seconds, priority, placed_at, attempt, .. } = row;
+        let need = TaskRequirements { task_type, gpu_tier, agent_type, max_price, estimated_seconds };
+        Self { id, client_id, need, priority, placed_at, attempt }
     }
 }
 
@@ -107,14 +142,49 @@ pub async fn list_held_by(conn: &mut Connection, agent_id: &AgentId) -> Result<V
     Ok(query.bind(agent_id).fetch_all(conn).await?)
 }
 
-/// Read at most `limit` waiting assignments of these types, in the order of dispatch.
-pub async fn list_waiting(conn: &mut Connection, types: &BTreeSet<TaskType>, limit: i64) -> Result<Vec<Assignment>> {
+/// Read the first client and type of waiting assignments after `after`, in their order.
+pub async fn next_waiting_group(
+    conn: &mut Connection,
+    after: Option<&(PrincipalId, TaskType)>,
+) -> Result<Option<(PrincipalId, TaskType)>> {
+    let query = sql!(
+        "SELECT client_id, task_type FROM am_assignments
+         WHERE state = 'WAITING' [AND (client_id, task_type) > ($1, $2)] ORDER BY client_id, task_type LIMIT 1",
+    );
+    let (client, task_type) = after.map(|(client, task_type)| (client, *task_type)).unzip();
+    Ok(query.bind_some(client).bind_some(task_type).fetch_optional(conn).await?)
+}
+
+/// Read at most `limit` waiting assignments of a client and type after `after`, in the order of dispatch.
+pub async fn list_waiting(
+    conn: &mut Connection,
+    client: &PrincipalId,
+    task_type: TaskType,
+    after: Option<&WaitingPosition>,
+    limit: i64,
+) -> Result<Vec<WaitingAssignment>> {
     let query = sql!(
         "SELECT ",
-        Assignment::COLUMNS,
-        " FROM am_assignments WHERE state = 'WAITING' AND task_type IN ($1) ORDER BY priority, placed_at, id LIMIT $2",
+        WaitingRow::COLUMNS,
+        " FROM am_assignments WHERE state = 'WAITING' AND client_id = $1 AND task_type = $2
+             [AND (priority, placed_at, id) > ($3, $4, $5)] ORDER BY priority, placed_at, id LIMIT $6",
     );
-    Ok(query.bind_all(types.iter().copied()).bind(limit).fetch_all(conn).await?)
+    let query = query
+        .bind(client)
+        .bind(task_type)
+        .bind_some(after.map(|after| after.priority))
+        .bind_some(after.map(|after| after.placed_at))
+        .bind_some(after.map(|after| &after.id));
+    let rows: Vec<WaitingRow> = query.bind(limit).fetch_all(conn).await?;
+    Ok(rows.into_iter().map(WaitingAssignment::from).collect())
+}
+
+/// Count the assignments that agents hold, by client.
+pub async fn count_held_by_client(conn: &mut Connection) -> Result<BTreeMap<PrincipalId, i64>> {
+    let rows = sql!(
+        "SELECT client_id, count(*) FROM am_assignments WHERE state IN ('OFFERED', 'ACCEPTED') GROUP BY client_id",
+    );
+    Ok(rows.fetch_all(conn).await?.into_iter().collect())
 }
 
 /// Read the assignments whose deadline has passed, and those whose offer has not been answered since `offered_before`.
@@ -128,18 +198,10 @@ pub async fn list_overdue(conn: &mut Connection, now: Timestamp, offered_before:
     Ok(query.bind(now).bind(offered_before).fetch_all(conn).await?)
 }
 
-/// Read the agents that previously held the waiting assignments, by assignment.
-pub async fn previous_agents(conn: &mut Connection) -> Result<BTreeMap<AssignmentId, BTreeSet<AgentId>>> {
-    let rows = sql!(
-        "SELECT t.assignment_id, t.agent_id FROM am_assignments s JOIN am_assignment_attempts t ON t.assignment_id = s.id
-         WHERE s.state = 'WAITING'",
-    );
-    let rows: Vec<(AssignmentId, AgentId)> = rows.fetch_all(conn).await?;
-    let mut tried = BTreeMap::<AssignmentId, BTreeSet<AgentId>>::new();
-    for (assignment, agent) in rows {
-        tried.entry(assignment).or_default().insert(agent);
-    }
-    Ok(tried)
+/// Read the agents that previously held these assignments, each with the assignment.
+pub async fn previous_agents(conn: &mut Connection, ids: &[&AssignmentId]) -> Result<Vec<(AssignmentId, AgentId)>> {
+    let rows = sql!("SELECT assignment_id, agent_id FROM am_assignment_attempts WHERE assignment_id IN ($1)");
+    Ok(rows.bind_all(ids.iter().copied()).fetch_all(conn).await?)
 }
 
 /// Read one attempt.
@@ -209,6 +271,7 @@ pub async fn save_attempt(tx: &mut Tx, id: &AssignmentId, attempt: &AssignmentAt
         assignment_id: id,
         attempt: attempt.attempt,
         agent_id: &attempt.agent_id,
+        incarnation: attempt.incarnation,
         score: attempt.score,
         cost_per_hour: attempt.cost_per_hour,
         offered_at: attempt.offered_at,

@@ -63,7 +63,8 @@ pub async fn release_all(tx: &mut Tx, agent_id: &AgentId, why: &str, now: Timest
         )
         .await?;
         store::insert_notification(tx, &one.id, &attempt, NotificationKind::Cancel, now).await?;
-        entries.push(audit_entry(&one, &attempt, "released", now));
+        let action = if one.state == AssignmentState::Failed { "given_up" } else { "released" };
+        entries.push(audit_entry(&one, &attempt, action, now));
     }
     Ok(entries)
 }
@@ -122,7 +123,9 @@ pub async fn offer_assignment(
     score: f64,
     now: Timestamp,
 ) -> Result<Option<AssignmentAttempt>> {
-    let Some(attempt) = one.offer(&agent.id, score, agent.cost_per_hour, now) else { return Ok(None) };
+    let Some(attempt) = one.offer((&agent.id, agent.incarnation), score, agent.cost_per_hour, now) else {
+        return Ok(None);
+    };
     store::save_attempt(tx, &one.id, &attempt).await?;
     store::save(tx, one).await?;
     store::insert_notification(tx, &one.id, &attempt, NotificationKind::Task, now).await?;

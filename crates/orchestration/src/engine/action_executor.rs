@@ -33,7 +33,7 @@ use am_core::{
 use am_jobs::{JobQueue, JobState, MinerConstraints, NewJob};
 use am_rl::{
     ActError, PolicyReference, PolicyServer,
-    runs::{NewTrainingRun, RunStatus, TrainingRuns, TrainingTask, run_id},
+    runs::{NewTrainingRun, RunStatus, TrainingRole, TrainingRuns, TrainingTask, run_id},
     state_by_names, state_from_json,
 };
 use am_security::sandbox::SandboxService;
@@ -133,7 +133,9 @@ impl ActionExecutor {
                 let id = run_id(&draw_digits()[..12]);
                 let task = TrainingTask::Train(work);
                 let owner_id = run.client_id.clone();
-                let new = NewTrainingRun { id: id.clone(), owner_id, policy, task, feedback: None };
+                // Only admins have workflows.
+                let limits = self.training.limits(TrainingRole::Admin);
+                let new = NewTrainingRun { id: id.clone(), owner_id, policy, task, feedback: None, limits };
                 return Ok((ActionInvocation::Train { id }, Some(ExternalTask::Training(new))));
             }
             StepAction::Agent(spec) => {

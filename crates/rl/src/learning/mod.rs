@@ -14,7 +14,7 @@ use super::{
     error::{Result, RlError},
     library::{self, NewVersion, PolicyLibrary, StoredWeights, VersionRecord},
     model::PolicyReference,
-    runs::{FeedbackTraining, RunFilter, TrainingRun, TrainingRuns},
+    runs::{FeedbackTraining, RunFilter, TrainingCaller, TrainingRun, TrainingRuns},
     training::{FeedbackAction, FeedbackSample, OfflineSettings},
 };
 use am_core::{
@@ -154,7 +154,8 @@ impl LearningService {
         // Fewer rows than the default number of parts cannot be divided into it.
         let settings = OfflineSettings { tasks: settings.tasks.min(feedback.len().max(1)), ..settings };
         let Learner { agent_id, policy, .. } = learner;
-        self.runs.queue_feedback_training(caller, FeedbackTraining { agent_id, policy, settings, feedback }, once).await
+        let training = FeedbackTraining { agent_id, policy, settings, feedback };
+        self.runs.queue_feedback_training(&TrainingCaller::admin(caller), training, once).await
     }
 
     async fn version(&self, learner: &Learner) -> Result<VersionRecord> {
@@ -169,7 +170,7 @@ impl LearningService {
     pub async fn standing(&self, caller: &Principal, agent_id: &AgentId) -> Result<LearnerStatus> {
         let learner = self.get(caller, agent_id).await?;
         let version = self.version(&learner).await?;
-        let filter = RunFilter { policy: Some(learner.policy.clone()), status: None };
+        let filter = RunFilter { policy: Some(learner.policy.clone()), ..RunFilter::default() };
         let page = PageRequest { limit: 100, ..PageRequest::default() };
         let (runs, total) = self.runs.list(caller, &filter, &page).await?;
         Ok(LearnerStatus { learner, version, runs, total })

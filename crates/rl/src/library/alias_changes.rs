@@ -1,5 +1,7 @@
 //! Changes that the owner of a policy makes to it: aliases and the traffic split.
 
+use std::fs;
+
 use serde_json::json;
 
 use super::{
@@ -9,7 +11,7 @@ use super::{
 use crate::{
     error::{Result, RlError},
     model::{ActError, PRODUCTION_ALIAS},
-    serving::{CanaryVersion, ShadowVersion, TrafficSplit},
+    serving::{CanaryVersion, ShadowVersion, TrafficSplit, weights_path},
 };
 use am_core::boxed;
 use am_core::validation::within;
@@ -78,7 +80,11 @@ impl PolicyLibrary {
         self.change_alias(caller, name, alias, once, async move |tx: &mut Tx, policy: &PolicyRecord, alias: &str| {
             let moves = store::alias_moves(tx.conn().await?, &policy.name, alias).await?;
             match previous_version(&moves) {
-                Some(version) => Ok((Some(version), true)),
+                Some(version) => {
+                    // It may have been deleted since.
+                    existing_version(tx, policy, version).await?;
+                    Ok((Some(version), true))
+                }
                 None if moves.is_empty() => Err(alias_not_found(policy, alias)),
                 None => Err(RlError::InvalidState(format!("alias '{alias}' has no earlier version to roll back to"))),
             }
@@ -165,6 +171,34 @@ impl PolicyLibrary {
         .await
     }
 
+    /// Delete a version, and its weights with the last version that has them. Its number is not used again.
+    ///
+    /// # Errors
+    /// [`RlError::InvalidState`] while calls may still reach it: it serves, an alias points to it or the split names it;
+    /// [`RlError::Invalid`] when it does not exist; [`RlError::Forbidden`].
+    #[boxed]
+    pub async fn delete_version(
+        &self,
+        caller: &Principal,
+        name: &str,
+        version: u32,
+    ) -> Result<IdempotentResult<PolicyRecord>> {
+        let directory = self.0.policies.directory().to_owned();
+        self.change(caller, name, None, async move |tx: &mut Tx, policy: &PolicyRecord, now: Timestamp| {
+            let deleted = existing_version(tx, policy, version).await?;
+            if let Some(why) = use_of_version(policy, version) {
+                return Err(RlError::InvalidState(format!("version {version} cannot be deleted: {why}")));
+            }
+            if store::delete_version(tx, &deleted).await? {
+                let path = weights_path(&directory, &deleted.sha256);
+                tx.after_commit(move || drop(fs::remove_file(path)));
+            }
+            let before = json!({"version": version, "sha256": deleted.sha256, "size_bytes": deleted.size_bytes});
+            Ok(audit_entry(now).of("policy", "version_deleted").change(Some(before), None))
+        })
+        .await
+    }
+
     /// Apply one change to a policy of `caller`, together with its entry in the audit log.
     async fn change<F>(
         &self,
@@ -186,12 +220,29 @@ impl PolicyLibrary {
                 let entry = change(tx, &policy, now).await?.by(&caller).data("policy", json!(name));
                 audit.append(tx, vec![entry]).await?;
                 store::touch(tx, &name, now).await?;
-                store::get(tx.conn().await?, &name).await?.ok_or_else(|| not_found_error(&name))
+                let changed = store::get(tx.conn().await?, &name).await?.ok_or_else(|| not_found_error(&name))?;
+                if (changed.serving, changed.split) != (policy.serving, policy.split) {
+                    store::set_serving_since(tx, &name, now).await?;
+                }
+                Ok::<_, RlError>(changed)
             })
             .await?;
         self.refresh().await?;
         Ok(done)
     }
+}
+
+/// Return why calls may reach a version; `None`: they do not.
+fn use_of_version(policy: &PolicyRecord, version: u32) -> Option<String> {
+    if let Some((alias, _)) = policy.aliases.iter().find(|(_, target)| **target == version) {
+        return Some(format!("the alias '{alias}' points to it"));
+    }
+    if policy.serving == version {
+        return Some("it serves the calls that name no version".into());
+    }
+    let TrafficSplit { canary, shadow } = &policy.split;
+    let split = canary.is_some_and(|one| one.version == version) || shadow.is_some_and(|one| one.version == version);
+    split.then(|| "the split names it".into())
 }
 
 async fn existing_version(tx: &mut Tx, policy: &PolicyRecord, version: u32) -> Result<VersionRecord> {

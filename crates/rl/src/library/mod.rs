@@ -11,6 +11,9 @@ mod store;
 mod weights_files;
 
 use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -26,7 +29,7 @@ pub use self::model::{AliasMove, NewVersion, PolicyRecord, StoredWeights, Versio
 use self::name_resolution::resolve_names;
 pub(super) use self::{
     name_resolution::check_aliases,
-    weights_files::{store_weights, write_atomically},
+    weights_files::{store_weights, write_atomically_with},
 };
 use super::{
     builtin,
@@ -34,7 +37,7 @@ use super::{
     export::{ExportFormat, export_policy},
     model::{ActError, PRODUCTION_ALIAS, PolicyReference, VersionSelector},
     network::{PolicyNetwork, with_support},
-    serving::{PolicyServer, ServedPolicy, ServedVersion, read_weights},
+    serving::{PolicyServer, ServedPolicy, ServedVersion, read_weights, weights_path},
 };
 use am_audit::{AuditLog, EventType};
 use am_core::{
@@ -45,7 +48,7 @@ use am_core::{
     validation::{Violation, Violations},
 };
 use am_db::{
-    Database, Tx,
+    Connection, Database, Tx,
     codec::Timestamp,
     idempotency::{IdempotencyKey, IdempotentResult},
     owner,
@@ -203,7 +206,7 @@ impl PolicyLibrary {
     ///
     /// # Errors
     /// [`RlError::Invalid`] for names that do not fit, [`ActError::Load`] for refused weights, [`RlError::Forbidden`] for
-    /// another owner's policy.
+    /// another owner's policy, [`RlError::Quota`] when the caller has too many bytes of weights.
     #[boxed]
     pub async fn upload(
         &self,
@@ -218,8 +221,14 @@ impl PolicyLibrary {
         violations.take(named.map_err(|error| Violation::new("name", error.to_string())));
         violations.take(check_aliases("aliases", &upload.aliases));
         violations.finish()?;
-        let directory = self.0.policies.directory().to_owned();
+        let (directory, files) = (self.0.policies.directory().to_owned(), self.0.policies.directory().to_owned());
         self.check_may_publish(caller, name).await?;
+        if let Some(answered) = self.0.db.answered(&self.0.clock, once.as_ref()).await? {
+            return Ok(answered);
+        }
+        // Before the file is written, and again when it is stored.
+        let (quota, size) = (self.0.policies.upload_quota(), bytes.len() as u64);
+        check_quota(&mut *self.0.db.read().await?, caller, size, quota).await?;
         let support = upload.support;
         let (form, file) = run_blocking(move || {
             let bytes = match support {
@@ -227,7 +236,7 @@ impl PolicyLibrary {
                 None => bytes,
             };
             let form = PolicyNetwork::from_safetensors(&bytes)?.form().clone();
-            Ok((form, store_weights(&directory, &bytes)?))
+            Ok((form, store_weights(&files, &bytes)?))
         })
         .await?;
         let (action_names, state_names) = resolve_names(&upload, &form)?;
@@ -249,6 +258,8 @@ impl PolicyLibrary {
             .0
             .db
             .write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
+                check_quota(tx.conn().await?, &caller, new.file.size, quota).await?;
+                check_present(&directory, &new.file)?;
                 let found = store::get(tx.conn().await?, &new.name).await?;
                 // The policy keeps the owner that created it.
                 let owner = owner_for_change(&caller, found.as_ref())?;
@@ -333,6 +344,30 @@ impl PolicyLibrary {
     }
 }
 
+/// Refuse `size` more bytes of weights where the caller would have more than `quota`.
+async fn check_quota(conn: &mut Connection, caller: &Principal, size: u64, quota: u64) -> Result<()> {
+    let has = store::uploaded_bytes(conn, &caller.aliases).await?.unsigned_abs();
+    if has.saturating_add(size) <= quota {
+        return Ok(());
+    }
+    let megabytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    Err(RlError::Quota(format!(
+        "your uploaded weights have {:.1} MB, and {:.0} MB is the most (POLICY_UPLOAD_QUOTA_MB): delete versions first",
+        megabytes(has),
+        megabytes(quota)
+    )))
+}
+
+/// Refuse weights whose file was deleted with another version since it was stored.
+pub(super) fn check_present(directory: &Path, file: &StoredWeights) -> Result<()> {
+    match fs::metadata(weights_path(directory, &file.sha256)) {
+        Ok(_) => Ok(()),
+        Err(_) => {
+            Err(RlError::InvalidState("the weights were deleted while they were stored: repeat the request".into()))
+        }
+    }
+}
+
 /// Build an audit entry of the generic kind for a change.
 pub(super) fn audit_entry(now: Timestamp) -> am_audit::AuditEntry {
     am_audit::AuditEntry::new(EventType::WorkflowUpdated, now)
@@ -352,9 +387,8 @@ pub(super) async fn publish_version(
     now: Timestamp,
 ) -> Result<VersionRecord> {
     // The name may have been taken by another owner since it was checked.
-    if let Some(policy) = store::get(tx.conn().await?, &new.name).await?
-        && policy.owner_id != *owner
-    {
+    let before = store::get(tx.conn().await?, &new.name).await?;
+    if let Some(policy) = before.as_ref().filter(|policy| policy.owner_id != *owner) {
         return Err(not_owner_error(&policy.name));
     }
     let version = store::next_version(tx, &new.name, owner, now).await?;
@@ -367,10 +401,25 @@ pub(super) async fn publish_version(
             mirror::store::set_deployed(tx, &new.name, true, now).await?;
         }
     }
+    let serving = store::get(tx.conn().await?, &new.name).await?.map(|policy| policy.serving);
+    if serving != before.map(|policy| policy.serving) {
+        store::set_serving_since(tx, &new.name, now).await?;
+    }
     let made = json!({"policy": new.name, "version": version, "sha256": new.file.sha256, "aliases": new.aliases});
     let told = told.of("policy", "published").data("source", json!(new.source)).change(None, Some(made));
     audit.append(tx, vec![told]).await?;
     store::get_version(tx.conn().await?, &new.name, version).await?.ok_or_else(|| not_found_error(&new.name))
+}
+
+/// Read the aliases of a policy with their versions; none if it does not exist yet.
+pub(super) async fn present_aliases(tx: &mut Tx, name: &str) -> Result<BTreeMap<String, u32>> {
+    Ok(store::get(tx.conn().await?, name).await?.map(|policy| policy.aliases).unwrap_or_default())
+}
+
+/// Read since when the versions answer a policy's calls that do, in the stored form of a time; empty: since before that was
+/// noted.
+pub(super) async fn serving_since(conn: &mut Connection, name: &str) -> Result<String> {
+    store::serving_since(conn, name).await
 }
 
 /// Store the agent that owns a policy in the coordinator's table.

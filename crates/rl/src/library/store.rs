@@ -140,6 +140,23 @@ pub async fn get_version(conn: &mut Connection, name: &str, number: u32) -> Resu
     Ok(version.bind(name).bind(i64::from(number)).fetch_optional(conn).await?)
 }
 
+/// Sum the bytes of the weights that an owner uploaded.
+pub async fn uploaded_bytes(conn: &mut Connection, owner: &[String]) -> Result<i64> {
+    let sum = sql!(
+        "SELECT coalesce(sum(size_bytes), 0) FROM am_policy_versions WHERE owner_id IN ($1) AND source = 'uploaded'",
+    );
+    Ok(sum.bind_all(owner.iter()).fetch_value(conn).await?)
+}
+
+/// Delete a version. Returns whether no other has its file.
+pub async fn delete_version(tx: &mut Tx, version: &VersionRecord) -> Result<bool> {
+    let deleted = sql!("DELETE FROM am_policy_versions WHERE name = $1 AND version = $2");
+    deleted.bind(&version.name).bind(i64::from(version.version)).execute(tx.conn().await?).await?;
+    let left = sql!("SELECT 1 FROM am_policy_versions WHERE sha256 = $1 LIMIT 1").bind(&version.sha256);
+    let left: Option<i64> = left.fetch_optional_value(tx.conn().await?).await?;
+    Ok(left.is_none())
+}
+
 /// Reserve the next version number of a policy that belongs to `owner`, or create the policy.
 pub async fn next_version(tx: &mut Tx, name: &str, owner: &PrincipalId, now: Timestamp) -> Result<u32> {
     let counted = sql!(
@@ -162,6 +179,19 @@ pub async fn touch(tx: &mut Tx, name: &str, now: Timestamp) -> Result<()> {
     .execute(tx.conn().await?)
     .await?;
     Ok(())
+}
+
+/// Note that from now on other versions answer a policy's calls.
+pub async fn set_serving_since(tx: &mut Tx, name: &str, now: Timestamp) -> Result<()> {
+    update!("am_policies" { serving_since: now } where "name = $1" (name)).execute(tx.conn().await?).await?;
+    Ok(())
+}
+
+/// Read since when the versions answer a policy's calls that do, in the stored form; empty: since before that was noted.
+pub async fn serving_since(conn: &mut Connection, name: &str) -> Result<String> {
+    let since = sql!("SELECT serving_since FROM am_policies WHERE name = $1").bind(name);
+    let since: Option<Option<String>> = since.fetch_optional_value(conn).await?;
+    Ok(since.flatten().unwrap_or_default())
 }
 
 /// Store a policy's split.

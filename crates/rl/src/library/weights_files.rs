@@ -17,6 +17,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     atomic_file::write_atomically(path, bytes, WEIGHTS_MODE)
 }
 
+/// [`write_atomically`] of what `write` writes.
+pub fn write_atomically_with<T>(path: &Path, write: impl FnOnce(&mut fs::File) -> io::Result<T>) -> io::Result<T> {
+    atomic_file::write_atomically_with(path, WEIGHTS_MODE, write)
+}
+
 /// Store weights in `directory`; equal bytes are stored once. Blocks.
 ///
 /// # Errors

@@ -1,7 +1,9 @@
 //! Control requests for a training run: pause, resume, cancel.
 
+use std::time::Duration;
+
 use super::{
-    TrainingRuns,
+    TrainingCaller, TrainingRuns,
     model::{ControlRequest, RunStatus, TrainingRun},
     store,
     training_event::TrainingEventKind,
@@ -15,7 +17,6 @@ use am_core::ids::TrainingRunId;
 use am_db::{
     Tx,
     idempotency::{IdempotencyKey, IdempotentResult},
-    principal::Principal,
 };
 
 impl TrainingRuns {
@@ -28,6 +29,22 @@ impl TrainingRuns {
         self.0.library.look_for(reference).await
     }
 
+    /// Return a run that was queued just now; with `wait` as it is once it has ended or the time is up.
+    ///
+    /// # Errors
+    /// As [`TrainingRuns::get`].
+    #[boxed]
+    pub async fn observe(
+        &self,
+        caller: &TrainingCaller,
+        queued: IdempotentResult<TrainingRun>,
+        wait: Option<Duration>,
+    ) -> Result<IdempotentResult<TrainingRun>> {
+        let Some(wait) = wait else { return Ok(queued) };
+        let value = self.wait(caller, &queued.value.id, wait).await?;
+        Ok(IdempotentResult { value, replayed: queued.replayed })
+    }
+
     /// Request that a run stop at its next step, with a checkpoint. A queued run is paused at once.
     ///
     /// # Errors
@@ -35,7 +52,7 @@ impl TrainingRuns {
     #[boxed]
     pub async fn pause(
         &self,
-        caller: &Principal,
+        caller: &TrainingCaller,
         id: &TrainingRunId,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<TrainingRun>> {
@@ -57,7 +74,7 @@ impl TrainingRuns {
     #[boxed]
     pub async fn resume(
         &self,
-        caller: &Principal,
+        caller: &TrainingCaller,
         id: &TrainingRunId,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<TrainingRun>> {
@@ -84,7 +101,7 @@ impl TrainingRuns {
     #[boxed]
     pub async fn cancel(
         &self,
-        caller: &Principal,
+        caller: &TrainingCaller,
         id: &TrainingRunId,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<TrainingRun>> {

@@ -3,9 +3,14 @@
 //! A checkpoint is first written as a complete file, then named by a row. Steps after it are trained again by the
 //! process that takes over, with bit-identical results; events about them are sent again, after an event that says so.
 
+mod best_weights;
+mod publication;
+
 use std::{
     fs,
+    io::BufReader,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,32 +18,26 @@ use std::{
 use serde_json::json;
 use tch::Device;
 
+use self::best_weights::BestWeights;
 use super::{
     TrainingRunsInner,
     control_handle::ControlHandle,
-    evaluation::{EvaluationScores, score_policy},
-    model::{
-        CheckpointRef, ControlRequest, FeedbackTask, RunStatus, TrainingRecord, TrainingRun, TrainingSpec, TrainingTask,
-    },
+    model::{CheckpointRef, ControlRequest, RunStatus, TrainingRun, TrainingTask},
+    record::TrainingRecord,
     store::{self, RunEnding, RunProgress},
     training_event::TrainingEventKind,
 };
 use crate::{
-    PolicyReference,
-    environments::{self, ActionSpace},
     error::{Result, RlError, corrupt_json_error},
-    library::{self, NewVersion, store_weights, write_atomically},
-    network::PolicyNetwork,
+    library::{self, NewVersion, write_atomically_with},
     training::{self, Trainer, TrainerCheckpoint},
 };
 use am_audit::EventType;
-use am_core::crypto::sha256_hex;
+use am_core::crypto::HashingStream;
 use am_db::Tx;
 
 /// Interval between two progress reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// Seed of evaluations: every version of a policy is evaluated in the same episodes.
-const EVALUATION_SEED: u64 = 1_000_003;
 /// Key of the training record in a checkpoint's state.
 const RECORD_KEY: &str = "record";
 
@@ -48,8 +47,21 @@ enum TrainingEnd {
     Trained(&'static str),
     /// A pause or cancellation was requested.
     Requested(ControlRequest),
-    /// The process is stopping; another process resumes the run.
-    Stopping,
+    /// The process is stopping, or another owner's run needs the place: the run is queued again.
+    Released,
+}
+
+/// Read a checkpoint whose file is the one that was written.
+fn read_checkpoint(directory: &Path, kept: &CheckpointRef) -> Result<TrainerCheckpoint<'static>> {
+    let unreadable = |error| RlError::Storage("the checkpoint".into(), error);
+    let file = fs::File::open(directory.join(&kept.file)).map_err(unreadable)?;
+    let size = file.metadata().map_err(unreadable)?.len();
+    let mut from = HashingStream::new(BufReader::new(file));
+    let checkpoint = TrainerCheckpoint::read_from(&mut from, size)?;
+    match from.finish() == kept.sha256 {
+        true => Ok(checkpoint),
+        false => Err(RlError::InvalidState("the checkpoint's file has changed".into())),
+    }
 }
 
 pub(super) struct TrainingDriver {
@@ -65,6 +77,10 @@ pub(super) struct TrainingDriver {
     reported: Instant,
     saved: Instant,
     new_points: bool,
+    /// Whether the first checkpoint is due at once: the run was claimed before without one.
+    hurries: bool,
+    /// Best evaluated weights; `None`: none were evaluated.
+    best: Option<BestWeights>,
 }
 
 impl TrainingDriver {
@@ -73,6 +89,7 @@ impl TrainingDriver {
         runtime: tokio::runtime::Handle,
         handle: Arc<ControlHandle>,
         run: TrainingRun,
+        claims: i64,
     ) -> Self {
         let now = Instant::now();
         let (kept, record) = (run.checkpoint.clone(), TrainingRecord::default());
@@ -88,6 +105,8 @@ impl TrainingDriver {
             reported: now,
             saved: now,
             new_points: false,
+            hurries: claims > 1,
+            best: None,
         }
     }
 
@@ -117,12 +136,16 @@ impl TrainingDriver {
         training::lower_thread_priority(self.inner.settings.threads, self.inner.settings.slots);
         self.check_owner()?;
         let mut trainer = self.make_trainer()?;
+        let mut anew = None;
         if let Some(error) = self.restore(trainer.as_mut()) {
-            tracing::warn!(run = self.run.id.as_str(), %error, "the checkpoint cannot be used; the run restarts");
+            tracing::warn!(run = self.run.id.as_str(), %error, "the checkpoint cannot be used; the run begins anew");
             trainer = self.make_trainer()?;
-            (self.record, self.before) = (TrainingRecord::default(), 0.0);
+            (self.record, self.before, self.best) = (TrainingRecord::default(), 0.0, None);
+            anew = Some(format!("its checkpoint at step {} cannot be used: {error}", self.run.steps_done));
+        } else if self.kept.is_none() && self.run.started_at.is_some() {
+            anew = Some("its process ended before the first checkpoint".to_owned());
         }
-        if !self.begin(trainer.steps())? {
+        if !self.begin(trainer.steps(), anew)? {
             return Ok(());
         }
         self.inner.metrics.active.inc();
@@ -134,7 +157,7 @@ impl TrainingDriver {
             TrainingEnd::Requested(ControlRequest::Cancel) => {
                 self.end(RunStatus::Cancelled, RunEnding::default(), None)
             }
-            TrainingEnd::Stopping => self.let_go(trainer.as_ref(), RunStatus::Queued),
+            TrainingEnd::Released => self.let_go(trainer.as_ref(), RunStatus::Queued),
         }
     }
 
@@ -164,36 +187,44 @@ impl TrainingDriver {
     /// Resume from the checkpoint, if there is one. Returns the reason if it cannot be used.
     fn restore(&mut self, trainer: &mut dyn Trainer) -> Option<RlError> {
         let kept = self.kept.clone()?;
-        let mut restored = || -> Result<(TrainingRecord, f64)> {
-            let bytes = fs::read(self.inner.settings.directory.join(&kept.file))
-                .map_err(|error| RlError::Storage("the checkpoint".into(), error))?;
-            if sha256_hex(&bytes) != kept.sha256 {
-                return Err(RlError::InvalidState("the checkpoint's file has changed".into()));
-            }
-            let checkpoint = TrainerCheckpoint::from_bytes(&bytes)?;
-            trainer.restore(&checkpoint)?;
-            Ok(checkpoint.state(RECORD_KEY)?)
+        let mut restored = || -> Result<(TrainingRecord, f64, Option<BestWeights>)> {
+            let checkpoint = read_checkpoint(&self.inner.settings.directory, &kept)?;
+            let (record, seconds) = checkpoint.state(RECORD_KEY)?;
+            let best = BestWeights::get(&checkpoint)?;
+            trainer.restore(checkpoint)?;
+            Ok((record, seconds, best))
         };
         match restored() {
-            Ok((record, seconds)) => {
-                (self.record, self.before) = (record, seconds);
+            Ok((record, seconds, best)) => {
+                (self.record, self.before, self.best) = (record, seconds, best);
                 None
             }
             Err(error) => Some(error),
         }
     }
 
-    fn begin(&mut self, steps: u64) -> Result<bool> {
+    /// Mark the run as driven, with an event that says whether it begins, goes on, or begins `anew`, and why.
+    fn begin(&mut self, steps: u64, anew: Option<String>) -> Result<bool> {
         let (id, seconds, now) = (self.run.id.clone(), self.before, self.inner.now());
         let first = self.run.started_at.is_none();
         let (audit, owner) = (self.inner.audit().clone(), self.run.owner_id.clone());
         let begun = self.write(async move |tx: &mut Tx| {
             let begun = store::mark_running(tx, &id, steps, seconds, now).await?;
             if begun {
-                let kind = if first { TrainingEventKind::Started } else { TrainingEventKind::Resumed };
-                store::append_event(tx, &id, kind, json!({"steps": steps, "seconds": seconds}), now).await?;
+                let kind = match (first, &anew) {
+                    (_, Some(_)) => TrainingEventKind::Restarted,
+                    (true, None) => TrainingEventKind::Started,
+                    (false, None) => TrainingEventKind::Resumed,
+                };
+                let mut data = json!({"steps": steps, "seconds": seconds});
+                if let Some(reason) = &anew {
+                    store::save_restart(tx, &id, reason).await?;
+                    data["reason"] = json!(reason);
+                }
+                store::append_event(tx, &id, kind, data, now).await?;
                 let entry = am_audit::AuditEntry::new(EventType::ExecutionStarted, now).of("training_run", kind.word());
                 let entry = entry.on_behalf_of(&owner).training_run(&id).data("steps", json!(steps));
+                let entry = entry.reason(anew.as_deref());
                 audit.append(tx, vec![entry]).await?;
             }
             Ok(begun)
@@ -209,8 +240,8 @@ impl TrainingDriver {
     fn advance(&mut self, trainer: &mut dyn Trainer) -> Result<TrainingEnd> {
         let (total, most) = (self.run.task.steps(), self.run.task.max_seconds());
         while trainer.steps() < total {
-            if self.inner.stop.is_cancelled() {
-                return Ok(TrainingEnd::Stopping);
+            if self.inner.stop.is_cancelled() || self.handle.must_yield() {
+                return Ok(TrainingEnd::Released);
             }
             if let Some(wish) = self.handle.wish() {
                 return Ok(TrainingEnd::Requested(wish));
@@ -221,11 +252,12 @@ impl TrainingDriver {
             if matches!(self.run.task, TrainingTask::Train(_)) {
                 self.inner.metrics.steps.inc_by(trainer.steps() - steps);
             }
+            self.evaluate_if_due(trainer)?;
             am_core::crash_point!("train.after_advance");
             if most.is_some_and(|most| self.seconds() >= most) && trainer.steps() < total {
                 return Ok(TrainingEnd::Trained("max_seconds"));
             }
-            if self.saved.elapsed() >= self.inner.settings.checkpoint_every {
+            if self.hurries || self.saved.elapsed() >= self.inner.settings.checkpoint_every {
                 self.save(trainer)?;
             } else if self.reported.elapsed() >= REPORT_INTERVAL {
                 self.report(trainer.steps(), None)?;
@@ -238,13 +270,19 @@ impl TrainingDriver {
     fn save(&mut self, trainer: &dyn Trainer) -> Result<()> {
         let mut checkpoint = trainer.save()?;
         checkpoint.put_state(RECORD_KEY, &(&self.record, self.seconds()))?;
-        let bytes = checkpoint.to_bytes()?;
-        let steps = trainer.steps();
-        let kept =
-            CheckpointRef { file: format!("{}.{steps}.checkpoint", self.run.id), sha256: sha256_hex(&bytes), steps };
-        let directory = self.inner.settings.directory.clone();
-        write_atomically(&directory.join(&kept.file), &bytes)
-            .map_err(|error| RlError::Storage("a checkpoint can't be kept".into(), error))?;
+        if let Some(best) = &self.best {
+            best.put(&mut checkpoint)?;
+        }
+        let (steps, directory) = (trainer.steps(), self.inner.settings.directory.clone());
+        let file = format!("{}.{steps}.checkpoint", self.run.id);
+        let written = write_atomically_with(&directory.join(&file), |file| {
+            let mut out = HashingStream::new(file);
+            checkpoint.write_to(&mut out)?;
+            Ok(out.finish())
+        });
+        let sha256 = written.map_err(|error| RlError::Storage("a checkpoint can't be kept".into(), error))?;
+        drop(checkpoint);
+        let kept = CheckpointRef { file, sha256, steps };
         am_core::crash_point!("train.after_checkpoint_file");
         self.report(steps, Some(kept.clone()))?;
         am_core::crash_point!("train.after_checkpoint");
@@ -253,7 +291,7 @@ impl TrainingDriver {
         if let Some(old) = self.kept.replace(kept).filter(|old| old.file != file) {
             let _ = fs::remove_file(directory.join(old.file));
         }
-        self.saved = Instant::now();
+        (self.saved, self.hurries) = (Instant::now(), false);
         Ok(())
     }
 
@@ -313,97 +351,17 @@ impl TrainingDriver {
         for warning in self.record.warnings() {
             tracing::warn!(run = self.run.id.as_str(), warning, "a training run ends with a warning");
         }
-        let weights = trainer.weights()?;
-        let new = match &self.run.task {
+        let (new, promotion) = match self.run.task.clone() {
             TrainingTask::Train(work) => {
-                let greedy =
-                    |observations: &[f32], chosen: &mut training::ChosenActions| trainer.greedy(observations, chosen);
-                let scores = score_policy(&greedy, &work.plan(), work.evaluation_episodes, EVALUATION_SEED)?;
-                self.trained(work, &weights, trainer.steps(), &scores)?
+                let (weights, steps, scores) = self.evaluated(&work, trainer)?;
+                let promotion = work.promote_if.map(|_| self.gate(&work, &scores)).transpose()?;
+                (self.trained(&work, &weights, (trainer.steps(), steps), &scores)?, promotion)
             }
-            TrainingTask::Learn(lesson) => self.feedback_version(lesson, &weights)?,
+            TrainingTask::Learn(lesson) => (self.feedback_version(&lesson, &trainer.weights()?)?, None),
         };
         am_core::crash_point!("train.before_publish");
-        let ending = RunEnding { scores: new.scores.clone(), ended_by: Some(by), ..RunEnding::default() };
+        let ending = RunEnding { scores: new.scores.clone(), ended_by: Some(by), promotion, ..RunEnding::default() };
         self.end(RunStatus::Completed, ending, Some(new))
-    }
-
-    fn trained(
-        &self,
-        work: &TrainingSpec,
-        weights: &[u8],
-        steps: u64,
-        scores: &EvaluationScores,
-    ) -> Result<NewVersion> {
-        let environment = work.plan().environment()?;
-        let described = environment.description();
-        let action_names = match &described.actions {
-            ActionSpace::Discrete { names } => names.clone(),
-            // Scores of discrete actions are stored as numbers; the actions' names are those of the environment.
-            ActionSpace::Continuous { .. } => {
-                let world =
-                    environments::make_environment(&work.environment, None).map_err(training::TrainingError::from)?;
-                match &world.description().actions {
-                    ActionSpace::Discrete { names } => names.clone(),
-                    ActionSpace::Continuous { .. } => Vec::new(),
-                }
-            }
-        };
-        let curve = self.record.points.iter();
-        let training = json!({
-            "run_id": self.run.id,
-            "environment": work.environment,
-            "parameters": work.parameters,
-            "algorithm": work.algorithm,
-            "settings": work.settings,
-            "steps": steps,
-            "seconds": self.seconds(),
-            "episodes": self.record.episodes,
-            "gradient_steps": self.record.gradient_steps,
-            "horizon": described.horizon,
-            "curve": curve.map(|point| json!({"steps": point.steps, "mean_return": point.mean_return})).collect::<Vec<_>>(),
-        });
-        Ok(NewVersion {
-            name: self.run.policy.clone(),
-            file: store_weights(self.inner.library.policies().directory(), weights)?,
-            form: PolicyNetwork::from_safetensors(weights)?.form().clone(),
-            action_names,
-            state_names: described.observations.clone(),
-            environment: Some(work.environment.clone()),
-            source: "trained",
-            seed: Some(work.seed),
-            training: Some(training),
-            scores: serde_json::to_value(scores).ok(),
-            aliases: work.aliases.clone(),
-        })
-    }
-
-    /// Names and environment stay those of the version before.
-    fn feedback_version(&self, lesson: &FeedbackTask, weights: &[u8]) -> Result<NewVersion> {
-        let from: PolicyReference = lesson.from.parse().map_err(|error| corrupt_json_error("from", error))?;
-        let before = self.runtime.block_on(self.inner.library.version(&from))?;
-        let measures = self.record.points.last().map(|point| &point.measures);
-        let training = json!({
-            "run_id": self.run.id,
-            "agent_id": lesson.agent_id,
-            "from": lesson.from,
-            "settings": lesson.settings,
-            "feedback": {"rows": lesson.rows, "sha256": lesson.feedback_sha256},
-            "seconds": self.seconds(),
-        });
-        Ok(NewVersion {
-            name: self.run.policy.clone(),
-            file: store_weights(self.inner.library.policies().directory(), weights)?,
-            form: PolicyNetwork::from_safetensors(weights)?.form().clone(),
-            action_names: before.action_names,
-            state_names: before.state_names,
-            environment: before.environment,
-            source: "learned",
-            seed: Some(lesson.settings.seed),
-            training: Some(training),
-            scores: measures.and_then(|measures| serde_json::to_value(measures).ok()),
-            aliases: Vec::new(),
-        })
     }
 
     fn end(&mut self, status: RunStatus, ending: RunEnding, new: Option<NewVersion>) -> Result<()> {
@@ -418,9 +376,10 @@ impl TrainingDriver {
     fn finish(&mut self, status: RunStatus, ending: RunEnding, new: Option<NewVersion>) -> Result<RunStatus> {
         let (id, owner) = (self.run.id.clone(), self.run.owner_id.clone());
         let (now, seconds) = (self.inner.now(), self.seconds());
-        let gradient_steps = self.record.gradient_steps;
+        let (gradient_steps, yielded) = (self.record.gradient_steps, self.handle.must_yield());
         let (ids, policy) = (self.inner.ids.clone(), self.run.policy.clone());
         let audit = self.inner.audit().clone();
+        let directory = self.inner.library.policies().directory().to_owned();
         self.write(async move |tx: &mut Tx| {
             let wish = store::get_control_request(tx, &id).await?;
             let (status, mut ending, new) = match (status, wish) {
@@ -430,7 +389,11 @@ impl TrainingDriver {
                 (RunStatus::Queued, Some(ControlRequest::Pause)) => (RunStatus::Paused, ending, new),
                 (status, _) => (status, ending, new),
             };
-            if let Some(new) = new {
+            if let Some(mut new) = new {
+                library::check_present(&directory, &new.file)?;
+                if let Some(promotion) = &mut ending.promotion {
+                    publication::settle_promotion(tx, &mut new, promotion).await?;
+                }
                 let told = (&audit, library::audit_entry(now).on_behalf_of(&owner).training_run(&id));
                 let version = library::publish_version(tx, &ids, told, &owner, new, now).await?;
                 ending.version = Some(version.version);
@@ -442,8 +405,10 @@ impl TrainingDriver {
                 "scores": ending.scores,
                 "ended_by": ending.ended_by,
                 "error": ending.error,
+                "promotion": ending.promotion,
                 "gradient_steps": gradient_steps,
                 "seconds": seconds,
+                "yielded": yielded && status == RunStatus::Queued,
             });
             let (kind, event) = match status {
                 RunStatus::Completed => (TrainingEventKind::Completed, EventType::ExecutionCompleted),
@@ -459,6 +424,7 @@ impl TrainingDriver {
                 .training_run(&id)
                 .data("policy", json!(policy))
                 .data("version", json!(ending.version))
+                .data("promotion", json!(ending.promotion))
                 .data("execution_time", json!(seconds))
                 .error("training_failed", ending.error.as_deref());
             let entry = entry.change(Some(json!({"status": RunStatus::Running})), Some(json!({"status": status})));

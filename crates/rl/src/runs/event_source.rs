@@ -1,10 +1,10 @@
 //! Event stream of a training run.
 
-use super::{TrainingRuns, model::RunStatus, store};
+use super::{TrainingCaller, TrainingRuns, model::RunStatus, store};
 use crate::error::Result;
 use am_core::boxed;
 use am_core::ids::TrainingRunId;
-use am_db::{Connection, principal::Principal};
+use am_db::Connection;
 use am_events::{StreamEvent, StreamFollower, StreamSource};
 
 impl TrainingRuns {
@@ -15,7 +15,7 @@ impl TrainingRuns {
     #[boxed]
     pub async fn events(
         &self,
-        caller: &Principal,
+        caller: &TrainingCaller,
         id: &TrainingRunId,
         after: i64,
         limit: usize,

@@ -3,7 +3,7 @@
 use tch::Device;
 
 use super::{
-    TrainingRuns, TrainingRunsInner,
+    TrainingCaller, TrainingRuns, TrainingRunsInner,
     model::{FeedbackTask, TrainingRun, TrainingTask},
     store,
 };
@@ -17,10 +17,7 @@ use am_core::{
     crypto::sha256_hex,
     ids::{AgentId, TrainingRunId},
 };
-use am_db::{
-    idempotency::{IdempotencyKey, IdempotentResult},
-    principal::Principal,
-};
+use am_db::idempotency::{IdempotencyKey, IdempotentResult};
 
 /// A request for training an agent's policy by feedback.
 #[derive(Clone, Debug)]
@@ -39,15 +36,16 @@ impl TrainingRuns {
     /// Queue a run that trains the newest version of `caller`'s policy by feedback.
     ///
     /// # Errors
-    /// [`RlError::Invalid`] for feedback that does not fit the policy, [`RlError::Forbidden`] for another owner's policy.
+    /// [`RlError::Invalid`] for feedback that does not fit the policy, [`RlError::Forbidden`] for another owner's policy,
+    /// [`RlError::Quota`] when the caller has too many runs.
     pub async fn queue_feedback_training(
         &self,
-        caller: &Principal,
+        caller: &TrainingCaller,
         teaching: FeedbackTraining,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<TrainingRun>> {
         let FeedbackTraining { agent_id, policy, settings, feedback } = teaching;
-        self.0.library.check_may_publish(caller, &policy).await?;
+        self.0.library.check_may_publish(&caller.principal, &policy).await?;
         let (from, weights) = self.0.library.weights(&PolicyReference::newest(&policy)).await?;
         let rows = feedback.len();
         let text = serde_json::to_string(&feedback).map_err(|error| corrupt_json_error("feedback", error))?;

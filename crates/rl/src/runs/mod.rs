@@ -8,9 +8,14 @@ mod control_handle;
 mod driver;
 mod evaluation;
 mod event_source;
+mod fairness;
 mod feedback_training;
 mod metrics;
 mod model;
+mod promotion;
+mod queue;
+mod quota;
+mod record;
 mod run_lock;
 mod spec;
 mod store;
@@ -18,7 +23,7 @@ mod store;
 mod tests;
 mod training_event;
 
-use std::{collections::HashMap, fs, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{collections::HashMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -26,17 +31,17 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    control_handle::ControlHandle, driver::TrainingDriver, metrics::TrainingMetrics, run_lock::RunLock,
-    training_event::TrainingEventKind,
-};
+use self::{control_handle::ControlHandle, metrics::TrainingMetrics, training_event::TrainingEventKind};
 pub use self::{
     evaluation::{EvaluationScores, VersionEvaluation, score_policy, score_weights},
     feedback_training::FeedbackTraining,
     model::{
-        CheckpointRef, ControlRequest, CurvePoint, FeedbackTask, NewTrainingRun, RunFilter, RunStatus, TrainingRequest,
+        CheckpointRef, ControlRequest, FeedbackTask, NewTrainingRun, RunFilter, RunStatus, TrainingRequest,
         TrainingRun, TrainingSpec, TrainingTask, is_run_id, run_id,
     },
+    promotion::{PromotionDecision, PromotionGate},
+    quota::{TrainingCaller, TrainingLimits, TrainingQuotas, TrainingRole},
+    record::{CurvePoint, EvaluationPoint},
     spec::{default_policy_name, validate_spec},
 };
 use super::{
@@ -49,7 +54,6 @@ use am_core::{
     ambient::{Clock, IdGenerator},
     boxed,
     ids::TrainingRunId,
-    supervisor::BackgroundTask,
 };
 use am_db::{
     Database, Tx,
@@ -76,6 +80,10 @@ pub struct TrainingRunSettings {
     pub threads: u32,
     /// Interval between checkpoints: the training time that a crash may lose.
     pub checkpoint_every: Duration,
+    /// Time for which a run trains before it yields to a waiting run of another owner.
+    pub slice: Duration,
+    /// Limits of runs, by the role of who asks for them.
+    pub quotas: TrainingQuotas,
 }
 
 /// Service for training runs. Cheap to clone.
@@ -169,34 +177,42 @@ impl TrainingRuns {
     /// Queue a run for a policy of `caller`, or for a new one.
     ///
     /// # Errors
-    /// [`RlError::Invalid`] for settings that cannot be trained, [`RlError::Forbidden`] for another owner's policy.
+    /// [`RlError::Invalid`] for settings that cannot be trained or more steps than the caller's role may ask for,
+    /// [`RlError::Forbidden`] for another owner's policy, [`RlError::Quota`] when the caller has too many runs.
     #[boxed]
     pub async fn create(
         &self,
-        caller: &Principal,
+        caller: &TrainingCaller,
         policy: Option<String>,
         work: TrainingSpec,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<TrainingRun>> {
         let work = validate_spec(work)?;
+        self.limits(caller.role).check_steps(work.steps)?;
         let policy = policy.unwrap_or_else(|| default_policy_name(&work));
-        self.0.library.check_may_publish(caller, &policy).await?;
+        self.0.library.check_may_publish(&caller.principal, &policy).await?;
         self.queue(caller, policy, TrainingTask::Train(work), None, once).await
+    }
+
+    /// Return the limits of runs that callers of this role ask for.
+    pub fn limits(&self, role: TrainingRole) -> TrainingLimits {
+        self.0.settings.quotas.of(role)
     }
 
     async fn queue(
         &self,
-        caller: &Principal,
+        caller: &TrainingCaller,
         policy: String,
         task: TrainingTask,
         feedback: Option<String>,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<TrainingRun>> {
-        let owner_id = caller.id();
-        let (new, now) = (NewTrainingRun { id: self.new_id(), owner_id, policy, task, feedback }, self.0.now());
+        let (limits, caller) = (self.limits(caller.role), caller.principal.clone());
+        let (id, owner_id, now) = (self.new_id(), caller.id(), self.0.now());
+        let new = NewTrainingRun { id, owner_id, policy, task, feedback, limits };
         let audit = self.0.audit().clone();
         let entry = audit_entry(now, TrainingEventKind::Queued.word())
-            .by(caller)
+            .by(&caller)
             .training_run(&new.id)
             .data("policy", json!(new.policy));
         let entry = entry.change(None, Some(json!({"status": RunStatus::Queued})));
@@ -204,6 +220,7 @@ impl TrainingRuns {
             .0
             .db
             .write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
+                limits.check_open(store::count_unended(tx.conn().await?, &caller.aliases).await?)?;
                 store::insert(tx, &new, now).await?;
                 audit.append(tx, vec![entry]).await?;
                 store::get(tx.conn().await?, &new.id).await?.ok_or_else(|| not_found_error(&new.id))
@@ -218,16 +235,16 @@ impl TrainingRuns {
         self.0.wake.notify_one();
     }
 
-    /// Return a run of `caller`.
+    /// Return a run of `caller`; any run for an admin.
     ///
     /// # Errors
     /// [`RlError::NotFound`], for another owner's too.
     #[boxed]
-    pub async fn get(&self, caller: &Principal, id: &TrainingRunId) -> Result<TrainingRun> {
-        own_run(caller, id, store::get(&mut *self.0.db.read().await?, id).await?)
+    pub async fn get(&self, caller: &TrainingCaller, id: &TrainingRunId) -> Result<TrainingRun> {
+        caller.admit(id, store::get(&mut *self.0.db.read().await?, id).await?)
     }
 
-    /// Return a page of `caller`'s runs, newest first, and their total number.
+    /// Return a page of `caller`'s runs, newest first, and their total number; with `filter.all` everybody's.
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
@@ -244,7 +261,7 @@ impl TrainingRuns {
     /// Apply one change to a run's state, with its entry in the audit log.
     async fn change<F>(
         &self,
-        caller: &Principal,
+        caller: &TrainingCaller,
         id: &TrainingRunId,
         action: &'static str,
         once: Option<IdempotencyKey>,
@@ -259,7 +276,7 @@ impl TrainingRuns {
             .0
             .db
             .write_idempotent::<_, RlError, _>(&self.0.clock, once, async move |tx: &mut Tx| {
-                let found = own_run(&caller, &id, store::get(tx.conn().await?, &id).await?)?;
+                let found = caller.admit(&id, store::get(tx.conn().await?, &id).await?)?;
                 change(tx, &found, now).await?;
                 let changed = store::get(tx.conn().await?, &id).await?.ok_or_else(|| not_found_error(&id))?;
                 let state = |run: &TrainingRun| Some(json!({"status": run.status, "asked": run.wish}));
@@ -267,8 +284,10 @@ impl TrainingRuns {
                     RunStatus::Cancelled => EventType::ExecutionCancelled,
                     _ => EventType::WorkflowUpdated,
                 };
-                let entry =
-                    am_audit::AuditEntry::new(event, now).of("training_run", action).by(&caller).training_run(&id);
+                let entry = am_audit::AuditEntry::new(event, now)
+                    .of("training_run", action)
+                    .by(&caller.principal)
+                    .training_run(&id);
                 audit.append(tx, vec![entry.change(state(&found), state(&changed))]).await?;
                 tx.after_commit(move || hub.wake(&id));
                 Ok(changed)
@@ -295,7 +314,7 @@ impl TrainingRuns {
     /// # Errors
     /// As [`TrainingRuns::get`].
     #[boxed]
-    pub async fn wait(&self, caller: &Principal, id: &TrainingRunId, wait: Duration) -> Result<TrainingRun> {
+    pub async fn wait(&self, caller: &TrainingCaller, id: &TrainingRunId, wait: Duration) -> Result<TrainingRun> {
         // A run that does not end in time is returned in its present state.
         let _ = tokio::time::timeout(wait, self.ended(id)).await;
         self.get(caller, id).await
@@ -362,78 +381,6 @@ impl TrainingRuns {
         Ok(VersionEvaluation { policy: record.reference, environment, scores: scores.await? })
     }
 
-    /// The task that trains what waits, as many runs at once as there are slots. It ends with [`TrainingRuns::stop`].
-    pub fn background_task(&self) -> BackgroundTask {
-        BackgroundTask::new("training", self.clone().work())
-    }
-
-    async fn work(self) {
-        if let Err(error) = self.sweep().await {
-            tracing::warn!(%error, "could not remove old checkpoints");
-        }
-        loop {
-            if let Err(error) = self.claim_runs().await {
-                tracing::warn!(%error, "could not read queued training runs");
-            }
-            tokio::select! {
-                () = self.0.stop.cancelled() => return,
-                () = self.0.wake.notified() => {}
-                () = tokio::time::sleep(RUN_POLL_INTERVAL) => {}
-            }
-        }
-    }
-
-    /// Remove checkpoints of ended runs whose process died before removing them.
-    async fn sweep(&self) -> Result<()> {
-        let Ok(entries) = fs::read_dir(&self.0.settings.directory) else { return Ok(()) };
-        let mut conn = self.0.db.read().await?;
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let Some(id) = name.to_str().and_then(|name| name.split_once(".checkpoint")?.0.split('.').next()) else {
-                continue;
-            };
-            let id = id.into();
-            if store::get_status(&mut conn, &id).await?.is_none_or(RunStatus::is_final) {
-                self.0.remove_checkpoints(&id);
-            }
-        }
-        Ok(())
-    }
-
-    async fn claim_runs(&self) -> Result<()> {
-        if self.0.driven().len() >= self.0.settings.slots {
-            return Ok(());
-        }
-        let open = store::list_open(&mut *self.0.db.read().await?).await?;
-        for id in open {
-            if self.0.driven().len() >= self.0.settings.slots || self.0.stop.is_cancelled() {
-                return Ok(());
-            }
-            if self.0.driven().contains_key(&id) {
-                continue;
-            }
-            let Some(lock) = self.lock(&id) else { continue };
-            // Read under the lock: the previous holder may have ended the run.
-            let run = store::get(&mut *self.0.db.read().await?, &id).await?;
-            if let Some(run) = run.filter(|run| matches!(run.status, RunStatus::Queued | RunStatus::Running)) {
-                self.drive(run, lock)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn drive(&self, run: TrainingRun, lock: RunLock) -> Result<()> {
-        let handle = Arc::new(ControlHandle::default());
-        handle.ask(run.wish);
-        self.0.driven().insert(run.id.clone(), handle.clone());
-        let driver = TrainingDriver::new(self.0.clone(), tokio::runtime::Handle::current(), handle, run);
-        let spawned = thread::Builder::new().name("training".to_owned()).spawn(move || {
-            driver.drive();
-            drop(lock);
-        });
-        spawned.map(drop).map_err(|error| RlError::Storage("a thread".into(), error))
-    }
-
     /// Release every run with a checkpoint; returns when done.
     #[boxed]
     pub async fn stop(&self) {
@@ -451,13 +398,21 @@ impl TrainingRuns {
 }
 
 /// Store a queued run in the caller's transaction; call [`TrainingRuns::wake`] after the commit. The settings are already
-/// validated.
+/// validated. A run beyond its limits is stored as failed, with the limit in its error.
 ///
 /// # Errors
 /// Returns a database error when a query or the transaction fails.
 #[boxed]
 pub async fn enqueue_run(tx: &mut Tx, new: &NewTrainingRun, now: Timestamp) -> Result<()> {
-    store::insert(tx, new, now).await
+    let open = store::count_unended(tx.conn().await?, &[new.owner_id.to_string()]).await?;
+    store::insert(tx, new, now).await?;
+    if let Err(refused) = new.limits.check_steps(new.task.steps()).and_then(|()| new.limits.check_open(open)) {
+        let ending = store::RunEnding { error: Some(refused.to_string()), ..store::RunEnding::default() };
+        store::save_release(tx, &new.id, RunStatus::Failed, &ending, now).await?;
+        let data = json!({"policy": new.policy, "error": ending.error});
+        store::append_event(tx, &new.id, TrainingEventKind::Failed, data, now).await?;
+    }
+    Ok(())
 }
 
 /// Cancel a run, at its next report if it is being trained. Returns false if it has ended already.
@@ -483,10 +438,6 @@ async fn cancel_open_run(tx: &mut Tx, run: &TrainingRun, now: Timestamp) -> Resu
     }
     store::save_release(tx, &run.id, RunStatus::Cancelled, &store::RunEnding::default(), now).await?;
     store::append_event(tx, &run.id, TrainingEventKind::Cancelled, serde_json::json!({}), now).await
-}
-
-fn own_run(caller: &Principal, id: &TrainingRunId, found: Option<TrainingRun>) -> Result<TrainingRun> {
-    caller.own(found, |run| &run.owner_id).ok_or_else(|| not_found_error(id))
 }
 
 fn not_found_error(id: &TrainingRunId) -> RlError {

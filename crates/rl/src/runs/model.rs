@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::{
+    promotion::{PromotionDecision, PromotionGate},
+    quota::TrainingLimits,
+    record::{CurvePoint, EvaluationPoint},
+};
 use crate::training::{Algorithm, OfflineSettings, TrainingPlan};
 use am_core::ids::{AgentId, PrincipalId, TrainingRunId};
 use am_db::{codec::Timestamp, owner, stored_enum};
 
 /// Prefix of a run's id.
 const RUN_ID_PREFIX: &str = "train_";
-/// Share of clipped mass above which a run carries a warning.
-const MAX_CLIPPED_MASS: f64 = 0.2;
-/// Number of points of a complete reward curve.
-const CURVE_POINTS: u64 = 200;
 
 stored_enum! {
     /// Status of a training run.
@@ -86,6 +87,10 @@ struct TaskDocument {
     evaluation_episodes: Option<u64>,
     /// Kind `train`: aliases that are to point at the new version.
     aliases: Option<Vec<String>>,
+    /// Kind `train`: evaluations during the run, of which the best weights become the version.
+    evaluations: Option<u32>,
+    /// Kind `train`: condition under which the aliases are set; null: none.
+    promote_if: Option<PromotionGate>,
     /// Kind `learn`: the agent whose feedback it is.
     agent_id: Option<AgentId>,
     /// Kind `learn`: the version that is changed, `name@version`.
@@ -170,6 +175,13 @@ pub struct TrainingSpec {
     pub evaluation_episodes: usize,
     /// Aliases to set to the new version.
     pub aliases: Vec<String>,
+    /// Evaluations during the run, evenly spaced; the best evaluated weights become the version. 0: none, and the last weights
+    /// do.
+    #[serde(default)]
+    pub evaluations: u32,
+    /// Condition under which the aliases are set; null: none.
+    #[serde(default)]
+    pub promote_if: Option<PromotionGate>,
 }
 
 /// Request for a training run. Members not listed here are ignored.
@@ -211,6 +223,14 @@ pub struct TrainingRequest {
     /// Aliases to set to the new version, such as `production`.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// Evaluations during the run, evenly spaced, 0 to 100. The best evaluated weights become the version; with 0 the last
+    /// ones do. Each takes `evaluation_episodes` episodes of the run's time.
+    #[serde(default)]
+    pub evaluations: u32,
+    /// `better`: an alias that points to a version is set only if the new version is better in the same episodes, beyond
+    /// chance: the 95 % interval of the difference lies above 0. Needs 10 or more evaluation episodes. Default: no condition.
+    #[serde(default)]
+    pub promote_if: Option<PromotionGate>,
 }
 
 fn default_algorithm() -> Algorithm {
@@ -225,7 +245,7 @@ impl TrainingRequest {
     /// Convert to the work of a run; [`super::validate_spec`] validates it.
     pub fn work(self) -> TrainingSpec {
         let Self { environment, parameters, algorithm, settings, steps, seed, .. } = self;
-        let Self { max_seconds, evaluation_episodes, aliases, .. } = self;
+        let Self { max_seconds, evaluation_episodes, aliases, evaluations, promote_if, .. } = self;
         TrainingSpec {
             environment,
             parameters,
@@ -236,6 +256,8 @@ impl TrainingRequest {
             max_seconds,
             evaluation_episodes,
             aliases,
+            evaluations,
+            promote_if,
         }
     }
 }
@@ -267,6 +289,23 @@ pub struct NewTrainingRun {
     pub task: TrainingTask,
     /// Feedback as JSON; `None` for training in an environment.
     pub feedback: Option<String>,
+    /// Limits of who asks for it.
+    pub limits: TrainingLimits,
+}
+
+/// A run that is queued or running, as the queue sees it.
+#[derive(Clone, Debug)]
+pub struct OpenRun {
+    /// Id of the run.
+    pub id: TrainingRunId,
+    /// Principal that owns the run.
+    pub owner_id: PrincipalId,
+    /// Status of the run.
+    pub status: RunStatus,
+    /// Time of the request.
+    pub created_at: Timestamp,
+    /// Time when a run of this owner last began or went on; `None`: none did.
+    pub served_at: Option<Timestamp>,
 }
 
 /// Build a run's id from random hex digits.
@@ -277,103 +316,6 @@ pub fn run_id(digits: &str) -> TrainingRunId {
 /// Check that a text has the form of a run's id.
 pub fn is_run_id(text: &str) -> bool {
     text.starts_with(RUN_ID_PREFIX)
-}
-
-/// A point of a reward curve. It covers the time since the point before.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-#[schema(as = CurvePoint)]
-pub struct CurvePoint {
-    /// Environment steps done so far.
-    pub steps: u64,
-    /// Episodes ended so far.
-    pub episodes: u64,
-    /// Mean return of the episodes that ended, including exploration; null: none ended.
-    pub mean_return: Option<f64>,
-    /// Mean length of these episodes, in steps.
-    pub mean_length: Option<f64>,
-    /// Losses and similar figures by name, means over the updates.
-    pub measures: BTreeMap<String, f64>,
-}
-
-/// Figures recorded during a run. Part of its checkpoints, so that a resumed run continues them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct TrainingRecord {
-    /// Points of the reward curve.
-    pub points: Vec<CurvePoint>,
-    /// Number of episodes ended.
-    pub episodes: u64,
-    /// Number of gradient steps done; 0 in records made before it was counted.
-    #[serde(default)]
-    pub gradient_steps: u64,
-    since: PointAccumulator,
-}
-
-/// Sums since the last point.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct PointAccumulator {
-    count: u64,
-    returns: f64,
-    lengths: f64,
-    measures: BTreeMap<String, (f64, u32)>,
-}
-
-impl TrainingRecord {
-    /// Add the result of one advance, after which `steps` of `total` are done. Returns whether a point was made.
-    pub fn add(&mut self, progress: &crate::training::TrainingProgress, steps: u64, total: u64) -> bool {
-        self.gradient_steps += progress.updates;
-        let since = &mut self.since;
-        for ended in &progress.ended {
-            self.episodes += 1;
-            since.count += 1;
-            since.returns += ended.total;
-            since.lengths += f64::from(ended.length);
-        }
-        for (name, value) in progress.measures.iter().filter(|(_, value)| value.is_finite()) {
-            let (sum, count) = since.measures.entry((*name).to_owned()).or_default();
-            *sum += value;
-            *count += 1;
-        }
-        let last = self.points.last().map_or(0, |point| point.steps);
-        // Points are made at fixed fractions of the run, not by time, so that a resumed run makes the same points.
-        let part = |steps: u64| steps.saturating_mul(CURVE_POINTS) / total.max(1);
-        if part(steps) == part(last) && steps < total {
-            return false;
-        }
-        let since = std::mem::take(since);
-        let mean = |sum: f64| (since.count > 0).then(|| sum / since.count as f64);
-        self.points.push(CurvePoint {
-            steps,
-            episodes: self.episodes,
-            mean_return: mean(since.returns),
-            mean_length: mean(since.lengths),
-            measures: since.measures.into_iter().map(|(name, (sum, count))| (name, sum / f64::from(count))).collect(),
-        });
-        true
-    }
-
-    /// Return whether the weights were changed. A record made before gradient steps were counted has its updates' figures.
-    pub fn has_learned(&self) -> bool {
-        self.gradient_steps > 0 || self.points.iter().any(|point| !point.measures.is_empty())
-    }
-
-    /// Return what the newest figures say is likely to be wrong.
-    pub fn warnings(&self) -> Vec<String> {
-        let measured = self.points.iter().rev().find_map(|point| point.measures.get("clipped_mass"));
-        let clipped = measured.copied().filter(|mass| *mass > MAX_CLIPPED_MASS);
-        let warning = |mass: f64| {
-            format!(
-                "{:.0} % of the returns that are learned lie beyond v_min and v_max and are cut off there: widen them, or \
-                 lower reward_scale",
-                100.0 * mass
-            )
-        };
-        clipped.map(warning).into_iter().collect()
-    }
-
-    /// Return the mean return at the last point at which an episode had ended.
-    pub fn mean_return(&self) -> Option<f64> {
-        self.points.iter().rev().find_map(|point| point.mean_return)
-    }
 }
 
 /// A checkpoint from which a run can resume.
@@ -432,8 +374,20 @@ pub struct TrainingRun {
     /// Reward curve; left out in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub curve: Option<Vec<CurvePoint>>,
+    /// Evaluations during the run, oldest first.
+    #[serde(default)]
+    pub evaluated: Vec<EvaluationPoint>,
+    /// What `promote_if` decided on each alias; null: nothing yet, or there is no condition.
+    #[serde(default)]
+    pub promotion: Option<Vec<PromotionDecision>>,
     /// Latest checkpoint; null: there is none.
     pub checkpoint: Option<CheckpointRef>,
+    /// How often the run began anew, because its last checkpoint could not be used or there was none yet.
+    #[serde(default)]
+    pub restarts: u64,
+    /// Why it last did; null: never.
+    #[serde(default)]
+    pub restart_reason: Option<String>,
     /// Number of the version that the run made; null before its end.
     pub version: Option<u32>,
     /// Reference of that version, `name@version`.
@@ -461,37 +415,6 @@ pub struct RunFilter {
     pub policy: Option<String>,
     /// Restricts the list to this status.
     pub status: Option<RunStatus>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{environments::FinishedEpisode, training::TrainingProgress};
-
-    #[test]
-    fn a_curve_has_its_points_where_the_run_is() {
-        let ended = |total: f64| FinishedEpisode { index: 0, total, length: 10, terminated: true };
-        let advance = |totals: &[f64], loss: f64| TrainingProgress {
-            ended: totals.iter().map(|total| ended(*total)).collect(),
-            updates: 2,
-            measures: vec![("loss", loss)],
-        };
-        let mut record = TrainingRecord::default();
-        assert!(!record.add(&advance(&[1.0, 3.0], 4.0), 3, 1000), "a point is 5 steps");
-        assert!(record.add(&advance(&[], 2.0), 5, 1000));
-        assert!(record.add(&advance(&[], f64::NAN), 11, 1000));
-        let first = &record.points[0];
-        assert_eq!((first.steps, first.episodes, first.mean_return), (5, 2, Some(2.0)));
-        assert_eq!((first.mean_length, first.measures["loss"]), (Some(10.0), 3.0));
-        assert_eq!((record.points[1].mean_return, record.points[1].measures.len()), (None, 0));
-        assert_eq!(record.mean_return(), Some(2.0));
-        // What was not in a point yet is kept with the rest.
-        assert!(!record.add(&advance(&[7.0], 1.0), 12, 1000));
-        let text = serde_json::to_string(&record).unwrap();
-        let mut other: TrainingRecord = serde_json::from_str(&text).unwrap();
-        assert_eq!(other, record);
-        assert!(other.add(&advance(&[9.0], 1.0), 1000, 1000));
-        assert_eq!(other.points[2].mean_return, Some(8.0));
-        assert_eq!((other.episodes, other.gradient_steps), (4, 10));
-    }
+    /// Whether the list has everybody's runs; only an admin may ask for them.
+    pub all: bool,
 }

@@ -7,6 +7,11 @@ use crate::{
 };
 use am_core::validation::Violations;
 
+/// Most evaluations during a run.
+const MAX_EVALUATIONS: u32 = 100;
+/// Fewest episodes of which an interval is made.
+const MIN_GATE_EPISODES: usize = 10;
+
 /// Validate the settings and fill in every default.
 ///
 /// # Errors
@@ -14,6 +19,12 @@ use am_core::validation::Violations;
 pub fn validate_spec(work: TrainingSpec) -> Result<TrainingSpec> {
     let mut violations = Violations::default();
     violations.require_within(Some(work.evaluation_episodes), &(1..=MAX_EPISODES), "evaluation_episodes");
+    violations.require_within(Some(work.evaluations), &(0..=MAX_EVALUATIONS), "evaluations");
+    if work.promote_if.is_some() {
+        let enough = work.evaluation_episodes >= MIN_GATE_EPISODES;
+        violations.require(enough, "evaluation_episodes", "must be 10 or more with promote_if");
+        violations.require(!work.aliases.is_empty(), "promote_if", "needs aliases");
+    }
     let limited = work.max_seconds.is_none_or(|seconds| seconds > 0.0 && seconds.is_finite());
     violations.require(limited, "max_seconds", "must be more than 0");
     violations.take(check_aliases("aliases", &work.aliases));

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::{
-    model::{
-        CheckpointRef, ControlRequest, NewTrainingRun, RunFilter, RunStatus, TrainingRecord, TrainingRun, TrainingTask,
-    },
+    model::{CheckpointRef, ControlRequest, NewTrainingRun, OpenRun, RunFilter, RunStatus, TrainingRun, TrainingTask},
+    promotion::PromotionDecision,
+    record::TrainingRecord,
     training_event::TrainingEventKind,
 };
 use crate::error::{Result, corrupt_json_error};
@@ -36,6 +36,9 @@ row! {
         seconds: f64,
         record: TrainingRecord => JsonOr::into_inner,
         checkpoint: Option<CheckpointRef> => JsonOr::into_inner,
+        promotion: Option<Vec<PromotionDecision>> => JsonOr::into_inner,
+        restarts: u64 => i64::unsigned_abs,
+        restart_reason: Option<String>,
         version: Option<u32> => |version: Option<i64>| version.and_then(|version| u32::try_from(version).ok()),
         scores: Option<Value> => JsonOr::into_inner,
         ended_by: Option<String>,
@@ -44,6 +47,16 @@ row! {
         started_at: Option<Timestamp>,
         ended_at: Option<Timestamp>,
         updated_at: Timestamp,
+    }
+}
+
+row! {
+    OpenRun {
+        id,
+        owner_id,
+        status,
+        created_at,
+        served_at,
     }
 }
 
@@ -73,7 +86,11 @@ fn run_from_row(row: TrainingRunRow, with_curve: bool) -> TrainingRun {
         warnings: record.warnings(),
         measures: record.points.last().map(|point| point.measures.clone()).unwrap_or_default(),
         curve: with_curve.then_some(record.points),
+        evaluated: record.evaluations,
+        promotion: row.promotion,
         checkpoint: row.checkpoint,
+        restarts: row.restarts,
+        restart_reason: row.restart_reason,
         version: row.version,
         scores: row.scores,
         ended_by: row.ended_by,
@@ -132,13 +149,16 @@ pub async fn get_status(conn: &mut Connection, id: &TrainingRunId) -> am_db::Res
     sql!("SELECT status FROM am_training_runs WHERE id = $1").bind(id).fetch_optional_value(conn).await
 }
 
-const MATCHING: &str = " FROM am_training_runs WHERE owner_id IN ($1) [AND policy = $2] [AND status = $3] ";
+const MATCHING: &str = " FROM am_training_runs WHERE 1 = 1 [AND owner_id IN ($1)] [AND policy = $2] [AND status = $3] ";
 
 fn bind_filter(query: Query, owner: &Principal, filter: &RunFilter) -> Query {
-    query.bind_all(owner.aliases.iter()).bind_some(filter.policy.as_ref()).bind_some(filter.status)
+    query
+        .bind_all_some((!filter.all).then(|| owner.aliases.iter()))
+        .bind_some(filter.policy.as_ref())
+        .bind_some(filter.status)
 }
 
-/// Read a page of an owner's runs, newest first, and their total number.
+/// Read a page of an owner's runs, or everybody's, newest first, and their total number.
 pub async fn list(
     conn: &mut Connection,
     owner: &Principal,
@@ -151,13 +171,34 @@ pub async fn list(
     Ok((runs.into_iter().map(|row| run_from_row(row, false)).collect(), total))
 }
 
-/// Read the ids of runs that a process may have to drive, oldest first: queued ones, and running ones whose process may
-/// have died.
-pub async fn list_open(conn: &mut Connection) -> Result<Vec<TrainingRunId>> {
-    let ids = sql!(
-        "SELECT id FROM am_training_runs WHERE status IN ('queued', 'running') ORDER BY created_at, id LIMIT 1000",
+/// Read the runs that a process may have to drive: queued ones, and running ones whose process may have died. Each with the
+/// time when a run of its owner was last served.
+pub async fn list_open(conn: &mut Connection) -> Result<Vec<OpenRun>> {
+    let open = sql!(
+        "SELECT id, owner_id, status, created_at,
+             (SELECT max(other.served_at) FROM am_training_runs other
+              WHERE other.owner_id = am_training_runs.owner_id) AS served_at
+         FROM am_training_runs WHERE status IN ('queued', 'running')",
     );
-    Ok(ids.fetch_values(conn).await?)
+    Ok(open.fetch_all(conn).await?)
+}
+
+/// Count the runs of an owner that have not ended.
+pub async fn count_unended(conn: &mut Connection, owner: &[String]) -> Result<i64> {
+    let open = sql!(
+        "SELECT count(*) FROM am_training_runs WHERE owner_id IN ($1) AND status IN ('queued', 'running', 'paused')",
+    );
+    Ok(open.bind_all(owner.iter()).fetch_value(conn).await?)
+}
+
+/// Count a claim of a run. Returns the claims since it last came further than ever, this one included; `None` if it is no
+/// longer open.
+pub async fn claim(tx: &mut Tx, id: &TrainingRunId, now: Timestamp) -> Result<Option<i64>> {
+    let claimed = sql!(
+        "UPDATE am_training_runs SET claims = claims + 1, served_at = $2
+         WHERE id = $1 AND status IN ('queued', 'running') RETURNING claims",
+    );
+    Ok(claimed.bind(id).bind(now).fetch_optional_value(tx.conn().await?).await?)
 }
 
 /// Mark a run as driven by this process. Returns false if it is no longer open.
@@ -170,6 +211,16 @@ pub async fn mark_running(tx: &mut Tx, id: &TrainingRunId, steps: u64, seconds: 
     Ok(begun.execute(tx.conn().await?).await? == 1)
 }
 
+/// Note that a run began anew, and why.
+pub async fn save_restart(tx: &mut Tx, id: &TrainingRunId, reason: &str) -> Result<()> {
+    sql!("UPDATE am_training_runs SET restarts = restarts + 1, restart_reason = $2, checkpoint = 'null' WHERE id = $1")
+        .bind(id)
+        .bind(reason)
+        .execute(tx.conn().await?)
+        .await?;
+    Ok(())
+}
+
 /// Progress of a run.
 pub struct RunProgress {
     pub steps: u64,
@@ -180,12 +231,16 @@ pub struct RunProgress {
     pub kept: Option<CheckpointRef>,
 }
 
-/// Save the progress of a run and return the pending control request.
+/// Save the progress of a run and return the pending control request. A checkpoint that is further than any before is
+/// progress, after which claims are counted anew.
 pub async fn save_progress(tx: &mut Tx, id: &TrainingRunId, report: &RunProgress) -> Result<Option<ControlRequest>> {
     let kept = report.kept.as_ref().map(json_text).transpose()?;
     let reported = sql!(
         "UPDATE am_training_runs SET steps_done = $2, seconds = $3, record = coalesce($4, record),
-             checkpoint = coalesce($5, checkpoint) WHERE id = $1 RETURNING wish",
+             checkpoint = coalesce($5, checkpoint),
+             claims = CASE WHEN $5 IS NOT NULL AND $2 > reached THEN 0 ELSE claims END,
+             reached = CASE WHEN $5 IS NOT NULL AND $2 > reached THEN $2 ELSE reached END
+         WHERE id = $1 RETURNING wish",
     )
     .bind(id)
     .bind(report.steps.cast_signed())
@@ -203,9 +258,12 @@ pub struct RunEnding {
     pub scores: Option<Value>,
     pub ended_by: Option<&'static str>,
     pub error: Option<String>,
+    /// Decisions on the aliases; `None`: there is no condition.
+    pub promotion: Option<Vec<PromotionDecision>>,
 }
 
-/// Mark a run as no longer driven. A run that has ended no longer needs its checkpoint.
+/// Mark a run as no longer driven, in an orderly way: its claims are counted anew. A run that has ended no longer needs its
+/// checkpoint.
 pub async fn save_release(
     tx: &mut Tx,
     id: &TrainingRunId,
@@ -214,8 +272,8 @@ pub async fn save_release(
     now: Timestamp,
 ) -> Result<()> {
     sql!(
-        "UPDATE am_training_runs SET status = $2, wish = NULL, version = $3, scores = $4, ended_by = $5, error = $6,
-             ended_at = $7, checkpoint = CASE WHEN $8 THEN 'null' ELSE checkpoint END WHERE id = $1",
+        "UPDATE am_training_runs SET status = $2, wish = NULL, claims = 0, version = $3, scores = $4, ended_by = $5, error = $6,
+             ended_at = $7, checkpoint = CASE WHEN $8 THEN 'null' ELSE checkpoint END, promotion = $9 WHERE id = $1",
     )
     .bind(id)
     .bind(status)
@@ -225,6 +283,7 @@ pub async fn save_release(
     .bind(&ending.error)
     .bind(status.is_final().then_some(now))
     .bind(status.is_final())
+    .bind(json_text(&ending.promotion)?)
     .execute(tx.conn().await?)
     .await?;
     Ok(())

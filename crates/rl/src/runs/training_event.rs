@@ -9,6 +9,8 @@ pub enum TrainingEventKind {
     Started,
     /// Went on being trained.
     Resumed,
+    /// Began anew, because it could not go on from where it was.
+    Restarted,
     /// Made progress since the event before.
     Progress,
     /// Its process let go of it before its end.
@@ -30,6 +32,7 @@ impl TrainingEventKind {
             Self::Queued => "queued",
             Self::Started => "started",
             Self::Resumed => "resumed",
+            Self::Restarted => "restarted",
             Self::Progress => "progress",
             Self::Released => "released",
             Self::Paused => "paused",

@@ -57,11 +57,19 @@ pub struct ServingSettings {
     /// Maximum time for which a batch waits for further requests while calls arrive together; at most 200 µs is
     /// sensible.
     pub window: Duration,
+    /// Most bytes of uploaded weights of one owner.
+    pub upload_quota: u64,
 }
 
 impl Default for ServingSettings {
     fn default() -> Self {
-        Self { directory: PathBuf::from("policies"), memory: 256 << 20, exact: true, window: Duration::ZERO }
+        Self {
+            directory: PathBuf::from("policies"),
+            memory: 256 << 20,
+            exact: true,
+            window: Duration::ZERO,
+            upload_quota: 1 << 30,
+        }
     }
 }
 
@@ -125,10 +133,18 @@ impl PolicyServer {
         &self.0.settings.directory
     }
 
-    /// Insert or replace a policy. If its split has changed, its statistics restart.
+    /// Return the most bytes of uploaded weights that one owner may have.
+    pub fn upload_quota(&self) -> u64 {
+        self.0.settings.upload_quota
+    }
+
+    /// Insert or replace a policy. If its split or its serving version has changed, its statistics restart: they are those of
+    /// other versions.
     pub fn put(&self, name: &str, entry: ServedPolicy) {
         let mut catalogue = self.0.catalogue.write();
-        let changed = catalogue.get(name).is_none_or(|old| old.split != entry.split);
+        let serving = |policy: &ServedPolicy| policy.serving_version();
+        let same = |old: &ServedPolicy| old.split == entry.split && serving(old) == serving(&entry);
+        let changed = !catalogue.get(name).is_some_and(|old| same(old));
         catalogue.put(name.to_owned(), entry);
         if changed {
             self.tallies().remove(name);

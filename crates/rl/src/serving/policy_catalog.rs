@@ -56,6 +56,12 @@ pub struct ServedPolicy {
 }
 
 impl ServedPolicy {
+    /// Return the number of the version that answers calls without a version; `None`: there is none.
+    pub fn serving_version(&self) -> Option<u32> {
+        let newest = || self.versions.last_key_value().map(|(number, _)| *number);
+        self.aliases.get(PRODUCTION_ALIAS).copied().or_else(newest)
+    }
+
     fn pick(&self, reference: &PolicyReference) -> Result<&Arc<ServedVersion>, ActError> {
         let name = || reference.name.clone();
         let newest = self.versions.last_key_value().map(|(_, version)| version);

@@ -57,7 +57,10 @@ pub struct VersionStats {
     pub states: u64,
     /// Number of failed calls.
     pub failed: u64,
-    /// Mean of its value estimates; null without states. Critics of different versions may have different scales.
+    /// Mean of what its critic expects in these states; null without states. That is no result: critics of different versions
+    /// may have different scales.
+    pub critic_estimate: Option<f64>,
+    /// Same as `critic_estimate`, under its former name.
     pub mean_value: Option<f64>,
     /// Mean time from acceptance of a call to its answer, in microseconds.
     pub mean_microseconds: Option<f64>,
@@ -77,17 +80,19 @@ impl VersionStats {
 
     fn shown(&self) -> Self {
         let mean = |sum: f64, count: u64| (count > 0).then(|| sum / count as f64);
+        let estimate = mean(self.values, self.states);
         Self {
-            mean_value: mean(self.values, self.states),
+            critic_estimate: estimate,
+            mean_value: estimate,
             mean_microseconds: mean(self.seconds * 1e6, self.calls),
             ..self.clone()
         }
     }
 }
 
-/// Statistics of the compared versions since the split was set, or since the process started.
+/// Statistics of the compared versions since either of them or the split was changed, or since the process started.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-#[schema(as = PolicyComparison)]
+#[schema(as = SplitComparison)]
 pub struct SplitComparison {
     /// Version that answers the calls without a version.
     pub serving: VersionStats,
@@ -100,7 +105,13 @@ pub struct SplitComparison {
     pub agreement: Option<f64>,
     /// Mean absolute difference of their value estimates.
     pub mean_value_difference: Option<f64>,
+    /// What the figures do not say.
+    pub warnings: Vec<String>,
 }
+
+/// What is to be known of estimates of several critics.
+const ESTIMATE_WARNING: &str = "critic_estimate and mean_value_difference are expectations of each version's own critic, \
+                                whose scales may differ: compare versions by outcomes";
 
 #[derive(Debug, Default)]
 struct SplitCounts {
@@ -184,6 +195,7 @@ impl SplitStats {
             shadow: split.shadow.map(|shadow| side(&counts.shadow, shadow.version)),
             agreement: mean(counts.agreed as f64),
             mean_value_difference: mean(counts.differences),
+            warnings: vec![ESTIMATE_WARNING.to_owned()],
         }
     }
 }

@@ -128,13 +128,13 @@ pub trait Trainer: Send {
     ///
     /// # Errors
     /// When libtorch refuses.
-    fn save(&self) -> Result<TrainerCheckpoint, TrainingError>;
+    fn save(&self) -> Result<TrainerCheckpoint<'_>, TrainingError>;
 
     /// Restore a state; the trainer must have been created with the same settings.
     ///
     /// # Errors
     /// [`TrainingError::Checkpoint`] when it belongs to another trainer; create a new trainer then.
-    fn restore(&mut self, checkpoint: &TrainerCheckpoint) -> Result<(), TrainingError>;
+    fn restore(&mut self, checkpoint: TrainerCheckpoint<'_>) -> Result<(), TrainingError>;
 
     /// Return the present policy as a safetensors file in the contract's form.
     ///

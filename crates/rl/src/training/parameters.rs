@@ -69,13 +69,13 @@ impl Adam {
         parameters.values.f_addcdiv_(&self.mean, &self.scratch).map(drop)
     }
 
-    pub(super) fn save(&self, name: &str, into: &mut TrainerCheckpoint) -> Result<(), TrainingError> {
+    pub(super) fn save(&self, name: &str, into: &mut TrainerCheckpoint<'_>) -> Result<(), TrainingError> {
         into.put(&format!("{name}.mean"), &self.mean)?;
         into.put(&format!("{name}.variance"), &self.variance)?;
         into.put_state(&format!("{name}.steps"), &self.steps)
     }
 
-    pub(super) fn restore(&mut self, name: &str, from: &TrainerCheckpoint) -> Result<(), TrainingError> {
+    pub(super) fn restore(&mut self, name: &str, from: &TrainerCheckpoint<'_>) -> Result<(), TrainingError> {
         from.get(&format!("{name}.mean"), &mut self.mean)?;
         from.get(&format!("{name}.variance"), &mut self.variance)?;
         self.steps = from.state(&format!("{name}.steps"))?;

@@ -72,17 +72,18 @@ impl ReplayBuffer {
         (0..count).map(|_| sample_below(generator, self.len())).collect()
     }
 
-    pub(super) fn save(&self, into: &mut TrainerCheckpoint) -> Result<(), TrainingError> {
-        into.put_array("replay", self.rows.clone());
+    pub(super) fn save<'a>(&'a self, into: &mut TrainerCheckpoint<'a>) -> Result<(), TrainingError> {
+        into.put_array("replay", self.rows.as_slice());
         into.put_state("replay.added", &self.added)
     }
 
-    pub(super) fn restore(&mut self, from: &TrainerCheckpoint) -> Result<(), TrainingError> {
-        let (rows, added) = (from.array("replay")?, from.state::<u64>("replay.added")?);
+    /// Take the rows out of a checkpoint.
+    pub(super) fn restore(&mut self, from: &mut TrainerCheckpoint<'_>) -> Result<(), TrainingError> {
+        let (rows, added) = (from.take_array("replay")?, from.state::<u64>("replay.added")?);
         if rows.len() as u64 != added.min(self.capacity as u64) * self.width() as u64 {
             return Err(TrainingError::Checkpoint("'replay' is not of this size".into()));
         }
-        self.rows = rows.to_vec();
+        self.rows = rows;
         self.added = added;
         Ok(())
     }
@@ -90,7 +91,7 @@ impl ReplayBuffer {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::checkpoint::tests::reread, *};
 
     #[test]
     fn the_oldest_makes_room() {
@@ -113,8 +114,8 @@ mod tests {
         let mut checkpoint = TrainerCheckpoint::default();
         replay.save(&mut checkpoint).unwrap();
         let mut other = ReplayBuffer::new(3, 2, 1);
-        other.restore(&TrainerCheckpoint::from_bytes(&checkpoint.to_bytes().unwrap()).unwrap()).unwrap();
-        assert_eq!((other.rows, other.added), (replay.rows, replay.added));
-        assert!(ReplayBuffer::new(4, 2, 1).restore(&checkpoint).is_err());
+        other.restore(&mut reread(&checkpoint)).unwrap();
+        assert_eq!((&other.rows, other.added), (&replay.rows, replay.added));
+        assert!(ReplayBuffer::new(4, 2, 1).restore(&mut reread(&checkpoint)).is_err());
     }
 }

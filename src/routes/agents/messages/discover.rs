@@ -19,8 +19,10 @@ use am_orchestration::{agents::TaskType, registry::MeasuredAgent};
 #[into_params(parameter_in = Query)]
 pub struct DiscoverQuery {
     /// Only agents with this capability, a type of task; null: any.
+    #[serde(default, deserialize_with = "crate::http::empty_as_none")]
     capability: Option<String>,
     /// Only agents of this type; null: any.
+    #[serde(default, deserialize_with = "crate::http::empty_as_none")]
     agent_type: Option<String>,
     /// Only agents of at least this health, 0 to 1; null: any.
     min_health_score: Option<f64>,

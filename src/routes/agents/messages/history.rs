@@ -75,10 +75,13 @@ pub async fn list_inbox(
 #[into_params(parameter_in = Query)]
 pub struct HistoryQuery {
     /// Only messages from this agent.
+    #[serde(default, deserialize_with = "crate::http::empty_as_none")]
     sender_id: Option<AgentId>,
     /// Only messages to this agent.
+    #[serde(default, deserialize_with = "crate::http::empty_as_none")]
     receiver_id: Option<AgentId>,
     /// Only messages of this channel.
+    #[serde(default, deserialize_with = "crate::http::empty_as_none")]
     channel_id: Option<ChannelId>,
 }
 
@@ -120,6 +123,7 @@ pub async fn history_response(app: &App, past: &HistoryFilter, paging: &Paginato
 #[into_params(parameter_in = Query)]
 pub struct MessageQuery {
     /// Sender of the message, needed where several agents used the same id.
+    #[serde(default, deserialize_with = "crate::http::empty_as_none")]
     sender_id: Option<AgentId>,
 }
 

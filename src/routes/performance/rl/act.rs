@@ -20,6 +20,8 @@ use crate::{
     },
     routes::recorded_response::record_response,
 };
+use am_core::crypto;
+use am_db::idempotency::{IdempotencyKey, IdempotentResult};
 use am_rl::{ActError, ActionMode, PolicyDecision, runs::EvaluationScores, serving::PolicyQuery, state_by_names};
 
 /// A state: an array of numbers, or an object of them by the names that the policy has for them.
@@ -105,20 +107,33 @@ pub struct ActRequest {
 }
 
 /// What is done in one state, or in several.
-#[derive(Serialize, Deserialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = ActAnswer)]
 pub enum ActResponse {
     /// Decisions for several states.
     Many(PolicyDecisions),
     /// Decision for one state.
-    One(PolicyDecision),
+    One(CalledDecision),
+}
+
+/// The action for one state.
+#[derive(Serialize, ToSchema)]
+#[schema(as = CalledDecision)]
+pub struct CalledDecision {
+    /// Id of the call, for its outcome.
+    call_id: String,
+    /// The decision.
+    #[serde(flatten)]
+    decision: PolicyDecision,
 }
 
 /// The actions for several states.
-#[derive(Serialize, Deserialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 #[schema(as = PolicyDecisions)]
 pub struct PolicyDecisions {
+    /// Id of the call, for its outcome.
+    call_id: String,
     /// Policy and version that answered, `name@version`.
     policy: String,
     /// Number of decisions.
@@ -176,17 +191,38 @@ pub async fn act_with_policy(
     }
     let mode = match request.mode {
         ActionModeName::Greedy => ActionMode::Greedy,
-        ActionModeName::Sample => ActionMode::Sample { seed: request.seed },
+        // A repetition draws what was drawn first, so its answer need not be kept.
+        ActionModeName::Sample => ActionMode::Sample { seed: request.seed.or_else(|| once.as_ref().map(key_seed)) },
     };
     let ask = PolicyQuery { states, mode, exact: request.deterministic };
     let mut decisions = app.policies.act_all(&reference, ask).await.map_err(|error| act_error(error, single))?;
-    let answer = if single {
-        ActResponse::One(decisions.pop().ok_or(ActError::Stopped)?)
-    } else {
-        let policy = decisions.first().map(|one| one.policy.clone()).unwrap_or_default();
-        ActResponse::Many(PolicyDecisions { policy, count: decisions.len(), decisions })
+    let policy = decisions.first().map(|one| one.policy.clone()).unwrap_or_default();
+    let called = record_response(&app, once, new_call(&app, &policy)).await?;
+    let respond = |call_id: String| {
+        Ok::<_, ApiError>(if single {
+            ActResponse::One(CalledDecision { call_id, decision: decisions.pop().ok_or(ActError::Stopped)? })
+        } else {
+            ActResponse::Many(PolicyDecisions { call_id, policy, count: decisions.len(), decisions })
+        })
     };
-    Ok(IdempotentOk(record_response(&app, once, answer).await?))
+    // Only the call's id is kept under a key; the answer is computed again.
+    let IdempotentResult { value, replayed } = called;
+    let call_id = value.as_str().map_or_else(String::new, str::to_owned);
+    Ok(IdempotentOk(IdempotentResult { value: respond(call_id)?, replayed }))
+}
+
+/// The id of a call that `reference`, a version, has answered.
+fn new_call(app: &App, reference: &str) -> Value {
+    match reference.rsplit_once('@').map(|(name, version)| (name, version.parse())) {
+        Some((name, Ok(version))) => app.outcomes.new_call(name, version).into(),
+        _ => Value::Null,
+    }
+}
+
+/// The seed of a sample that is asked for under a key.
+fn key_seed(once: &IdempotencyKey) -> u64 {
+    let digits = crypto::sha256_hex(format!("{}\0{}\0{}", once.scope, once.key, once.fingerprint).as_bytes());
+    u64::from_str_radix(&digits[..16], 16).unwrap_or_default()
 }
 
 /// A single state has no place in a list.

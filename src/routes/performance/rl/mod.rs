@@ -3,6 +3,7 @@
 mod act;
 mod aliases;
 mod environments;
+mod outcomes;
 mod policies;
 mod runs;
 mod strategies;
@@ -20,15 +21,16 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(policies::list_policies))
         .routes(routes!(policies::get_policy))
         .routes(routes!(policies::list_policy_versions, policies::upload_policy_version))
-        .routes(routes!(policies::get_policy_version))
+        .routes(routes!(policies::get_policy_version, policies::delete_policy_version))
         .routes(routes!(policies::get_policy_weights))
         .routes(routes!(policies::export_policy_version))
         .routes(routes!(policies::set_split, policies::remove_split))
-        .routes(routes!(policies::get_split_comparison))
+        .routes(routes!(outcomes::get_split_comparison))
         .routes(routes!(aliases::list_aliases))
         .routes(routes!(aliases::get_alias, aliases::set_alias, aliases::remove_alias))
         .routes(routes!(aliases::roll_back_alias))
         .routes(routes!(act::act_with_policy))
+        .routes(routes!(outcomes::report_act_outcome))
         .routes(routes!(act::evaluate_policy))
         .routes(routes!(runs::create_training_run, runs::list_training_runs))
         .routes(routes!(runs::get_training_run))

@@ -24,7 +24,7 @@ use crate::{
 use am_rl::{
     PolicyReference,
     library::{PolicyRecord, VersionRecord, WeightsUpload},
-    serving::{CanaryVersion, ShadowVersion, SplitComparison, TrafficSplit},
+    serving::{CanaryVersion, ShadowVersion, TrafficSplit},
 };
 
 /// Reads `name`, `name@version` or `name@alias` from a path.
@@ -143,6 +143,7 @@ impl UploadQuery {
     responses(
         (status = 201, body = VersionRecord, description = "The stored version"),
         (status = 403, description = "The policy is another owner's"),
+        (status = 429, description = "The caller has too many bytes of uploaded weights (`quota_exceeded`)"),
         (status = 413, description = "The body is larger than `BODY_LIMIT_BYTES` (`body_too_large`)"),
         (status = 422, description = "A name does not fit, or the weights are refused (`weights`)"),
     )
@@ -189,6 +190,32 @@ pub async fn get_policy_version(
     PathParams((name, version)): PathParams<(String, String)>,
 ) -> Result<JsonBody<VersionRecord>, ApiError> {
     Ok(JsonBody(app.library.version(&parse_reference(&format!("{name}@{version}"))?).await?))
+}
+
+/// Delete a version of a policy
+///
+/// Its weights are deleted with the last version that has them. Its number is not used again.
+#[utoipa::path(
+    delete, path = "/api/v1/agents/performance/rl/policies/{name}/versions/{version}",
+    operation_id = "rl_policies_delete_version", tag = "rl_policies",
+    security(("ApiKey" = ["admin", "client", "miner"])),
+    params(
+        ("name" = String, Path, description = "Name of the policy"),
+        ("version" = u32, Path, description = "Number of the version"),
+    ),
+    responses(
+        (status = 200, body = PolicyRecord, description = "The policy without the version"),
+        (status = 400, description = "Calls may still reach it: it serves, or an alias or the split names it (`invalid_state`)"),
+        (status = 403, description = "The policy is another owner's"),
+        (status = 404, description = "There is no policy of this name"),
+    )
+)]
+pub async fn delete_policy_version(
+    State(app): State<App>,
+    AnyKey(caller): AnyKey,
+    PathParams((name, version)): PathParams<(String, u32)>,
+) -> Result<JsonBody<PolicyRecord>, ApiError> {
+    Ok(JsonBody(app.library.delete_version(&caller, &name, version).await?.value))
 }
 
 /// Download the safetensors file of a version
@@ -312,26 +339,4 @@ pub async fn remove_split(
 ) -> Result<Response, ApiError> {
     let done = app.library.set_split(&caller, &name, TrafficSplit::default(), None).await?;
     Ok(JsonBody(done.value).into_response())
-}
-
-/// Compare the versions of a split
-///
-/// As this process measured them since the split was set.
-#[utoipa::path(
-    get, path = "/api/v1/agents/performance/rl/policies/{name}/comparison", operation_id = "rl_policies_compare",
-    tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
-    params(("name" = String, Path, description = "Name of the policy")),
-    responses(
-        (status = 200, body = SplitComparison, description = "The comparison"),
-        (status = 404, description = "There is no policy of this name, or it has no split"),
-    )
-)]
-pub async fn get_split_comparison(
-    State(app): State<App>,
-    _: AnyKey,
-    PathParams(name): PathParams<String>,
-) -> Result<JsonBody<SplitComparison>, ApiError> {
-    app.library.look_for(&parse_reference(&name)?).await?;
-    let seen = app.policies.comparison(&name)?;
-    seen.map(JsonBody).ok_or_else(|| ApiError::not_found(format!("policy '{name}' has neither canary nor shadow")))
 }

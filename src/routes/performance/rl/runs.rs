@@ -1,6 +1,10 @@
 //! `rl/runs`: training in the background.
 
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::{FromRequestParts, State},
+    http::request::Parts,
+    response::Response,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -8,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     app::App,
     http::{
-        AnyKey, ApiError, JsonBody, PathParams, QueryParams,
+        AnyCaller, ApiError, JsonBody, KeyRole, PathParams, QueryParams,
         idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson, IdempotentOk},
         openapi::LastEventIdHeader,
         pagination::{PageQuery, Paginator},
@@ -19,14 +23,29 @@ use crate::{
     },
 };
 use am_core::ids::TrainingRunId;
-use am_db::{
-    idempotency::{IdempotencyKey, IdempotentResult},
-    principal::Principal,
-};
+use am_db::idempotency::{IdempotencyKey, IdempotentResult};
 use am_rl::{
     RlError, calibration,
-    runs::{RunFilter, RunStatus, TrainingRequest, TrainingRun},
+    runs::{RunFilter, RunStatus, TrainingCaller, TrainingRequest, TrainingRole, TrainingRun},
 };
+
+/// Extractor for callers of training runs.
+#[derive(Debug)]
+pub struct TrainingKey(pub TrainingCaller);
+
+impl<S: Send + Sync> FromRequestParts<S> for TrainingKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let AnyCaller(caller) = AnyCaller::from_request_parts(parts, state).await?;
+        let role = match caller.role {
+            KeyRole::Admin => TrainingRole::Admin,
+            KeyRole::Client => TrainingRole::Client,
+            KeyRole::Miner => TrainingRole::Miner,
+        };
+        Ok(Self(TrainingCaller { principal: caller.principal, role }))
+    }
+}
 
 /// Start a training run
 ///
@@ -35,25 +54,29 @@ use am_rl::{
 #[utoipa::path(
     post, path = "/api/v1/agents/performance/rl/runs", operation_id = "rl_runs_create", tag = "rl_runs",
     security(("ApiKey" = ["admin", "client", "miner"])),
-    params(IdempotencyHeader),
+    params(IdempotencyHeader, WaitQuery),
     request_body = TrainingRequest,
     responses(
-        (status = 201, body = TrainingRun, description = "The queued run"),
+        (status = 201, body = TrainingRun, description = "The queued run; with `wait` as it is once it has ended or the time is up"),
         (status = 403, description = "The policy is another owner's"),
+        (status = 429, description = "The caller has too many runs that have not ended (`quota_exceeded`)"),
     )
 )]
 pub async fn create_training_run(
     State(app): State<App>,
-    AnyKey(caller): AnyKey,
+    TrainingKey(caller): TrainingKey,
+    QueryParams(wait): QueryParams<WaitQuery>,
     request: IdempotentJson<TrainingRequest>,
 ) -> Result<IdempotentCreated<TrainingRun>, ApiError> {
-    Ok(IdempotentCreated(queue_training_run(&app, &caller, request.body, request.once).await?))
+    let wait = wait.of(&app)?;
+    let queued = queue_training_run(&app, &caller, request.body, request.once).await?;
+    Ok(IdempotentCreated(app.training.observe(&caller, queued, wait).await?))
 }
 
 /// Queue the run that is asked for.
 pub async fn queue_training_run(
     app: &App,
-    caller: &Principal,
+    caller: &TrainingCaller,
     mut request: TrainingRequest,
     once: Option<IdempotencyKey>,
 ) -> Result<IdempotentResult<TrainingRun>, ApiError> {
@@ -76,28 +99,38 @@ pub async fn queue_training_run(
 #[into_params(parameter_in = Query)]
 pub struct RunsQuery {
     /// Only runs of this policy.
+    #[serde(default, deserialize_with = "crate::http::empty_as_none")]
     policy: Option<String>,
     /// Only runs in this status.
     status: Option<RunStatus>,
+    /// Whether to list everybody's runs, for admins. Default: the caller's own.
+    #[serde(default)]
+    all: bool,
 }
 
 /// List training runs
 ///
-/// The caller's own, the newest first, 50 on a page.
+/// The caller's own, the newest first, 50 on a page; for an admin with `all` everybody's.
 #[utoipa::path(
     get, path = "/api/v1/agents/performance/rl/runs", operation_id = "rl_runs_list", tag = "rl_runs",
     security(("ApiKey" = ["admin", "client", "miner"])),
     params(RunsQuery, PageQuery),
-    responses((status = 200, body = Vec<TrainingRun>, description = "A page of training runs, the newest first"))
+    responses(
+        (status = 200, body = Vec<TrainingRun>, description = "A page of training runs, the newest first"),
+        (status = 403, description = "`all` is only for admins"),
+    )
 )]
 pub async fn list_training_runs(
     State(app): State<App>,
-    AnyKey(caller): AnyKey,
+    TrainingKey(caller): TrainingKey,
     QueryParams(query): QueryParams<RunsQuery>,
     paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
-    let filter = RunFilter { policy: query.policy, status: query.status };
-    let found = app.training.list(&caller, &filter, &paging.page).await?;
+    if query.all && caller.role != TrainingRole::Admin {
+        return Err(ApiError::forbidden("Only an admin may list everybody's training runs"));
+    }
+    let filter = RunFilter { policy: query.policy, status: query.status, all: query.all };
+    let found = app.training.list(&caller.principal, &filter, &paging.page).await?;
     Ok(paging.answer(found, |run| (run.created_at, &run.id)))
 }
 
@@ -118,7 +151,7 @@ pub async fn list_training_runs(
 )]
 pub async fn get_training_run(
     State(app): State<App>,
-    AnyKey(caller): AnyKey,
+    TrainingKey(caller): TrainingKey,
     PathParams(id): PathParams<TrainingRunId>,
     QueryParams(wait): QueryParams<WaitQuery>,
 ) -> Result<JsonBody<TrainingRun>, ApiError> {
@@ -158,7 +191,7 @@ pub struct RunEvents {
 )]
 pub async fn stream_training_events(
     State(app): State<App>,
-    AnyKey(caller): AnyKey,
+    TrainingKey(caller): TrainingKey,
     PathParams(id): PathParams<TrainingRunId>,
     asked: EventsRequest,
 ) -> Result<Response, ApiError> {
@@ -185,7 +218,7 @@ pub async fn stream_training_events(
 )]
 pub async fn pause_training_run(
     State(app): State<App>,
-    AnyKey(caller): AnyKey,
+    TrainingKey(caller): TrainingKey,
     PathParams(id): PathParams<TrainingRunId>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<TrainingRun>, ApiError> {
@@ -210,7 +243,7 @@ pub async fn pause_training_run(
 )]
 pub async fn resume_training_run(
     State(app): State<App>,
-    AnyKey(caller): AnyKey,
+    TrainingKey(caller): TrainingKey,
     PathParams(id): PathParams<TrainingRunId>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<TrainingRun>, ApiError> {
@@ -235,7 +268,7 @@ pub async fn resume_training_run(
 )]
 pub async fn cancel_training_run(
     State(app): State<App>,
-    AnyKey(caller): AnyKey,
+    TrainingKey(caller): TrainingKey,
     PathParams(id): PathParams<TrainingRunId>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<TrainingRun>, ApiError> {

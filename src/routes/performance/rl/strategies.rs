@@ -7,15 +7,15 @@ use utoipa::ToSchema;
 
 use super::{
     act::{EvaluatePolicyRequest, PolicyEvaluation, run_evaluation},
-    runs::queue_training_run,
+    runs::{TrainingKey, queue_training_run},
 };
 use crate::{
     app::App,
     http::{
-        AnyKey, ApiError, JsonBody, PathParams,
+        AnyKey, ApiError, JsonBody, PathParams, QueryParams,
         idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson, IdempotentOk},
     },
-    routes::recorded_response::record_response,
+    routes::{agents::WaitQuery, recorded_response::record_response},
 };
 use am_db::principal::Principal;
 use am_rl::{
@@ -108,25 +108,32 @@ pub struct OptimizeStrategyRequest {
     post, path = "/api/v1/agents/performance/rl/strategies/{strategy}/optimize",
     operation_id = "rl_strategies_optimize", tag = "rl_strategies",
     security(("ApiKey" = ["admin", "client", "miner"])),
-    params(("strategy" = String, Path, description = "Name of the strategy, or of its environment"), IdempotencyHeader),
+    params(
+        ("strategy" = String, Path, description = "Name of the strategy, or of its environment"),
+        IdempotencyHeader,
+        WaitQuery,
+    ),
     request_body = Option<OptimizeStrategyRequest>,
     responses(
         (status = 201, body = TrainingRun, description = "The queued training run"),
         (status = 403, description = "The policy is another owner's"),
         (status = 404, description = "There is no strategy of this name"),
+        (status = 429, description = "The caller has too many runs that have not ended (`quota_exceeded`)"),
     )
 )]
 pub async fn optimize_strategy(
     State(app): State<App>,
-    AnyKey(caller): AnyKey,
+    TrainingKey(caller): TrainingKey,
     PathParams(strategy): PathParams<String>,
+    QueryParams(wait): QueryParams<WaitQuery>,
     request: IdempotentJson<Option<OptimizeStrategyRequest>>,
 ) -> Result<IdempotentCreated<TrainingRun>, ApiError> {
+    let wait = wait.of(&app)?;
     let (strategy, environment) = strategy_environment(&strategy)?;
     let body = request.body.unwrap_or_default();
     let algorithm = body.algorithm.as_deref().unwrap_or("ppo").parse();
     let work = TrainingRequest {
-        policy: Some(body.policy.unwrap_or_else(|| strategy_policy(strategy, &caller))),
+        policy: Some(body.policy.unwrap_or_else(|| strategy_policy(strategy, &caller.principal))),
         environment: environment.to_owned(),
         parameters: body.parameters,
         calibrate: body.calibrate.unwrap_or(true),
@@ -139,8 +146,11 @@ pub async fn optimize_strategy(
         max_seconds: body.max_seconds,
         evaluation_episodes: 20,
         aliases: Vec::new(),
+        evaluations: 0,
+        promote_if: None,
     };
-    Ok(IdempotentCreated(queue_training_run(&app, &caller, work, request.once).await?))
+    let queued = queue_training_run(&app, &caller, work, request.once).await?;
+    Ok(IdempotentCreated(app.training.observe(&caller, queued, wait).await?))
 }
 
 /// The version to put into production.

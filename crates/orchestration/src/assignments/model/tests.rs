@@ -44,8 +44,8 @@ fn what_is_completed_is_paid_by_the_hour_up_to_its_limit() {
     for (limit, cost) in [(None, 0.2), (Some(0.05), 0.05)] {
         let (limit, cost) = (limit.map(Money::from_f64), Money::from_f64(cost));
         let mut one = Assignment { max_price: limit, ..sample_assignment(3) };
-        let mut attempt = one.offer(&"a".into(), 0.9, Money::from_f64(7.2), at(0)).unwrap();
-        assert!(one.offer(&"b".into(), 0.9, Money::from_f64(7.2), at(0)).is_none(), "one at a time");
+        let mut attempt = one.offer((&"a".into(), 1), 0.9, Money::from_f64(7.2), at(0)).unwrap();
+        assert!(one.offer((&"b".into(), 1), 0.9, Money::from_f64(7.2), at(0)).is_none(), "one at a time");
         one.accept(&mut attempt, at(10));
         one.close(&mut attempt, AttemptOutcome::Completed, None, false, at(110));
         assert_eq!((one.seconds, one.cost, one.state), (Some(100.0), Some(cost), AssignmentState::Completed));
@@ -56,17 +56,30 @@ fn what_is_completed_is_paid_by_the_hour_up_to_its_limit() {
 fn three_failures_are_tried_again_and_a_lost_agent_is_none() {
     let mut one = sample_assignment(3);
     for n in 1..=4 {
-        let mut lost = one.offer(&"gone".into(), 0.9, Money::ZERO, at(n)).unwrap();
+        let mut lost = one.offer((&"gone".into(), 1), 0.9, Money::ZERO, at(n)).unwrap();
         one.close(&mut lost, AttemptOutcome::Lost, Some("silent"), false, at(n));
-        let mut failed = one.offer(&"bad".into(), 0.9, Money::ZERO, at(n)).unwrap();
+        let mut failed = one.offer((&"bad".into(), 1), 0.9, Money::ZERO, at(n)).unwrap();
         one.close(&mut failed, AttemptOutcome::Failed, Some("no"), false, at(n));
         assert_eq!(one.state, if n < 4 { AssignmentState::Waiting } else { AssignmentState::Failed }, "{n}");
     }
     assert_eq!((one.attempt, one.failures, one.error.as_deref()), (8, 4, Some("no")));
     let mut one = sample_assignment(3);
-    let mut failed = one.offer(&"a".into(), 0.9, Money::ZERO, at(0)).unwrap();
+    let mut failed = one.offer((&"a".into(), 1), 0.9, Money::ZERO, at(0)).unwrap();
     one.close(&mut failed, AttemptOutcome::Failed, Some("impossible"), true, at(1));
     assert_eq!(one.state, AssignmentState::Failed);
+}
+
+#[test]
+fn an_assignment_with_which_every_agent_is_lost_is_given_up() {
+    let mut one = sample_assignment(0);
+    for n in 1..=MAX_LOST_ATTEMPTS {
+        assert_eq!(one.state, AssignmentState::Waiting);
+        let mut lost = one.offer((&format!("agent-{n}").into(), 1), 0.9, Money::ZERO, at(n)).unwrap();
+        one.accept(&mut lost, at(n));
+        one.close(&mut lost, AttemptOutcome::Lost, Some("agent \"x\": silent"), false, at(n));
+    }
+    assert_eq!((one.state, one.failures, one.ended_at), (AssignmentState::Failed, 0, Some(at(MAX_LOST_ATTEMPTS))));
+    assert!(one.error.unwrap().starts_with("given up: 5 agents were lost that had it; the last: agent"));
 }
 
 #[derive(Clone, Debug)]
@@ -102,7 +115,7 @@ proptest! {
             let (now, before) = (at(second as i64), one.clone());
             match event {
                 Event::Offer => {
-                    let given = one.offer(&format!("agent-{second}").into(), 0.5, Money::from_f64(1.0), now);
+                    let given = one.offer((&format!("agent-{second}").into(), 1), 0.5, Money::from_f64(1.0), now);
                     prop_assert_eq!(given.is_some(), before.state == AssignmentState::Waiting);
                     attempts.extend(given);
                 }

@@ -255,7 +255,7 @@ impl Trainer for OfflineTrainer {
         self.settings.epochs
     }
 
-    fn save(&self) -> Result<TrainerCheckpoint, TrainingError> {
+    fn save(&self) -> Result<TrainerCheckpoint<'_>, TrainingError> {
         let mut checkpoint = TrainerCheckpoint::default();
         checkpoint.put("parameters", &self.learned.values)?;
         self.adam.save("adam", &mut checkpoint)?;
@@ -263,10 +263,10 @@ impl Trainer for OfflineTrainer {
         Ok(checkpoint)
     }
 
-    fn restore(&mut self, checkpoint: &TrainerCheckpoint) -> Result<(), TrainingError> {
+    fn restore(&mut self, checkpoint: TrainerCheckpoint<'_>) -> Result<(), TrainingError> {
         let _guard = no_grad_guard();
         checkpoint.get("parameters", &mut self.learned.values)?;
-        self.adam.restore("adam", checkpoint)?;
+        self.adam.restore("adam", &checkpoint)?;
         self.present = checkpoint.state("offline")?;
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::network::tests::{PPO, RAINBOW, SAC, drawn, file, normalisation, ppo, rainbow, squashed_sac};
+use crate::training::checkpoint::tests::reread;
 
 fn settings(mode: LearningMode) -> OfflineSettings {
     tch::set_num_threads(1);
@@ -187,9 +188,9 @@ fn a_run_goes_on_to_the_bit_and_repeats_by_its_seed() {
             let mut first = OfflineTrainer::new(&weights, &feedback, settings.clone(), Device::Cpu).unwrap();
             first.advance().unwrap();
             first.advance().unwrap();
-            let kept = TrainerCheckpoint::from_bytes(&first.save().unwrap().to_bytes().unwrap()).unwrap();
+            let kept = reread(&first.save().unwrap());
             let mut second = OfflineTrainer::new(&weights, &feedback, settings.clone(), Device::Cpu).unwrap();
-            second.restore(&kept).unwrap();
+            second.restore(kept).unwrap();
             assert_eq!(second.steps(), 2);
             let last: Vec<TrainingProgress> = (0..2).map(|_| second.advance().unwrap()).collect();
             assert_eq!(last, all[2..], "{name}, {mode:?}");

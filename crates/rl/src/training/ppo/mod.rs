@@ -259,7 +259,7 @@ impl Trainer for PpoTrainer {
         self.total
     }
 
-    fn save(&self) -> Result<TrainerCheckpoint, TrainingError> {
+    fn save(&self) -> Result<TrainerCheckpoint<'_>, TrainingError> {
         // Between advances nothing of a rollout is needed.
         let mut checkpoint = TrainerCheckpoint::default();
         checkpoint.put("parameters", &self.parameters.values)?;
@@ -269,10 +269,10 @@ impl Trainer for PpoTrainer {
         Ok(checkpoint)
     }
 
-    fn restore(&mut self, checkpoint: &TrainerCheckpoint) -> Result<(), TrainingError> {
+    fn restore(&mut self, checkpoint: TrainerCheckpoint<'_>) -> Result<(), TrainingError> {
         let _guard = no_grad_guard();
         checkpoint.get("parameters", &mut self.parameters.values)?;
-        self.adam.restore("adam", checkpoint)?;
+        self.adam.restore("adam", &checkpoint)?;
         self.present = checkpoint.state("ppo")?;
         self.environments.restore(&checkpoint.state("environments")?)?;
         Ok(())

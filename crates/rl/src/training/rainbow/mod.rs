@@ -285,7 +285,7 @@ impl Trainer for RainbowTrainer {
         self.total
     }
 
-    fn save(&self) -> Result<TrainerCheckpoint, TrainingError> {
+    fn save(&self) -> Result<TrainerCheckpoint<'_>, TrainingError> {
         let mut checkpoint = TrainerCheckpoint::default();
         for (name, network) in [("online", &self.online), ("target", &self.target)] {
             checkpoint.put(name, &network.learned.values)?;
@@ -303,7 +303,7 @@ impl Trainer for RainbowTrainer {
         Ok(checkpoint)
     }
 
-    fn restore(&mut self, checkpoint: &TrainerCheckpoint) -> Result<(), TrainingError> {
+    fn restore(&mut self, mut checkpoint: TrainerCheckpoint<'_>) -> Result<(), TrainingError> {
         let _guard = no_grad_guard();
         for (name, network) in [("online", &mut self.online), ("target", &mut self.target)] {
             checkpoint.get(name, &mut network.learned.values)?;
@@ -312,10 +312,10 @@ impl Trainer for RainbowTrainer {
             }
             network.refresh()?;
         }
-        self.adam.restore("online", checkpoint)?;
-        self.replay.restore(checkpoint)?;
+        self.adam.restore("online", &checkpoint)?;
+        self.replay.restore(&mut checkpoint)?;
         if let Some(priorities) = &mut self.priorities {
-            priorities.restore(checkpoint)?;
+            priorities.restore(&checkpoint)?;
         }
         self.present = checkpoint.state("rainbow")?;
         self.environment.restore(&checkpoint.state("environment")?)?;

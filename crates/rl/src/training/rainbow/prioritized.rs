@@ -101,15 +101,15 @@ impl ReplayPriorities {
         (places, weights.into_iter().map(|weight| (weight / largest) as f32).collect())
     }
 
-    pub(super) fn save(&self, into: &mut TrainerCheckpoint) -> Result<(), TrainingError> {
+    pub(super) fn save(&self, into: &mut TrainerCheckpoint<'_>) -> Result<(), TrainingError> {
         // Stored as pairs of 32-bit halves: the leaves are 64-bit floats.
         let leaves = (0..self.count).map(|leaf| self.tree.get(leaf).to_bits());
         let halves = leaves.flat_map(|bits| [(bits >> 32) as u32, bits as u32].map(f32::from_bits));
-        into.put_array("priorities", halves.collect());
+        into.put_array("priorities", halves.collect::<Vec<f32>>());
         into.put_state("priorities.highest", &self.highest)
     }
 
-    pub(super) fn restore(&mut self, from: &TrainerCheckpoint) -> Result<(), TrainingError> {
+    pub(super) fn restore(&mut self, from: &TrainerCheckpoint<'_>) -> Result<(), TrainingError> {
         let (pairs, _) = from.array("priorities")?.as_chunks::<2>();
         if pairs.len() > self.tree.width {
             return Err(TrainingError::Checkpoint("'priorities' has more entries than the capacity".into()));
@@ -196,7 +196,7 @@ mod tests {
         let mut checkpoint = TrainerCheckpoint::default();
         priorities.save(&mut checkpoint).unwrap();
         let mut other = ReplayPriorities::new(4, 1.0);
-        other.restore(&TrainerCheckpoint::from_bytes(&checkpoint.to_bytes().unwrap()).unwrap()).unwrap();
+        other.restore(&crate::training::checkpoint::tests::reread(&checkpoint)).unwrap();
         assert_eq!(other.tree.nodes, priorities.tree.nodes);
         assert_eq!((other.highest, other.count), (priorities.highest, priorities.count));
     }

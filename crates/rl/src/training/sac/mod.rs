@@ -333,7 +333,7 @@ impl Trainer for SacTrainer {
         self.total
     }
 
-    fn save(&self) -> Result<TrainerCheckpoint, TrainingError> {
+    fn save(&self) -> Result<TrainerCheckpoint<'_>, TrainingError> {
         let mut checkpoint = TrainerCheckpoint::default();
         for (name, network) in [("actor", &self.actor), ("critics", &self.critics), ("targets", &self.targets)] {
             checkpoint.put(name, &network.parameters.values)?;
@@ -347,16 +347,16 @@ impl Trainer for SacTrainer {
         Ok(checkpoint)
     }
 
-    fn restore(&mut self, checkpoint: &TrainerCheckpoint) -> Result<(), TrainingError> {
+    fn restore(&mut self, mut checkpoint: TrainerCheckpoint<'_>) -> Result<(), TrainingError> {
         let _guard = no_grad_guard();
         let networks = [("actor", &mut self.actor), ("critics", &mut self.critics), ("targets", &mut self.targets)];
         for (name, network) in networks {
             checkpoint.get(name, &mut network.parameters.values)?;
-            network.adam.restore(name, checkpoint)?;
+            network.adam.restore(name, &checkpoint)?;
         }
         checkpoint.get("temperature", &mut self.temperature.values)?;
-        self.temperature_adam.restore("temperature", checkpoint)?;
-        self.replay.restore(checkpoint)?;
+        self.temperature_adam.restore("temperature", &checkpoint)?;
+        self.replay.restore(&mut checkpoint)?;
         self.present = checkpoint.state("sac")?;
         self.environment.restore(&checkpoint.state("environment")?)?;
         Ok(())
