@@ -25,7 +25,7 @@ use crate::{
     run::{AfterFailure, AttemptResult, BudgetCheck, Execution, RunState, round_progress},
 };
 use am_audit::AuditEntry;
-use am_core::ids::ExternalTaskId;
+use am_core::{ambient::SteadyClock, ids::ExternalTaskId};
 use am_db::{codec::Timestamp, idempotency::IdempotentResult};
 use am_security::policies::{PolicyRefusal, rule};
 
@@ -79,10 +79,16 @@ pub struct RunDriver {
     paused: bool,
     /// Whether the claim still counts as one without progress.
     claim_counts: bool,
+    /// Time of the run: the wall clock may be set while it is driven, and what took time would take more or less.
+    clock: SteadyClock,
 }
 
 impl RunDriver {
-    pub fn new(engine: Arc<EngineInner>, run: RunState, handle: Arc<DriverHandle>) -> Self {
+    pub fn new(engine: Arc<EngineInner>, mut run: RunState, handle: Arc<DriverHandle>) -> Self {
+        if let Some(behind) = run.settle_claim() {
+            tracing::warn!(execution = %run.id, behind, "the wall clock is behind the run's last change; its time goes on from there");
+        }
+        let clock = engine.clock.steady_from(run.claimed_at.0);
         let save_by = run.is_new.then(|| Instant::now() + FIRST_SAVE_DEADLINE);
         let flying = FuturesUnordered::new();
         Self {
@@ -96,6 +102,7 @@ impl RunDriver {
             refusals: Vec::new(),
             paused: false,
             claim_counts: false,
+            clock,
         }
     }
 
@@ -231,7 +238,7 @@ impl RunDriver {
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp(self.engine.clock.now())
+        Timestamp(self.clock.now())
     }
 
     /// A stop or pause waits for calls in progress; external tasks continue by themselves and are awaited again later.
@@ -354,7 +361,7 @@ impl RunDriver {
 
     fn perform(&mut self, at: usize, now: Timestamp) {
         let ids = &self.engine.ids;
-        let (call, order) = self.engine.performer.prepare(&self.run, at, || ids.uuid(), now.0);
+        let (call, order) = self.engine.performer.prepare(&self.run, at, || ids.uuid(), self.engine.clock.now());
         if let Some(order) = order {
             let step = &mut self.run.steps[at];
             step.job_id = Some(order.id());
@@ -421,6 +428,8 @@ impl RunDriver {
 
     fn take_checkpoint(&mut self, hold: Ownership, now: Timestamp) -> RunCheckpoint {
         let mut save = RunCheckpoint::from_run(&mut self.run, hold, &self.engine.worker.id, now);
+        // Others go by the wall clock.
+        save.ordered_at = Timestamp(self.engine.clock.now());
         save.orders = std::mem::take(&mut self.orders);
         save.take_back = std::mem::take(&mut self.take_back);
         save.trail
