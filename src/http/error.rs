@@ -336,7 +336,7 @@ impl StdError for ApiError {
 
 impl From<am_db::DatabaseError> for ApiError {
     fn from(error: am_db::DatabaseError) -> Self {
-        use am_db::DatabaseError::{Busy, DiskFull, Duplicate, IdempotencyKeyReused, WriterStopped};
+        use am_db::DatabaseError::{Busy, DiskFull, Duplicate, IdempotencyKeyReused, InvalidValue, WriterStopped};
         const SHORT_RETRY_AFTER: Duration = Duration::from_secs(1);
         const LONG_RETRY_AFTER: Duration = Duration::from_secs(30);
         match error {
@@ -351,6 +351,10 @@ impl From<am_db::DatabaseError> for ApiError {
                 error.code("idempotency_key_reused")
             }
             Duplicate(_) => Self::conflict("It exists already").caused_by(error),
+            InvalidValue(_) => {
+                let detail = "What is stored can't be read; the log has the cause under the request id";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "unreadable_row", detail).caused_by(error)
+            }
             _ => Self::internal(error),
         }
     }

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use am_core::{ids::AgentId, validation::Violation};
+use am_core::{
+    ids::AgentId,
+    validation::{Violation, has_length},
+};
 
 am_db::stored_enum! {
     /// Kind of a channel.
@@ -107,18 +110,23 @@ pub enum PermissionRefusal {
     },
 }
 
-/// Maximum length of an agent's name in bytes.
+/// Maximum length of an agent's name in characters.
 const MAX_AGENT_NAME_LEN: usize = 128;
-/// Bytes of a topic's name.
-const MAX_TOPIC_BYTES: usize = 200;
+/// Maximum length of a topic's name in characters.
+const MAX_TOPIC_LEN: usize = 200;
+
+/// Return whether a text has 1 to `most` characters, none of which controls a terminal.
+pub fn is_printable(text: &str, most: usize) -> bool {
+    has_length(text, &(1..=most)) && !text.chars().any(char::is_control)
+}
 
 /// Validate the name of an agent in the member `field`, and trim it.
 ///
 /// # Errors
-/// For none, one of over 128 bytes, or one with control characters.
+/// For none, one of over 128 characters, or one with control characters.
 pub fn validate_agent_name(field: &'static str, name: &str) -> Result<AgentId, Violation> {
     let name = name.trim();
-    if name.is_empty() || name.len() > MAX_AGENT_NAME_LEN || name.chars().any(char::is_control) {
+    if !is_printable(name, MAX_AGENT_NAME_LEN) {
         let message = format!("must be the name of an agent: 1 to {MAX_AGENT_NAME_LEN} printable characters");
         return Err(Violation::new(field, message));
     }
@@ -128,12 +136,28 @@ pub fn validate_agent_name(field: &'static str, name: &str) -> Result<AgentId, V
 /// Validate the name of a topic, and trim it.
 ///
 /// # Errors
-/// For none, one of over 200 bytes, or one with control characters.
+/// For none, one of over 200 characters, or one with control characters.
 pub fn validate_topic(topic: &str) -> Result<String, Violation> {
     let topic = topic.trim();
-    if topic.is_empty() || topic.len() > MAX_TOPIC_BYTES || topic.chars().any(char::is_control) {
-        let message = format!("must be 1 to {MAX_TOPIC_BYTES} printable characters");
+    if !is_printable(topic, MAX_TOPIC_LEN) {
+        let message = format!("must be 1 to {MAX_TOPIC_LEN} printable characters");
         return Err(Violation::new("topic", message));
     }
     Ok(topic.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_topics_are_counted_in_characters() {
+        assert!(validate_agent_name("sender", &"ü".repeat(128)).is_ok());
+        assert!(
+            validate_agent_name("sender", &"ü".repeat(129)).unwrap_err().message.contains("128 printable characters")
+        );
+        assert!(validate_topic(&"日".repeat(200)).is_ok());
+        assert!(validate_topic(&"日".repeat(201)).is_err());
+        assert!(!is_printable("a\n", 5) && !is_printable("", 5) && is_printable("日本", 2));
+    }
 }

@@ -1,32 +1,77 @@
 //! Time, randomness and identifiers. All other modules take them from here and never from the operating system, so that
 //! a test can set the clock and repeat the identifiers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, SubsecRound, Utc};
 use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio_util::sync::CancellationToken;
 
-/// Wall-clock time in UTC with a resolution of one microsecond, the resolution of the coordinator's timestamps.
+/// Wall-clock time in UTC with a resolution of one microsecond, the resolution of the coordinator's timestamps; and time
+/// that passes evenly, whatever becomes of the wall clock.
 #[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>);
+pub struct Clock {
+    wall: Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>,
+    steady: Arc<dyn Fn() -> Duration + Send + Sync>,
+}
 
 impl Clock {
     /// The clock of the operating system.
     pub fn system() -> Self {
+        let origin = Instant::now();
         #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
-        Self(Arc::new(|| Utc::now().trunc_subsecs(6)))
+        Self { wall: Arc::new(|| Utc::now().trunc_subsecs(6)), steady: Arc::new(move || origin.elapsed()) }
     }
 
-    /// A clock that returns the result of `read`, for tests.
+    /// A clock that returns the result of `read`, for tests. Its even time is that of `read`, too.
     pub fn from_fn(read: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(read))
+        let wall = Arc::new(read);
+        let read = wall.clone();
+        Self { wall, steady: Arc::new(move || (read() - DateTime::UNIX_EPOCH).to_std().unwrap_or_default()) }
+    }
+
+    /// A clock whose wall time and even time are set apart, for tests.
+    pub fn from_parts(
+        wall: impl Fn() -> DateTime<Utc> + Send + Sync + 'static,
+        steady: impl Fn() -> Duration + Send + Sync + 'static,
+    ) -> Self {
+        Self { wall: Arc::new(wall), steady: Arc::new(steady) }
     }
 
     /// The current time.
     pub fn now(&self) -> DateTime<Utc> {
-        (self.0)()
+        (self.wall)()
+    }
+
+    /// The time since some moment, which passes evenly: for durations within the life of a process.
+    pub fn elapsed(&self) -> Duration {
+        (self.steady)()
+    }
+
+    /// A clock that says `start` now, and then goes evenly.
+    pub fn steady_from(&self, start: DateTime<Utc>) -> SteadyClock {
+        SteadyClock { clock: self.clone(), start, origin: self.elapsed() }
+    }
+}
+
+/// Time in UTC that goes evenly from a moment on, although the wall clock may be set meanwhile.
+#[derive(Clone)]
+pub struct SteadyClock {
+    clock: Clock,
+    start: DateTime<Utc>,
+    origin: Duration,
+}
+
+impl SteadyClock {
+    /// The current time, as the wall clock would say if nobody had set it since the start.
+    pub fn now(&self) -> DateTime<Utc> {
+        let passed = self.clock.elapsed().saturating_sub(self.origin);
+        let passed = chrono::Duration::from_std(passed).unwrap_or_default();
+        self.start.checked_add_signed(passed).unwrap_or(self.start).trunc_subsecs(6)
     }
 }
 

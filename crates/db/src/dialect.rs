@@ -40,9 +40,12 @@ impl Dialect {
         let sqlite = self == Self::Sqlite;
         Some(match (name, words.as_slice()) {
             // A page, newest first: its four parameters begin with the one named (creation time and id of the entry before, how
-            // many, how many to leave out). The word before it is the table's alias with a dot.
-            ("page", [first]) => page("", first)?,
-            ("page", [alias, first]) => page(alias, first)?,
+            // many, how many to leave out). The word before it is the table's alias with a dot. A table behind it is one that the
+            // coordinator writes, too, in several forms of a time: its entry before is compared as it is stored.
+            ("page", [first]) => page("", first, None)?,
+            ("page", [first, table]) if first.starts_with('$') => page("", first, Some(table))?,
+            ("page", [alias, first]) => page(alias, first, None)?,
+            ("page", [alias, first, table]) => page(alias, first, Some(table))?,
             // A JSON array of texts as a column of rows.
             ("texts", [json]) if sqlite => format!("(SELECT value FROM json_each({json}))"),
             ("texts", [json]) => {
@@ -111,11 +114,15 @@ fn closing(text: &str) -> Option<usize> {
     })
 }
 
-fn page(alias: &str, first: &str) -> Option<String> {
+fn page(alias: &str, first: &str, table: Option<&&str>) -> Option<String> {
     let first: usize = first.strip_prefix('$')?.parse().ok()?;
     let [id, limit, offset] = [first + 1, first + 2, first + 3];
+    let at = match table {
+        Some(table) => format!("coalesce((SELECT created_at FROM {table} WHERE id = ${id}), ${first})"),
+        None => format!("${first}"),
+    };
     Some(format!(
-        "[AND ({alias}created_at, {alias}id) < (${first}, ${id})] ORDER BY {alias}created_at DESC, {alias}id DESC \
+        "[AND ({alias}created_at, {alias}id) < ({at}, ${id})] ORDER BY {alias}created_at DESC, {alias}id DESC \
          LIMIT ${limit} OFFSET ${offset}"
     ))
 }

@@ -12,7 +12,7 @@ use am_db::{
     Connection, FromRow, Result, Tx,
     codec::{JsonText, LocalTimestamp, Timestamp},
     insert,
-    page::PageRequest,
+    page::{PageRequest, read_page},
     row,
     row::Columns,
     sql,
@@ -174,6 +174,10 @@ fn bind_filter(query: Query, who: &JobViewer, filter: &JobFilter) -> Query {
         .bind_some(filter.service.map(JobService::name))
 }
 
+/// A page of jobs, newest first. The row before is compared as it is stored, in any of a time's forms.
+const JOB_PAGE: &str = "[AND (j.requested_at, j.id) < (coalesce((SELECT requested_at FROM job WHERE id = $5), $4), $5)]
+     ORDER BY j.requested_at DESC, j.id DESC LIMIT $6 OFFSET $7";
+
 /// A page of jobs without their documents and without keys, newest first, and the total number of matches.
 pub async fn list_jobs(
     conn: &mut Connection,
@@ -182,17 +186,15 @@ pub async fn list_jobs(
     filter: &JobFilter,
     page: &PageRequest,
 ) -> Result<(Vec<JobRecord>, i64)> {
-    let (at, id) = page.after.as_ref().map(|(at, id)| (LocalTimestamp(at.0), id)).unzip();
-    let jobs = sql!(
-        "SELECT ",
-        JobSummaryRow::COLUMNS,
-        JOB_TABLES,
-        MATCHING,
-        "[AND (j.requested_at, j.id) < ($4, $5)] ORDER BY j.requested_at DESC, j.id DESC LIMIT $6 OFFSET $7",
-    );
-    let jobs = bind_filter(jobs, who, filter).bind_some(at).bind_some(id);
-    let jobs = jobs.bind(i64::from(page.limit)).bind(i64::from(page.offset));
-    let jobs: Vec<JobSummaryRow> = jobs.fetch_all(&mut *conn).await?;
+    let rows = || sql!("SELECT ", JobSummaryRow::COLUMNS, JOB_TABLES, MATCHING, JOB_PAGE);
+    let ids = || sql!("SELECT j.id", JOB_TABLES, MATCHING, JOB_PAGE);
+    let bind = |query: Query, page: &PageRequest| {
+        let (at, id) = page.after.as_ref().map(|(at, id)| (LocalTimestamp(at.0), id)).unzip();
+        let query = bind_filter(query, who, filter).bind_some(at).bind_some(id);
+        query.bind(i64::from(page.limit)).bind(i64::from(page.offset))
+    };
+    let jobs = read_page(&mut *conn, page, |page| bind(rows(), page), |page| bind(ids(), page));
+    let jobs: Vec<JobSummaryRow> = jobs.await?;
     let total = bind_filter(sql!("SELECT count(*) FROM job j ", MATCHING), who, filter).fetch_value(conn).await?;
     Ok((jobs.into_iter().map(|job| names.hide_in_record(job.into())).collect(), total))
 }

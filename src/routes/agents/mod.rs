@@ -28,7 +28,7 @@ use crate::{
     app::App,
     http::{ApiError, JsonBody, openapi::routes},
 };
-use am_core::ids::AgentId;
+use am_core::{ids::AgentId, validation};
 
 /// The routes of this group.
 pub fn router() -> OpenApiRouter<App> {
@@ -119,8 +119,9 @@ fn check_agent_id(
     (place, name_of): (&'static str, &'static str),
     id: &AgentId,
 ) -> Result<AgentId, ApiError> {
-    if id.trim() != id.as_str() || id.is_empty() || id.len() > MAX_AGENT_ID_LEN || id.chars().any(char::is_control) {
-        let message = format!("Has 1 to {MAX_AGENT_ID_LEN} bytes, no control characters, no blanks around it");
+    let fits = validation::has_length(id, &(1..=MAX_AGENT_ID_LEN));
+    if id.trim() != id.as_str() || !fits || id.chars().any(char::is_control) {
+        let message = format!("Has 1 to {MAX_AGENT_ID_LEN} characters, no control characters, no blanks around it");
         return Err(ApiError::invalid_field(vec![place.into(), name_of.into()], message, "value_error"));
     }
     let name = app.shared.keyring.name(id);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::{Answer, ApiClient, OTHER_ADMIN, TestApp},
-    kit::{AGENTS, JsonDocument, get_as, jq, post_as, waiting},
+    kit::{AGENTS, JsonDocument, get_as, jq, post_as, sql, waiting},
 };
 
 const WORKFLOWS: &str = "/api/v1/agents/workflows";
@@ -205,4 +205,92 @@ async fn an_empty_text_filters_nothing() {
     }
     let found = server.get("/api/v1/agents/executions?workflow_id=").await.ok();
     assert_eq!(found.as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn pages_lead_through_rows_in_every_form_of_a_time() {
+    let server = TestApp::start().await;
+    let workflow = server.workflow(json!({"a": jq("1")})).await;
+    for number in 0..13 {
+        make(&server, server.key(), &format!("w{number}"), json!([]), false).await;
+        server.execute(&workflow, json!({})).await;
+        let policy = json!({"name": format!("p{number}"), "security_level": "internal"});
+        server.post("/api/v1/agents/security/policies", policy).await.ok();
+        server.post("/api/v1/services/llm/inference", json!({"model": "llama-7b", "prompt": "x"})).await.is(201);
+    }
+    // What CURRENT_TIMESTAMP, SQLAlchemy and other programs write, at the same few moments.
+    for (table, column) in [
+        ("ai_agent_workflows", "created_at"),
+        ("agent_executions", "created_at"),
+        ("agent_security_policies", "created_at"),
+        ("job", "requested_at"),
+    ] {
+        let forms = "CASE rowid % 6 WHEN 0 THEN ' 10:00:00' WHEN 1 THEN ' 10:00:00.000000' WHEN 2 THEN 'T10:00:00'
+            WHEN 3 THEN ' 10:00' WHEN 4 THEN ' 10:00:00.000' ELSE ' 10:00:00.000001' END";
+        let change = format!("UPDATE {table} SET {column} = '2026-05-1' || (rowid % 2) || {forms}");
+        sql(&server.database(), &change).await;
+    }
+    for list in [WORKFLOWS, "/api/v1/agents/executions", "/api/v1/agents/security/policies", "/api/v1/services/jobs"] {
+        let all = server.get(&format!("{list}?limit=500")).await;
+        let all = row_ids(&all);
+        assert!(all.len() >= 13, "{list}");
+        for limit in 1..=5 {
+            let (mut found, mut next) = (Vec::new(), Some(format!("{list}?limit={limit}")));
+            while let Some(path) = next {
+                let page = server.get(&path).await;
+                found.extend(row_ids(&page));
+                next = link(&page, "next");
+                assert!(found.len() <= all.len(), "{list} goes round in circles");
+            }
+            assert_eq!(found, all, "{list} by {limit}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_holds_up_no_list() {
+    let server = TestApp::start().await;
+    let workflow = server.workflow(json!({"a": jq("1")})).await;
+    for number in 0..5 {
+        make(&server, server.key(), &format!("w{number}"), json!([]), false).await;
+        let run = server.execute(&workflow, json!({})).await;
+        server.ended(run.text("id")).await;
+        let policy = json!({"name": format!("p{number}"), "security_level": "internal"});
+        server.post("/api/v1/agents/security/policies", policy).await.ok();
+    }
+    for (table, column, list) in [
+        ("ai_agent_workflows", "verification_level", WORKFLOWS),
+        ("agent_executions", "status", "/api/v1/agents/executions"),
+        ("agent_security_policies", "security_level", "/api/v1/agents/security/policies"),
+    ] {
+        let mut all = row_ids(&server.get(list).await);
+        for at in [all.len() - 1, 2, 1] {
+            let id = all.remove(at);
+            let id = id.as_str().unwrap();
+            sql(&server.database(), &format!("UPDATE {table} SET {column} = 'PONDERING' WHERE id = '{id}'")).await;
+            let single = server.get(&format!("{list}/{id}")).await;
+            assert_eq!(
+                (single.status.as_u16(), &single.body["code"]),
+                (500, &json!("unreadable_row")),
+                "{}",
+                single.text
+            );
+        }
+        assert!(all.len() >= 2);
+        for limit in [1, 2, 50] {
+            let (mut found, mut next) = (Vec::new(), Some(format!("{list}?limit={limit}")));
+            while let Some(path) = next {
+                let page = server.get(&path).await;
+                found.extend(row_ids(&page));
+                next = link(&page, "next");
+            }
+            assert_eq!(found, all, "{list} by {limit}");
+        }
+    }
+    assert!(server.log().contains("is left out of a list"));
+}
+
+fn row_ids(page: &Answer) -> Vec<Value> {
+    let rows = page.body.as_array().unwrap_or_else(|| panic!("no list: {}", page.text));
+    rows.iter().map(|row| row.get("id").or_else(|| row.get("job_id")).unwrap().clone()).collect()
 }

@@ -242,3 +242,41 @@ async fn execute_wait_ends_at_timeout_end_or_shutdown() {
     assert!(server.wait().success());
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
+
+#[tokio::test]
+async fn setting_the_wall_clock_changes_no_duration() {
+    let peer = Peer::start();
+    let server = with(&peer).await;
+    for (round, jump) in [3600, -3600].into_iter().enumerate() {
+        let held = call(&format!("held{round}"), json!({"hold": true}));
+        let body = json!({"name": "n", "steps": {"s": held, "t": after(jq("1"), &["s"])}, "max_execution_time": 30});
+        let workflow = server.post("/api/v1/agents/workflows", body).await.ok();
+        peer.shut();
+        let run = server.execute(workflow.text("id"), json!({})).await;
+        peer.called(round + 1).await;
+        server.clock().jump(jump);
+        peer.open();
+        let ended = server.ended(run.text("id")).await;
+        completed(&ended);
+        for seconds in [&ended["total_execution_time"], &ended["step_states"]["s"]["execution_time"]] {
+            assert!((0.0..25.0).contains(&seconds.as_f64().unwrap()), "after {jump} s: {ended}");
+        }
+        let times = ["started_at", "completed_at"].map(|member| ended["step_states"]["t"].text(member).to_owned());
+        assert!(times[0] <= times[1] && ended.text("started_at") <= times[0].as_str(), "{ended}");
+    }
+    // Between two drivers of one run nobody knows how much time has passed, but it does not go back.
+    let steps = json!({"a": call("before", json!({})), "b": after(call("later", json!({"hold": true})), &["a"])});
+    let workflow = server.workflow(steps).await;
+    peer.shut();
+    let run = server.execute(&workflow, json!({})).await;
+    peer.called(4).await;
+    let path = format!("/api/v1/agents/executions/{}", run.text("id"));
+    server.post(&format!("{path}/pause"), json!({})).await.ok();
+    peer.open();
+    server.until(run.text("id"), |run| run["step_states"]["b"]["status"] == "completed" || run["paused"] == true).await;
+    server.clock().jump(-3600);
+    server.post(&format!("{path}/resume"), json!({})).await.ok();
+    let ended = server.ended(run.text("id")).await;
+    completed(&ended);
+    assert!((0.0..25.0).contains(&ended["total_execution_time"].as_f64().unwrap()), "{ended}");
+}

@@ -48,9 +48,9 @@ static NEXT_SEED: AtomicU64 = AtomicU64::new(1);
 /// While there is one subscriber alone, what it is asked for depends on the thread that comes first: another test's.
 static SECOND_SUBSCRIBER: OnceLock<tracing::Dispatch> = OnceLock::new();
 
-/// The system's time, and how far the test is ahead of it.
+/// The system's time, how far the test is ahead of it, and how far the wall clock was set.
 #[derive(Clone, Default)]
-pub struct TestClock(Arc<AtomicI64>);
+pub struct TestClock(Arc<AtomicI64>, Arc<AtomicI64>);
 
 impl TestClock {
     /// Let this much time pass at once.
@@ -58,9 +58,18 @@ impl TestClock {
         self.0.fetch_add(i64::try_from(by.as_micros()).unwrap(), SeqCst);
     }
 
+    /// Set the wall clock by so many seconds, while no time passes.
+    pub fn jump(&self, seconds: i64) {
+        self.1.fetch_add(seconds * 1_000_000, SeqCst);
+    }
+
     fn clock(&self) -> Clock {
-        let (ahead, system) = (self.0.clone(), Clock::system());
-        Clock::from_fn(move || system.now() + TimeDelta::microseconds(ahead.load(SeqCst)))
+        let (system, ahead, set) = (Clock::system(), self.0.clone(), self.1.clone());
+        let (even, passed) = (system.clone(), self.0.clone());
+        Clock::from_parts(
+            move || system.now() + TimeDelta::microseconds(ahead.load(SeqCst) + set.load(SeqCst)),
+            move || even.elapsed() + Duration::from_micros(passed.load(SeqCst).unsigned_abs()),
+        )
     }
 }
 

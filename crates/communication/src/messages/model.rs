@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::{
     encryption::{ContentEnvelope, EncryptionScope, MessageEncryption},
     message_log::StoredMessage,
-    model::{MessagePriority, MessageStatus, PaymentStatus, validate_agent_name, validate_topic},
+    model::{MessagePriority, MessageStatus, PaymentStatus, is_printable, validate_agent_name, validate_topic},
     price::{MAX_CONTENT_BYTES, MessageType},
 };
 use am_core::{
@@ -21,8 +21,8 @@ use am_db::codec::Timestamp;
 
 /// Maximum time that a message waits for its recipient.
 pub const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
-/// Bytes of an id that a sender may give a message.
-const MAX_ID_BYTES: usize = 128;
+/// Maximum length of an id that a sender may give a message, in characters.
+const MAX_ID_LEN: usize = 128;
 /// Beginning of the ids that this service gives copies of a message to several.
 pub const COPY_ID_PREFIX: &str = "copy_";
 /// Beginning of the ids that this service gives imported messages.
@@ -86,9 +86,8 @@ impl MessageDraft {
         let to_itself = !self.sender.is_empty() && self.to == MessageDestination::Agent(self.sender.clone());
         violations.require(!to_itself, "recipient", "is the sender");
         for (field, id) in [("message_id", &self.message_id), ("reply_to", &self.reply_to)] {
-            let good = |text: &str| (1..=MAX_ID_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
-            let message = format!("must be 1 to {MAX_ID_BYTES} printable characters");
-            violations.require(id.as_deref().is_none_or(good), field, message);
+            let message = format!("must be 1 to {MAX_ID_LEN} printable characters");
+            violations.require(id.as_deref().is_none_or(|id| is_printable(id, MAX_ID_LEN)), field, message);
         }
         let reserved = |id: &str| [COPY_ID_PREFIX, IMPORT_ID_PREFIX].iter().any(|prefix| id.starts_with(prefix));
         violations.require(

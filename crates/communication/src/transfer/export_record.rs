@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{
     encryption::{ContentEnvelope, EncryptionError, EncryptionScope},
     message_log::MessageView,
-    model::{MessagePriority, MessageStatus, PaymentStatus, validate_agent_name},
+    model::{MessagePriority, MessageStatus, PaymentStatus, is_printable, validate_agent_name},
     price::{MAX_CONTENT_BYTES, MessageType},
 };
 use am_core::{
@@ -21,7 +21,7 @@ use am_db::codec::Timestamp;
 pub(super) const EXPORT_FORMAT_ID: &str = "agent-management messages v1";
 /// Maximum size of an envelope, which is in base64 and larger than its content.
 const MAX_ENVELOPE_BYTES: usize = 2 * MAX_CONTENT_BYTES;
-/// Maximum length of a message id: that of a copy is longer than one chosen by a sender.
+/// Maximum length of a message id, in characters: that of a copy is longer than one chosen by a sender.
 const MAX_RECORD_ID_LEN: usize = 160;
 
 /// First line of an export.
@@ -95,7 +95,7 @@ impl ExportRecord {
             ("broadcast_id", line.broadcast_id.as_deref()),
             ("topic", line.topic.as_deref()),
         ];
-        let fine = |text: &str| (1..=MAX_RECORD_ID_LEN).contains(&text.len()) && !text.chars().any(char::is_control);
+        let fine = |text: &str| is_printable(text, MAX_RECORD_ID_LEN);
         if !fine(&line.message_id) {
             return wrong("message_id", "must be 1 to 160 printable characters");
         }

@@ -46,6 +46,8 @@ pub struct RunCheckpoint {
     pub orders: Vec<ExternalTask>,
     /// External tasks to cancel.
     pub take_back: Vec<ExternalTaskId>,
+    /// Wall-clock time at which these are submitted and cancelled.
+    pub ordered_at: Timestamp,
     pub hold: Ownership,
     /// Worker that saves the run.
     pub worker_id: WorkerId,
@@ -147,6 +149,7 @@ impl RunCheckpoint {
             trail,
             orders: Vec::new(),
             take_back: Vec::new(),
+            ordered_at: now,
             hold,
             worker_id: worker_id.clone(),
         }

@@ -166,10 +166,10 @@ pub async fn count_open(conn: &mut Connection, client_id: &PrincipalId, most: i6
 /// Submit and cancel the external tasks of a save.
 pub async fn submit_tasks(tx: &mut Tx, save: &RunCheckpoint) -> Result<()> {
     for order in &save.orders {
-        order.place(tx, save.run.now).await?;
+        order.place(tx, save.ordered_at).await?;
     }
     for id in &save.take_back {
-        external_tasks::cancel(tx, id, save.run.now).await?;
+        external_tasks::cancel(tx, id, save.ordered_at).await?;
     }
     Ok(())
 }

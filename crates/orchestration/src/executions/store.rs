@@ -18,8 +18,11 @@ use am_core::{
 use am_db::{
     Connection, FromRow as _, Tx,
     codec::{JsonText, Timestamp},
+    page::read_page,
     principal::Principal,
-    row, sql, update,
+    row, sql,
+    statement::Query,
+    update,
 };
 
 row! {
@@ -89,16 +92,19 @@ pub async fn list(
     caller: &Principal,
     filter: &ExecutionFilter,
 ) -> Result<(Vec<Execution>, i64)> {
-    let page = sql!("SELECT ", Execution::COLUMNS, FROM_EXECUTIONS, MATCHING, "{page e. $4}")
-        .bind_all(caller.aliases.iter())
-        .bind_some(filter.workflow_id.as_ref())
-        .bind_some(filter.status)
-        .bind_page(&filter.page);
-    let page = page.fetch_all(&mut *conn).await?;
-    let total = sql!("SELECT count(*) FROM agent_executions e", MATCHING)
-        .bind_all(caller.aliases.iter())
-        .bind_some(filter.workflow_id.as_ref())
-        .bind_some(filter.status);
+    let bind_filter = |query: Query| {
+        query.bind_all(caller.aliases.iter()).bind_some(filter.workflow_id.as_ref()).bind_some(filter.status)
+    };
+    let rows = || sql!("SELECT ", Execution::COLUMNS, FROM_EXECUTIONS, MATCHING, "{page e. $4 agent_executions}");
+    let ids = || sql!("SELECT e.id FROM agent_executions e", MATCHING, "{page e. $4 agent_executions}");
+    let page = read_page(
+        &mut *conn,
+        &filter.page,
+        |page| bind_filter(rows()).bind_page(page),
+        |page| bind_filter(ids()).bind_page(page),
+    );
+    let page = page.await?;
+    let total = bind_filter(sql!("SELECT count(*) FROM agent_executions e", MATCHING));
     Ok((page, total.fetch_value(conn).await?))
 }
 

@@ -30,7 +30,7 @@ pub async fn list_active(
     client: &Principal,
     page: &PageRequest,
 ) -> Result<(Vec<ActiveRunRow>, i64)> {
-    let runs = sql!("SELECT ", ActiveRunRow::COLUMNS, FROM_ACTIVE_RUNS, "{page e. $2}")
+    let runs = sql!("SELECT ", ActiveRunRow::COLUMNS, FROM_ACTIVE_RUNS, "{page e. $2 agent_executions}")
         .bind_all(client.aliases.iter())
         .bind_page(page);
     let runs = runs.fetch_all(&mut *conn).await?;

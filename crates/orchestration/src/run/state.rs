@@ -145,6 +145,16 @@ impl RunState {
             .collect()
     }
 
+    /// Move the claim behind the last moment in the run, because the wall clock may have been set back since: time does not go
+    /// back in a run. Return how many seconds it is moved, if it is.
+    pub fn settle_claim(&mut self) -> Option<f64> {
+        let steps = self.steps.iter().flat_map(|step| [step.started_at, step.completed_at]);
+        let last = steps.chain([self.started_at]).flatten().max().filter(|last| *last > self.claimed_at)?;
+        let moved = last.seconds_since(self.claimed_at);
+        self.claimed_at = last;
+        Some(moved)
+    }
+
     /// Return the seconds for which workers have held the run.
     pub fn active_seconds(&self, now: Timestamp) -> f64 {
         self.active_before + now.seconds_since(self.claimed_at).max(0.0)

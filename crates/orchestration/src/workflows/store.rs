@@ -3,6 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use serde::Serialize;
+use serde_json::{Value, value::RawValue};
 
 use super::model::{Workflow, WorkflowFilter};
 use crate::{
@@ -20,6 +21,7 @@ use am_db::{
     bulk_insert::RowBatch,
     codec::{JsonText, Timestamp},
     packed_row,
+    page::{PageRequest, log_unreadable},
     principal::Principal,
     push_row,
     row::Truth,
@@ -128,6 +130,33 @@ const MATCHING: &str =
 
 /// Read a page, and the total number.
 pub async fn list(conn: &mut Connection, reader: &Principal, filter: &WorkflowFilter) -> Result<(Vec<Workflow>, i64)> {
+    let (mut found, mut page) = (Vec::new(), filter.page.clone());
+    loop {
+        let (total, rows) = read_packed(conn, reader, filter, &page).await?;
+        let full = rows.len() == page.limit as usize;
+        let last = rows.last().map(|(id, _)| id.clone());
+        for (id, row) in rows {
+            match row {
+                Ok(workflow) => found.push(workflow),
+                Err(error) => log_unreadable(&id, &error),
+            }
+        }
+        match last {
+            Some(last) if full && found.len() < filter.page.limit as usize => {
+                page = filter.page.rest(found.len(), &last);
+            }
+            _ => return Ok((found, total)),
+        }
+    }
+}
+
+/// Read the rows of a page, each with its id and what is wrong with it, and the total number.
+async fn read_packed(
+    conn: &mut Connection,
+    reader: &Principal,
+    filter: &WorkflowFilter,
+    page: &PageRequest,
+) -> Result<(i64, Vec<(String, Result<Workflow>)>)> {
     let tags: Vec<[String; 2]> = filter.tag_patterns().collect();
     let tags = (!tags.is_empty()).then(|| serde_json::to_string(&tags)).transpose()?;
     let query = sql!(
@@ -138,16 +167,23 @@ pub async fn list(conn: &mut Connection, reader: &Principal, filter: &WorkflowFi
         "} FROM (SELECT ",
         WorkflowRow::COLUMNS,
         MATCHING,
-        " {page $5}) AS page",
+        " {page $5 ai_agent_workflows}) AS page",
     )
     .bind_all(reader.aliases.iter())
     .bind_all_some(filter.owner.as_deref())
     .bind_some(filter.is_public)
     .bind_some(tags)
-    .bind_page(&filter.page);
+    .bind_page(page);
     let (total, json): (i64, String) = query.fetch_one(conn).await?;
-    let rows: Vec<WorkflowRow> = serde_json::from_str(&json)?;
-    Ok((rows.into_iter().map(WorkflowRow::workflow).collect::<Result<_>>()?, total))
+    let rows: Vec<&RawValue> = serde_json::from_str(&json)?;
+    let read = |row: &&RawValue| match serde_json::from_str::<WorkflowRow>(row.get()) {
+        Ok(row) => (row.id.to_string(), row.workflow()),
+        Err(error) => {
+            let cells: Vec<Value> = serde_json::from_str(row.get()).unwrap_or_default();
+            (cells.first().and_then(Value::as_str).unwrap_or_default().to_owned(), Err(error.into()))
+        }
+    };
+    Ok((total, rows.iter().map(read).collect()))
 }
 
 /// Save every column that can change.

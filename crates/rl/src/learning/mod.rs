@@ -21,7 +21,7 @@ use am_core::{
     ambient::{Clock, IdGenerator},
     boxed,
     ids::AgentId,
-    validation::{PathSegment, Violation, Violations},
+    validation::{self, PathSegment, Violation, Violations},
 };
 use am_db::{
     Database, Tx,
@@ -64,8 +64,8 @@ impl LearningService {
         enabling: LearnerSettings,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<Learner>> {
-        if agent_id.is_empty() || agent_id.len() > MAX_AGENT_ID_LEN {
-            return Err(RlError::invalid("agent_id", format!("has 1 to {MAX_AGENT_ID_LEN} bytes")));
+        if !validation::has_length(agent_id, &(1..=MAX_AGENT_ID_LEN)) {
+            return Err(RlError::invalid("agent_id", format!("has 1 to {MAX_AGENT_ID_LEN} characters")));
         }
         OfflineSettings { learning_rate: enabling.learning_rate, ..OfflineSettings::default() }
             .validate()

@@ -10,7 +10,9 @@ use am_core::ids::SecurityPolicyId;
 use am_db::{
     Connection, FromRow as _, Tx,
     codec::{JsonOr, JsonText},
-    insert, row, sql,
+    insert,
+    page::read_page,
+    row, sql,
     statement::Query,
     update,
 };
@@ -78,8 +80,15 @@ fn bind_filter(query: Query, filter: &SecurityPolicyFilter) -> Query {
 
 /// A page of policies, and the total number of matches.
 pub async fn list_policies(conn: &mut Connection, filter: &SecurityPolicyFilter) -> Result<(Vec<SecurityPolicy>, i64)> {
-    let policies = bind_filter(sql!("SELECT ", SecurityPolicy::COLUMNS, MATCHING, "{page $3}"), filter);
-    let policies = policies.bind_page(&filter.page).fetch_all(&mut *conn).await?;
+    let rows = || sql!("SELECT ", SecurityPolicy::COLUMNS, MATCHING, "{page $3 agent_security_policies}");
+    let ids = || sql!("SELECT id", MATCHING, "{page $3 agent_security_policies}");
+    let policies = read_page(
+        &mut *conn,
+        &filter.page,
+        |page| bind_filter(rows(), filter).bind_page(page),
+        |page| bind_filter(ids(), filter).bind_page(page),
+    );
+    let policies = policies.await?;
     let total = bind_filter(sql!("SELECT count(*)", MATCHING), filter).fetch_value(conn).await?;
     Ok((policies, total))
 }

@@ -13,7 +13,7 @@ use super::{
     store,
 };
 use am_audit::{AuditRecord, EventType};
-use am_core::{ambient::sleep_or_cancelled, boxed, ids::AgentId};
+use am_core::{ambient::sleep_or_cancelled, boxed, ids::AgentId, validation};
 use am_db::{Tx, codec::Timestamp};
 
 /// Consumer name of the position in the audit log.
@@ -79,7 +79,7 @@ fn affected_entities<'a>(
     let user = user.map(|user| ("user", user.as_str()));
     let workflow = workflow.map(|id| ("workflow", id));
     let all = agent.into_iter().chain(user).chain(workflow);
-    all.filter(|(_, id)| !id.is_empty() && id.len() <= MAX_ENTITY_ID_LEN)
+    all.filter(|(_, id)| validation::has_length(id, &(1..=MAX_ENTITY_ID_LEN)))
 }
 
 impl TrustService {

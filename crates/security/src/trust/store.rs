@@ -94,7 +94,7 @@ fn bind_filter(query: Query, filter: &TrustFilter) -> Query {
 /// A page of the rows that match, newest first, and the total number of matches.
 pub async fn list(conn: &mut Connection, filter: &TrustFilter, page: &PageRequest) -> Result<(Vec<TrustScore>, i64)> {
     let total = bind_filter(sql!("SELECT count(*)", MATCHING), filter).fetch_value(&mut *conn).await?;
-    let scores = bind_filter(sql!("SELECT ", TrustScore::COLUMNS, MATCHING, "{page $5}"), filter);
+    let scores = bind_filter(sql!("SELECT ", TrustScore::COLUMNS, MATCHING, "{page $5 agent_trust_scores}"), filter);
     Ok((scores.bind_page(page).fetch_all(conn).await?, total))
 }
 

@@ -28,6 +28,7 @@ use crate::{
 };
 use am_audit::AuditEntry;
 use am_core::{
+    ambient::SteadyClock,
     blocking::in_place,
     fair::FairPlace,
     ids::{ExternalTaskId, PrincipalId},
@@ -108,16 +109,22 @@ pub struct RunDriver {
     unsaved_cost: Money,
     /// Whether the claim still counts as one without progress.
     claim_counts: bool,
+    /// Time of the run: the wall clock may be set while it is driven, and what took time would take more or less.
+    clock: SteadyClock,
 }
 
 impl RunDriver {
     pub fn new(
         engine: Arc<EngineInner>,
-        run: RunState,
+        mut run: RunState,
         share: MemoryShare,
         handle: Arc<DriverHandle>,
         place: FairPlace<PrincipalId>,
     ) -> Self {
+        if let Some(behind) = run.settle_claim() {
+            tracing::warn!(execution = %run.id, behind, "the wall clock is behind the run's last change; its time goes on from there");
+        }
+        let clock = engine.clock.steady_from(run.claimed_at.0);
         let save_by = run.is_new.then(|| Instant::now() + FIRST_SAVE_DEADLINE);
         let flying = FuturesUnordered::new();
         Self {
@@ -140,6 +147,7 @@ impl RunDriver {
             excused: Duration::ZERO,
             unsaved_cost: Money::ZERO,
             claim_counts: false,
+            clock,
         }
     }
 
@@ -313,7 +321,7 @@ impl RunDriver {
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp(self.engine.clock.now())
+        Timestamp(self.clock.now())
     }
 
     /// A stop or pause waits for calls in progress; external tasks continue by themselves and are awaited again later.
@@ -390,7 +398,7 @@ impl RunDriver {
 
     fn perform(&mut self, at: usize, now: Timestamp) {
         let ids = &self.engine.ids;
-        let prepare = || self.engine.performer.prepare(&self.run, at, || ids.uuid(), now.0);
+        let prepare = || self.engine.performer.prepare(&self.run, at, || ids.uuid(), self.engine.clock.now());
         let (mut call, order) = in_place(self.run.step_effort(at), prepare);
         if let ActionInvocation::Command(prepared) = &mut call {
             prepared.command.bounds = self.engine.policies.sandbox_bounds(self.run.security);
@@ -462,6 +470,8 @@ impl RunDriver {
 
     fn take_checkpoint(&mut self, hold: Ownership, now: Timestamp) -> RunCheckpoint {
         let mut save = RunCheckpoint::from_run(&mut self.run, hold, &self.engine.worker.id, now);
+        // Others go by the wall clock.
+        save.ordered_at = Timestamp(self.engine.clock.now());
         save.orders = std::mem::take(&mut self.orders);
         save.take_back = std::mem::take(&mut self.take_back);
         save.trail
