@@ -20,7 +20,7 @@ use utoipa::{
 };
 
 use am_core::validation::{PathSegment, Violation};
-use am_security::{policies, sandbox, trust};
+use am_security::{policies, trust};
 
 /// Error of a request.
 #[derive(Clone, Debug)]
@@ -470,26 +470,6 @@ impl From<am_webhooks::WebhookError> for ApiError {
             error @ (am_webhooks::WebhookError::InvalidAddress(..)
             | am_webhooks::WebhookError::InvalidSecret(_)
             | am_webhooks::WebhookError::Client(_)) => Self::internal(error),
-        }
-    }
-}
-
-impl From<sandbox::SandboxError> for ApiError {
-    fn from(error: sandbox::SandboxError) -> Self {
-        use sandbox::SandboxError::{
-            CommandRefused, Db, Invalid, InvalidState, NotFound, QuotaReached, StartFailed, Stopping, Storage,
-            Unenforced,
-        };
-        match error {
-            NotFound(text) => Self::not_found(text),
-            Invalid(found) => found.into(),
-            InvalidState(text) | CommandRefused(text) => Self::bad_request(text).code("invalid_state"),
-            // A host without the capability does not change by itself, so no retry time is sent.
-            Unenforced(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "sandbox_unenforced", error.to_string()),
-            QuotaReached(..) => Self::unavailable(error.to_string(), Duration::from_secs(60)).code("storage_full"),
-            Stopping => Self::unavailable("The service is stopping", Duration::from_secs(1)),
-            Db(error) => error.into(),
-            error @ (StartFailed(_) | Storage(..)) => Self::internal(error),
         }
     }
 }

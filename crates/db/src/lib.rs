@@ -9,6 +9,7 @@ pub mod conflict_rule;
 mod connect;
 pub mod dialect;
 mod error;
+pub mod foreign_rows;
 pub mod idempotency;
 pub mod json_cell;
 pub mod lock_holder;

@@ -10,7 +10,7 @@ const FILE_LOCK_BYTES: std::ops::RangeInclusive<u64> = 0x4000_0000..=0x4000_0001
 /// A process that holds the write lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockHolder {
-    /// Process id.
+    /// Id of the process.
     pub pid: u32,
     /// Name of the process; null when it may not be read.
     pub name: Option<String>,

@@ -11,8 +11,9 @@ use am_core::{ids::JobId, json_number::read_json, money::Money};
 use am_db::{
     Connection, FromRow, Result, Tx,
     codec::{JsonText, LocalTimestamp, Timestamp},
+    foreign_rows::read_page,
     insert,
-    page::{PageRequest, read_page},
+    page::PageRequest,
     row,
     row::Columns,
     sql,

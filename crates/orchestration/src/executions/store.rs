@@ -18,7 +18,7 @@ use am_core::{
 use am_db::{
     Connection, FromRow as _, Tx,
     codec::{JsonText, Timestamp},
-    page::read_page,
+    foreign_rows::read_page,
     principal::Principal,
     row, sql,
     statement::Query,

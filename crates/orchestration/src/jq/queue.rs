@@ -19,7 +19,7 @@ const MAX_BATCH_BYTES: usize = 1 << 20;
 /// Requests that wait, and the number of workers that each principal occupies. Where there is more than one worker, no
 /// principal occupies them all; requests without a principal, of the service itself, may.
 pub(super) struct RequestQueue {
-    /// Workers.
+    /// Number of workers.
     workers: usize,
     /// Workers that one principal may occupy.
     share: usize,

@@ -3,6 +3,7 @@
 mod budget;
 mod context;
 mod execution;
+mod result;
 mod state;
 mod step;
 mod store;

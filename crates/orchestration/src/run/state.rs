@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     context::{PlannedSteps, RunContext},
+    result::{FinalResult, can_be_kept},
     step::{AttemptResult, StepRun},
-    values::{FinalResult, can_be_kept},
     verification,
 };
 use crate::{
@@ -349,7 +349,8 @@ impl RunState {
         self.start(now);
         self.status = ExecutionStatus::Completed;
         self.completed_at = Some(now);
-        self.final_result = JsonText::from_value(&FinalResult::of(self)).unwrap_or_else(|_| JsonText::none());
+        self.final_result = JsonText::from_value(&FinalResult { plan: &self.plan, steps: &self.steps })
+            .unwrap_or_else(|_| JsonText::none());
         let proof = verification::verification_summary(self.level, &self.plan, &self.steps);
         let verified = proof["verified"].clone();
         self.proof = JsonText::from_value(&proof).unwrap_or_else(|_| JsonText::none());

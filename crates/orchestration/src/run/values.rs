@@ -1,20 +1,10 @@
-//! Values of a run: the inputs of its steps, what they may take together, and the result.
+//! Values of a run: the inputs of its steps, and what they may take together.
 
-use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::{Map, Value};
 
 use super::{context::ScopeInputContext, state::RunState};
 use crate::{definition::CompiledStep, mapping::ResolveError};
 use am_core::value_budget::{ByteLimit, MEMORY_PER_BYTE, SizedValue, ValueBudget, ValueSize};
-
-/// Largest receipt of a miner that is stored with a step. It is the miner's to choose, and stays in the job's row.
-const MINER_RECEIPT: ByteLimit = ByteLimit { name: "a miner's receipt", bytes: 64 << 10 };
-
-/// Return whether a miner's receipt is stored with the step.
-pub(super) fn can_be_kept(receipt: &Value) -> bool {
-    let kept = ValueBudget::new(MINER_RECEIPT).draw(receipt);
-    kept.inspect_err(|exceeded| tracing::warn!("a miner's receipt has {exceeded}; it stays with its job only")).is_ok()
-}
 
 impl RunState {
     /// Return a full budget for one value.
@@ -123,31 +113,5 @@ impl RunState {
         let outer = ScopeInputContext { run: self.planned_steps(), inputs: &self.inputs };
         let members = scope.inputs.resolve(&outer, &mut self.value_budget())?;
         self.sized(Value::Object(members)).map(Some)
-    }
-}
-
-/// Column `final_result` of a completed run: the outputs of its steps by key, without those of hooks.
-pub(super) struct FinalResult<'a>(&'a RunState);
-
-impl<'a> FinalResult<'a> {
-    pub fn of(run: &'a RunState) -> Self {
-        Self(run)
-    }
-}
-
-impl Serialize for FinalResult<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut members = serializer.serialize_map(Some(1))?;
-        members.serialize_entry("step_results", &StepResults(self.0))?;
-        members.end()
-    }
-}
-
-struct StepResults<'a>(&'a RunState);
-
-impl Serialize for StepResults<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let steps = self.0.plan.steps.iter().zip(&self.0.steps).filter(|(spec, _)| spec.raw.hook_of.is_none());
-        serializer.collect_map(steps.map(|(spec, step)| (&spec.key, step.output.as_deref())))
     }
 }

@@ -10,6 +10,7 @@ mod evaluation;
 mod event_source;
 mod fairness;
 mod feedback_training;
+mod limits;
 mod metrics;
 mod model;
 mod promotion;
@@ -35,12 +36,13 @@ use self::{control_handle::ControlHandle, metrics::TrainingMetrics, training_eve
 pub use self::{
     evaluation::{EvaluationScores, VersionEvaluation, score_policy, score_weights},
     feedback_training::FeedbackTraining,
+    limits::TrainingLimits,
     model::{
         CheckpointRef, ControlRequest, FeedbackTask, NewTrainingRun, RunFilter, RunStatus, TrainingRequest,
         TrainingRun, TrainingSpec, TrainingTask, is_run_id, run_id,
     },
     promotion::{PromotionDecision, PromotionGate},
-    quota::{TrainingCaller, TrainingLimits, TrainingQuotas, TrainingRole},
+    quota::{TrainingCaller, TrainingQuotas, TrainingRole},
     record::{CurvePoint, EvaluationPoint},
     spec::{default_policy_name, validate_spec},
 };

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
+    limits::TrainingLimits,
     promotion::{PromotionDecision, PromotionGate},
-    quota::TrainingLimits,
     record::{CurvePoint, EvaluationPoint},
 };
 use crate::training::{Algorithm, OfflineSettings, TrainingPlan};

@@ -1,7 +1,7 @@
 //! Who may ask for how much training, and who may change whose runs.
 
-use super::{model::TrainingRun, not_found_error};
-use crate::error::{Result, RlError};
+use super::{limits::TrainingLimits, model::TrainingRun, not_found_error};
+use crate::error::Result;
 use am_core::ids::TrainingRunId;
 use am_db::principal::Principal;
 
@@ -19,7 +19,7 @@ pub enum TrainingRole {
 /// A caller with its role.
 #[derive(Clone, Debug)]
 pub struct TrainingCaller {
-    /// Who acts.
+    /// Principal that acts.
     pub principal: Principal,
     /// Role of the caller.
     pub role: TrainingRole,
@@ -63,41 +63,5 @@ impl TrainingQuotas {
             TrainingRole::Miner => (self.miner_steps, "TRAINING_MAX_STEPS_MINER"),
         };
         TrainingLimits { steps, setting, open_runs: self.open_runs }
-    }
-}
-
-/// Limits of one caller.
-#[derive(Clone, Copy, Debug)]
-pub struct TrainingLimits {
-    /// Most steps of one run.
-    pub steps: u64,
-    /// Setting that says so.
-    pub setting: &'static str,
-    /// Most runs that have not ended.
-    pub open_runs: u64,
-}
-
-impl TrainingLimits {
-    /// Refuse a run with too many steps.
-    pub(super) fn check_steps(&self, steps: u64) -> Result<()> {
-        if steps <= self.steps {
-            return Ok(());
-        }
-        let Self { steps: most, setting, .. } = self;
-        Err(RlError::invalid(
-            "steps",
-            format!("{steps} is more than the {most} that a run of yours may have ({setting})"),
-        ))
-    }
-
-    /// Refuse one more run where `open` have not ended.
-    pub(super) fn check_open(&self, open: i64) -> Result<()> {
-        if open.unsigned_abs() < self.open_runs {
-            return Ok(());
-        }
-        Err(RlError::Quota(format!(
-            "{open} training runs of yours have not ended, and {} is the most (TRAINING_MAX_OPEN_RUNS): wait for one, or cancel one",
-            self.open_runs
-        )))
     }
 }

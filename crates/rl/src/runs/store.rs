@@ -236,10 +236,10 @@ pub struct RunProgress {
 pub async fn save_progress(tx: &mut Tx, id: &TrainingRunId, report: &RunProgress) -> Result<Option<ControlRequest>> {
     let kept = report.kept.as_ref().map(json_text).transpose()?;
     let reported = sql!(
-        "UPDATE am_training_runs SET steps_done = $2, seconds = $3, record = coalesce($4, record),
+        "UPDATE am_training_runs SET steps_done = CAST($2 AS BIGINT), seconds = $3, record = coalesce($4, record),
              checkpoint = coalesce($5, checkpoint),
-             claims = CASE WHEN $5 IS NOT NULL AND $2 > reached THEN 0 ELSE claims END,
-             reached = CASE WHEN $5 IS NOT NULL AND $2 > reached THEN $2 ELSE reached END
+             claims = CASE WHEN $5 IS NOT NULL AND CAST($2 AS BIGINT) > reached THEN 0 ELSE claims END,
+             reached = CASE WHEN $5 IS NOT NULL AND CAST($2 AS BIGINT) > reached THEN CAST($2 AS BIGINT) ELSE reached END
          WHERE id = $1 RETURNING wish",
     )
     .bind(id)

@@ -10,9 +10,8 @@ use am_core::ids::SecurityPolicyId;
 use am_db::{
     Connection, FromRow as _, Tx,
     codec::{JsonOr, JsonText},
-    insert,
-    page::read_page,
-    row, sql,
+    foreign_rows::read_page,
+    insert, row, sql,
     statement::Query,
     update,
 };

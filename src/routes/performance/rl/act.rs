@@ -123,7 +123,7 @@ pub enum ActResponse {
 pub struct CalledDecision {
     /// Id of the call, for its outcome.
     call_id: String,
-    /// The decision.
+    /// Decision of the policy.
     #[serde(flatten)]
     decision: PolicyDecision,
 }

@@ -12,7 +12,7 @@ pub(super) struct BestWeights {
     pub(super) steps: u64,
     /// Expected or mean return.
     pub(super) score: f64,
-    /// Safetensors file.
+    /// Weights as a safetensors file.
     pub(super) weights: Vec<u8>,
 }
 

@@ -1,0 +1,67 @@
+//! Saves of a run while it is driven.
+
+use std::{sync::Arc, time::Duration};
+
+use super::RunDriver;
+use crate::{
+    engine::{
+        audit_entries,
+        checkpoint::{Ownership, RunCheckpoint},
+        store::SaveOutcome,
+    },
+    error::{OrchestrationError, Result},
+    model::ExecutionStatus,
+    receipts,
+};
+use am_core::{blocking::in_place, money::Money};
+use am_db::codec::Timestamp;
+
+impl RunDriver {
+    /// Issue the receipt of a completed run, signed over everything that is saved with it.
+    pub(super) fn seal(&mut self, now: Timestamp) {
+        if self.run.status == ExecutionStatus::Completed && self.run.receipt.get().is_none() {
+            self.run.receipt = receipts::issue_receipt(&self.run, &self.engine.signer, &self.engine.ids, now);
+        }
+    }
+
+    pub(super) fn take_checkpoint(&mut self, hold: Ownership, now: Timestamp) -> RunCheckpoint {
+        let mut save = RunCheckpoint::from_run(&mut self.run, hold, &self.engine.worker.id, now);
+        // Others go by the wall clock.
+        save.ordered_at = Timestamp(self.engine.clock.now());
+        save.orders = std::mem::take(&mut self.orders);
+        save.take_back = std::mem::take(&mut self.take_back);
+        save.trail
+            .extend(save.take_back.iter().map(|order| audit_entries::task_cancelled_entry(&self.run, order, now)));
+        save.trail.append(&mut self.refusals);
+        self.save_by = None;
+        save
+    }
+
+    /// Save, and retry while the database is busy: the driver does nothing else until it is saved.
+    pub(super) async fn save(&mut self, hold: Ownership) -> Result<()> {
+        let now = self.now();
+        let save = in_place(self.run.size().bytes, || {
+            self.seal(now);
+            Arc::new(self.take_checkpoint(hold, now))
+        });
+        let mut wait = Duration::from_millis(50);
+        loop {
+            match self.engine.save(save.clone()).await {
+                Ok(SaveOutcome { paused }) => {
+                    self.paused = paused;
+                    self.claim_counts = false;
+                    self.unsaved_cost = Money::ZERO;
+                    return Ok(());
+                }
+                Err(OrchestrationError::Db(error @ (am_db::DatabaseError::Busy | am_db::DatabaseError::DiskFull)))
+                    if !self.engine.kill.is_cancelled() =>
+                {
+                    tracing::warn!(execution = %self.run.id, %error, "could not save the execution; retrying");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(5));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
