@@ -214,8 +214,8 @@ async fn pages_lead_through_rows_in_every_form_of_a_time() {
     for number in 0..13 {
         make(&server, server.key(), &format!("w{number}"), json!([]), false).await;
         server.execute(&workflow, json!({})).await;
-        let policy = json!({"name": format!("p{number}"), "security_level": "internal"});
-        server.post("/api/v1/agents/security/policies", policy).await.ok();
+        let policy = format!("/api/v1/agents/security/policies?name=p{number}&security_level=internal");
+        server.post(&policy, json!({})).await.ok();
         server.post("/api/v1/services/llm/inference", json!({"model": "llama-7b", "prompt": "x"})).await.is(201);
     }
     // What CURRENT_TIMESTAMP, SQLAlchemy and other programs write, at the same few moments.
@@ -255,8 +255,8 @@ async fn a_row_that_cannot_be_read_holds_up_no_list() {
         make(&server, server.key(), &format!("w{number}"), json!([]), false).await;
         let run = server.execute(&workflow, json!({})).await;
         server.ended(run.text("id")).await;
-        let policy = json!({"name": format!("p{number}"), "security_level": "internal"});
-        server.post("/api/v1/agents/security/policies", policy).await.ok();
+        let policy = format!("/api/v1/agents/security/policies?name=p{number}&security_level=internal");
+        server.post(&policy, json!({})).await.ok();
     }
     for (table, column, list) in [
         ("ai_agent_workflows", "verification_level", WORKFLOWS),

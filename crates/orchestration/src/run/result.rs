@@ -34,7 +34,7 @@ struct StepResults<'a>(&'a FinalResult<'a>);
 
 impl Serialize for StepResults<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let steps = self.0.plan.steps.iter().zip(&self.0.steps).filter(|(spec, _)| spec.raw.hook_of.is_none());
+        let steps = self.0.plan.steps.iter().zip(self.0.steps).filter(|(spec, _)| spec.raw.hook_of.is_none());
         serializer.collect_map(steps.map(|(spec, step)| (&spec.key, step.output.as_deref())))
     }
 }
