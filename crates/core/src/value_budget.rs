@@ -181,7 +181,7 @@ impl ValueBudget {
 }
 
 /// A JSON value that was measured and fits its limit. Copies share it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct SizedValue {
     value: Arc<Value>,
     size: ValueSize,
@@ -224,6 +224,12 @@ impl SizedValue {
     /// Return the value itself; copied only if others share it.
     pub fn into_value(self) -> Value {
         Arc::unwrap_or_clone(self.value)
+    }
+}
+
+impl fmt::Debug for SizedValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
     }
 }
 

@@ -42,7 +42,8 @@ const MAX_UNSAVED: Duration = Duration::from_millis(200);
 
 /// Bytes of unsaved inputs and outputs at which they are saved at once: a save takes several times as much memory.
 const MAX_UNSAVED_BYTES: usize = 4 << 20;
-/// Time for which a run waits for memory for its values before it frees what it has, and is taken up again later.
+/// Time, more or less, for which a run waits for memory for its values before it frees what it has, and is taken up again
+/// later.
 const MEMORY_WAIT: Duration = Duration::from_secs(5);
 
 /// Signals to a driver from other tasks of this process.
@@ -241,7 +242,7 @@ impl RunDriver {
             let memory = self.run.memory();
             let has_memory = self.engine.memory.try_grow(&mut self.share, memory);
             self.memory_by =
-                if has_memory { None } else { Some(self.memory_by.unwrap_or_else(|| Instant::now() + MEMORY_WAIT)) };
+                if has_memory { None } else { Some(self.memory_by.unwrap_or_else(|| self.memory_deadline())) };
             let gives_way = self.memory_by.is_some_and(|by| by <= Instant::now());
             let draining = self.paused || gives_way || self.engine.stop.is_cancelled();
             if !draining && has_memory && self.may_begin() && self.begin_ready() {
@@ -317,6 +318,11 @@ impl RunDriver {
         self.flying.clear();
         self.save(Ownership::Ready).await?;
         Ok(DriverEnd::Released)
+    }
+
+    /// When this run gives way to others that wait for memory, too. The times differ, so that one of them stays and gets it.
+    fn memory_deadline(&self) -> Instant {
+        Instant::now() + MEMORY_WAIT.mul_f64(0.2 + self.engine.ids.fraction())
     }
 
     fn now(&self) -> Timestamp {
