@@ -371,7 +371,7 @@ async fn schemas_and_programs_that_cost_too_much_to_compile_are_refused() {
         let server = TestApp::builder().env("JQ_TIMEOUT_MS", timeout).env("JQ_MEMORY_MB", memory).start().await;
         let refused = server.post(WORKFLOWS, of_step(checked_by(&costly))).await;
         assert_eq!(refused.status, 422, "{}", refused.body);
-        assert_eq!(locations(&refused.body), [place.clone()]);
+        assert_eq!(locations(&refused.body), std::slice::from_ref(&place));
         assert!(refused.body.to_string().contains(limit), "{}", refused.body);
         // Whoever comes next finds a worker that answers.
         server.post(WORKFLOWS, of_step(checked_by(&json!({"type": "object"})))).await.ok();

@@ -92,6 +92,8 @@ async fn orders_without_a_price_share_what_is_left_of_the_budget() {
     // The first is offered all that is left beside its own price, the others wait until it is settled.
     let [one] = &has_assignments(&server, "dear", 1).await[..] else { unreachable!() };
     assert_eq!(one["max_price"], 0.04, "{one}");
+    // Its time is counted from here.
+    report(&server, one, "accept", json!({})).await.ok();
     report(&server, one, "result", json!({"result": {"x": 1}})).await.ok();
     let bad = server.ended(id).await;
     let failed = bad.text("failed_step").to_owned();

@@ -141,7 +141,7 @@ impl PathQueryRun {
                 }
                 FunctionCall::Count(segments) => FilterResult::Count(self.find(segments, value)?.len() as u64),
                 FunctionCall::Value(segments) => match self.find(segments, value)?.as_slice() {
-                    [value] => FilterResult::Value(*value),
+                    [value] => FilterResult::Value(value),
                     _ => FilterResult::Nothing,
                 },
             },
