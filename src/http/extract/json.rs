@@ -18,15 +18,12 @@ use serde_json::{Value, error::Category};
 use serde_path_to_error::Segment;
 use tokio::sync::oneshot;
 
-use am_core::json_number::exact_numbers;
+use am_core::{blocking::INLINE_BYTES, json_number::exact_numbers};
 
 use crate::http::{
     context::RequestContext,
     error::{ApiError, FieldError, LocationSegment},
 };
-
-/// Largest body that is parsed where it was read, in bytes: that takes well below a millisecond.
-const INLINE_BODY_BYTES: usize = 64 << 10;
 
 const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -138,7 +135,7 @@ fn has_more_values(body: &[u8], limit: usize) -> bool {
 /// Parse a body of at most `max_values` JSON values (413 if it has more). A large one is parsed on a thread that may
 /// block, so that it holds up no other request.
 pub async fn decode_body<T: DeserializeOwned + Send + 'static>(body: Bytes, max_values: usize) -> Result<T, ApiError> {
-    if body.len() <= INLINE_BODY_BYTES {
+    if body.len() <= INLINE_BYTES {
         return decode_bounded(&body, max_values);
     }
     let (tell, told) = oneshot::channel();
