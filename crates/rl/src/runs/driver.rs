@@ -239,8 +239,11 @@ impl TrainingDriver {
 
     fn advance(&mut self, trainer: &mut dyn Trainer) -> Result<TrainingEnd> {
         let (total, most) = (self.run.task.steps(), self.run.task.max_seconds());
+        let begun = trainer.steps();
         while trainer.steps() < total {
-            if self.inner.stop.is_cancelled() || self.handle.must_yield() {
+            // Each turn comes on, however long the run took to be read: two that only make place for each other never end.
+            let came_on = trainer.steps() > begun;
+            if self.inner.stop.is_cancelled() || (came_on && self.handle.must_yield()) {
                 return Ok(TrainingEnd::Released);
             }
             if let Some(wish) = self.handle.wish() {
