@@ -66,20 +66,17 @@ pub(super) async fn next_lines(
 ) -> Result<Option<String>> {
     let left = until.saturating_sub(*after);
     let entries = store::read_exported(conn, *after, EXPORT_PAGE.min(left.cast_signed())).await?;
-    let heads = match entries.last() {
-        Some(last) => {
-            store::heads(conn, *headed, EXPORT_PAGE).await?.into_iter().filter(|head| head.size <= last.seq).collect()
-        }
-        // Entries may have been deleted: the heads that cover them are exported nevertheless.
-        None => store::heads(conn, *headed, EXPORT_PAGE).await?,
-    };
+    // At the end, entries may have been deleted: the heads that cover them are exported nevertheless. What is signed while
+    // the export is read covers entries that are not in it.
+    let covered = entries.last().map_or(until, |last| last.seq);
+    let heads = store::heads(conn, *headed, EXPORT_PAGE).await?.into_iter().filter(|head| head.size <= covered);
     let mut text = String::new();
     let mut put = |line: &AuditExportLine| {
         // Texts, numbers and nulls always have a JSON form.
         text.push_str(&serde_json::to_string(line).unwrap_or_default());
         text.push('\n');
     };
-    let mut heads = heads.into_iter().peekable();
+    let mut heads = heads.peekable();
     for entry in entries {
         *after = entry.seq;
         put(&AuditExportLine::Entry(entry));

@@ -30,6 +30,14 @@ pub(super) async fn open() -> AuditTestLog {
     AuditTestLog { dir, db, audit }
 }
 
+async fn read(mut export: AuditExport) -> String {
+    let mut text = String::new();
+    while let Some(lines) = export.next().await.unwrap() {
+        text.push_str(&lines);
+    }
+    text
+}
+
 impl AuditTestLog {
     fn entry(&self, number: usize) -> AuditEntry {
         let event = EventType::ALL[number % EventType::ALL.len()];
@@ -56,12 +64,7 @@ impl AuditTestLog {
     }
 
     pub(super) async fn export(&self) -> String {
-        let mut export = self.audit.export(1).await.unwrap();
-        let mut text = String::new();
-        while let Some(lines) = export.next().await.unwrap() {
-            text.push_str(&lines);
-        }
-        text
+        read(self.audit.export(1).await.unwrap()).await
     }
 
     pub(super) async fn verify(&self, kept: &[String]) -> AuditVerificationReport {
@@ -110,6 +113,18 @@ async fn a_log_that_nobody_touched_is_valid_and_its_proofs_hold() {
     }
     assert!(matches!(log.audit.consistency(6, None).await, Err(AuditError::HeadNotFound(6))));
     assert!(matches!(log.audit.inclusion(&"audit_none".into(), None).await, Err(AuditError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn an_export_ends_at_the_head_that_it_began_with() {
+    let log = open().await;
+    for already in [1, 500] {
+        log.sealed(already).await;
+        let export = log.audit.export(1).await.unwrap();
+        log.sealed(2).await;
+        let report = verify_export(read(export).await.as_bytes(), &[signer().public_key().clone()], &[]).unwrap();
+        assert!(report.valid && report.entries == report.sealed, "{report:?}");
+    }
 }
 
 #[tokio::test]
