@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Take a file instead of JSON; `rl/policies.rs` and `relations/records.rs` try them.
-const UPLOADS: [&str; 2] =
+pub(super) const UPLOADS: [&str; 2] =
     ["/api/v1/agents/performance/rl/policies/{name}/versions", "/api/v1/agents/{agent_id}/messages/import"];
 
 struct Case {
@@ -31,7 +31,7 @@ async fn send(server: &ApiClient, path: &str, key: &str, body: &Value) -> Answer
 }
 
 /// What to ask of an operation so that it succeeds once. An operation that is not known here fails the test.
-async fn prepare(server: &ApiClient, template: &str) -> (String, Value) {
+pub(super) async fn prepare(server: &ApiClient, template: &str) -> (String, Value) {
     let path = |id: &str| {
         let parts: Vec<&str> = template.split('/').map(|part| if part.starts_with('{') { id } else { part }).collect();
         parts.join("/")
