@@ -7,7 +7,7 @@ use crate::{
     run::{PendingEvent, RunState},
 };
 use am_audit::{AuditEntry, EventType};
-use am_core::ids::ExternalTaskId;
+use am_core::{ids::ExternalTaskId, money::Money};
 use am_db::codec::Timestamp;
 
 /// Build the audit entries of the unsaved events.
@@ -28,6 +28,11 @@ pub fn build_entries(run: &RunState, now: Timestamp) -> Vec<AuditEntry> {
 pub fn task_cancelled_entry(run: &RunState, order: &ExternalTaskId, now: Timestamp) -> AuditEntry {
     let entry = run_entry(run, EventType::WorkflowUpdated, "taken_back", now);
     entry.of("order", "taken_back").data("order_id", json!(order))
+}
+
+/// Build the entry of a cost that came due after the run was cancelled: a step's call could not be taken back.
+pub fn late_cost_entry(run: &RunState, cost: Money, now: Timestamp) -> AuditEntry {
+    run_entry(run, EventType::WorkflowUpdated, "late_cost_booked", now).data("cost", json!(cost))
 }
 
 fn run_entry(run: &RunState, event: EventType, action: &str, at: Timestamp) -> AuditEntry {

@@ -473,11 +473,15 @@ impl EngineInner {
     }
 
     /// Add a cost to a run that was cancelled meanwhile. Another worker's run books its own.
-    async fn book_late_cost(&self, id: &ExecutionId, cost: Money) -> Result<()> {
-        let (id, hub, now) = (id.clone(), self.hub.clone(), Timestamp(self.clock.now()));
+    async fn book_late_cost(&self, run: &RunState, cost: Money) -> Result<()> {
+        let (id, hub, now) = (run.id.clone(), self.hub.clone(), Timestamp(self.clock.now()));
+        let (audit, entry) = (self.audit.clone(), audit_entries::late_cost_entry(run, cost, now));
         self.db
             .write(async move |tx: &mut Tx| {
-                store::book_late_cost(tx, &id, cost, now).await?;
+                if !store::book_late_cost(tx, &id, cost, now).await? {
+                    return Ok(());
+                }
+                audit.append(tx, vec![entry]).await?;
                 tx.after_commit(move || hub.wake(&id));
                 Ok(())
             })

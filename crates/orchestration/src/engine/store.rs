@@ -185,13 +185,12 @@ fn number_events(save: &RunCheckpoint, first: i64) -> Vec<StreamEvent> {
     save.events.iter().zip(first..).map(event).collect()
 }
 
-/// Add a cost to a cancelled run.
-pub async fn book_late_cost(tx: &mut Tx, id: &ExecutionId, cost: Money, now: Timestamp) -> Result<()> {
+/// Add a cost to a cancelled run. Returns false when the run is not cancelled.
+pub async fn book_late_cost(tx: &mut Tx, id: &ExecutionId, cost: Money, now: Timestamp) -> Result<bool> {
     let booked = sql!(
         "UPDATE agent_executions SET total_cost = total_cost + $2, updated_at = $3 WHERE id = $1 AND status = 'CANCELLED'"
     );
-    booked.bind(id).bind(cost).bind(now).execute(tx.conn().await?).await?;
-    Ok(())
+    Ok(booked.bind(id).bind(cost).bind(now).execute(tx.conn().await?).await? == 1)
 }
 
 fn total_seconds(run: &RunRow) -> Option<f64> {

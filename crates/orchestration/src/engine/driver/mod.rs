@@ -306,7 +306,7 @@ impl RunDriver {
             }
         }
         if self.unsaved_cost.is_positive()
-            && let Err(error) = self.engine.book_late_cost(&self.run.id, self.unsaved_cost).await
+            && let Err(error) = self.engine.book_late_cost(&self.run, self.unsaved_cost).await
         {
             tracing::error!(execution = %self.run.id, %error, cost = %self.unsaved_cost, "could not book a late cost");
         }
