@@ -12,6 +12,7 @@ use am_core::{
     ambient::{Clock, IdGenerator},
     config::Config,
     crypto::Ed25519PublicKey,
+    strict_json::parse_strict_json,
 };
 
 use super::{CommandError, print_output, read_text};
@@ -67,25 +68,41 @@ pub fn verify_export(file: &Path, keys: &[String], checkpoints: &[PathBuf]) -> R
     }
 }
 
-/// Verify a proof of inclusion or consistency in the form of the routes' responses.
+/// Verify a proof of inclusion or consistency in the form of the routes' responses, and say what it proves.
 pub fn verify_proof(file: &Path, keys: &[String]) -> Result<(), CommandError> {
     let (keys, text) = (parse_keys(keys)?, read_text(file)?);
-    if let Ok(proof) = serde_json::from_str::<InclusionProof>(&text) {
+    let document = parse_strict_json(text.as_bytes())
+        .map_err(|error| format!("{}: not a JSON document with one meaning: {error}", file.display()))?;
+    if document.get("leaf_index").is_some() {
+        let proof: InclusionProof = read_proof(document, file)?;
         proof.verify(&keys)?;
-        print_output(&format!(
-            "{} is entry {} of the log's first {}",
-            proof.audit_id,
-            proof.leaf_index + 1,
-            proof.head.size
-        ));
-    } else if let Ok(proof) = serde_json::from_str::<ConsistencyProof>(&text) {
+        let (place, size) = (proof.leaf_index + 1, proof.head.size);
+        print_output(&match proof.columns {
+            Some(_) => {
+                format!(
+                    "{} of source {}, as its columns show it, is entry {place} of the log's first {size}",
+                    proof.audit_id, proof.source
+                )
+            }
+            None => format!(
+                "the leaf {} is entry {place} of the log's first {size}; nothing was verified of audit_id and source, as \
+                 the proof has no columns",
+                proof.leaf_hash
+            ),
+        });
+    } else {
+        let proof: ConsistencyProof = read_proof(document, file)?;
         proof.verify(&keys)?;
         print_output(&format!(
             "the log's first {} entries are the beginning of its first {}",
             proof.from.size, proof.to.size
         ));
-    } else {
-        return Err(format!("{}: not a proof in the form that the routes return", file.display()).into());
     }
+    print_output("no signature covers made_at, the time of a head");
     Ok(())
+}
+
+fn read_proof<T: serde::de::DeserializeOwned>(document: serde_json::Value, file: &Path) -> Result<T, CommandError> {
+    let not_a_proof = |error| format!("{}: not a proof in the form that the routes return: {error}", file.display());
+    Ok(serde_json::from_value(document).map_err(not_a_proof)?)
 }

@@ -15,6 +15,7 @@ use am_core::{
     config::Config,
     crypto::{read_secret, write_secret},
     ids::{AgentId, MessageId},
+    strict_json::parse_strict_json,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Subcommand;
@@ -134,7 +135,7 @@ fn print_public_key(key: &AgentPrivateKey) -> Result<(), CommandError> {
 
 fn read_json_stdin() -> Result<Value, CommandError> {
     let text = read_text(Path::new("-"))?;
-    Ok(serde_json::from_str(&text).map_err(|error| format!("standard input is not JSON: {error}"))?)
+    Ok(parse_strict_json(text.as_bytes()).map_err(|error| format!("standard input is not JSON: {error}"))?)
 }
 
 fn open_sealed(key: &AgentPrivateKey, read: Value) -> Result<(), CommandError> {

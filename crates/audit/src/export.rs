@@ -8,12 +8,12 @@ use super::{
     model::{EntrySource, ExportedEntry},
     store,
 };
-use am_core::boxed;
-use am_db::Connection;
+use am_core::{boxed, ids::AuditId};
+use am_db::{Connection, sql_value::SqlValue};
 
 /// Line of an export.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 pub(super) enum AuditExportLine {
     Entry(ExportedEntry),
     Head { checkpoint: String },
@@ -93,15 +93,21 @@ pub(super) async fn next_lines(
 }
 
 /// The leaf hash that an entry's columns make.
-pub(super) fn leaf_hash_of(entry: &ExportedEntry) -> std::result::Result<NodeHash, String> {
-    let columns = entry.columns.as_ref().ok_or("its row is gone")?;
+pub(super) fn leaf_hash_of(
+    audit_id: &AuditId,
+    source: &str,
+    columns: Option<&[SqlValue]>,
+) -> std::result::Result<NodeHash, String> {
+    let columns = columns.ok_or("its row is gone")?;
     if columns.len() != leaf::LEAF_COLUMNS.len() {
         return Err(format!("it has {} columns instead of {}", columns.len(), leaf::LEAF_COLUMNS.len()));
     }
-    if columns[0].text() != Some(entry.audit_id.as_str()) {
+    if let Some(at) = columns.iter().position(|column| !column.is_canonical()) {
+        return Err(format!("its column {} is not written as it is exported", leaf::LEAF_COLUMNS[at]));
+    }
+    if columns[0].text() != Some(audit_id.as_str()) {
         return Err("its row has another id than was sealed".into());
     }
-    let source =
-        EntrySource::from_stored(&entry.source).ok_or_else(|| format!("its source {:?} is none", entry.source))?;
+    let source = EntrySource::from_stored(source).ok_or_else(|| format!("its source {source:?} is none"))?;
     Ok(leaf::leaf_hash(source, columns))
 }

@@ -3,7 +3,10 @@
 
 use serde_json::{Map, Value, json};
 
-use am_core::crypto::{self, Ed25519PublicKey, Signer};
+use am_core::{
+    crypto::{self, Ed25519PublicKey, Signer},
+    strict_json::parse_strict_json,
+};
 
 /// The resource in such an entry's data.
 pub const LOG_RESOURCE: &str = "audit_log";
@@ -48,7 +51,7 @@ pub enum LogStatement {
 impl LogStatement {
     /// Read an entry's data; `None` when it is not about the log or a signature does not hold.
     pub fn read(data: &str) -> Option<Self> {
-        let mut members: Map<String, Value> = serde_json::from_str(data).ok()?;
+        let Value::Object(mut members) = parse_strict_json(data.as_bytes()).ok()? else { return None };
         if members.get("resource")? != LOG_RESOURCE {
             return None;
         }

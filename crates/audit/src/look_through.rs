@@ -28,7 +28,7 @@ impl AuditLog {
             let entries = store::read_exported(&mut conn, first, count.cast_signed()).await?;
             let mut leaves = Vec::with_capacity(entries.len());
             for entry in &entries {
-                match leaf_hash_of(entry) {
+                match leaf_hash_of(&entry.audit_id, &entry.source, entry.columns.as_deref()) {
                     Ok(leaf) if hex::encode(leaf) == entry.leaf_hash => leaves.push(leaf),
                     Ok(_) => self.0.alarms.changed(entry.seq, "its columns are not those that were sealed"),
                     Err(what) => self.0.alarms.changed(entry.seq, &what),

@@ -327,6 +327,7 @@ pub struct AuditRecord {
 
 /// An exported entry: its record in the log and every stored column.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ExportedEntry {
     /// Position in the log, from 1.
     pub seq: u64,
@@ -366,6 +367,7 @@ pub struct AuditAlert {
 /// A stored signed head.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[schema(as = AuditHead)]
+#[serde(deny_unknown_fields)]
 pub struct SignedTreeHead {
     /// Number of entries covered.
     pub size: u64,

@@ -7,16 +7,18 @@ use utoipa::ToSchema;
 use super::{
     AuditError, AuditLog, Result,
     checkpoint::{CheckpointError, LogCheckpoint},
+    export::leaf_hash_of,
     merkle::{self, NodeHash},
     model::SignedTreeHead,
     store,
 };
 use am_core::{boxed, crypto::Ed25519PublicKey, ids::AuditId};
-use am_db::Connection;
+use am_db::{Connection, sql_value::SqlValue};
 
 /// Proof that an entry is in the tree of a head (RFC 6962, 2.1.1).
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = InclusionProof)]
+#[serde(deny_unknown_fields)]
 pub struct InclusionProof {
     /// Id of the entry.
     pub audit_id: AuditId,
@@ -26,6 +28,11 @@ pub struct InclusionProof {
     pub leaf_hash: String,
     /// Writer of the entry: `service`, `coordinator` or `reported`.
     pub source: String,
+    /// Stored columns of the entry, in the order of the export: what the leaf hash is made of. Null: its row is gone, or the
+    /// proof is of an earlier version, so that nothing connects `audit_id` and `source` with the leaf.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<serde_json::Value>>)]
+    pub columns: Option<Vec<SqlValue>>,
     /// Hashes from the leaf to the root, in base64.
     pub proof: Vec<String>,
     /// Head that the proof leads to.
@@ -35,6 +42,7 @@ pub struct InclusionProof {
 /// Proof that the tree of one head is a prefix of another's (RFC 6962, 2.1.2).
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = ConsistencyProof)]
+#[serde(deny_unknown_fields)]
 pub struct ConsistencyProof {
     /// Hashes of the proof, in base64.
     pub proof: Vec<String>,
@@ -45,7 +53,7 @@ pub struct ConsistencyProof {
 }
 
 /// Reason why a proof was not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
     /// A head of the proof was not accepted.
     #[error("the head: {0}")]
@@ -56,6 +64,12 @@ pub enum ProofError {
     /// The hashes do not lead to the head's root.
     #[error("its hashes do not lead to the root")]
     Mismatch,
+    /// The size or the root beside a checkpoint is not the checkpoint's.
+    #[error("the size or root that it shows is not its checkpoint's")]
+    OtherHead,
+    /// The entry that it shows does not make the leaf.
+    #[error("the entry: {0}")]
+    OtherEntry(String),
 }
 
 fn decode_hash(hash: &str) -> std::result::Result<NodeHash, ProofError> {
@@ -66,14 +80,28 @@ fn decode_hashes(proof: &[String]) -> std::result::Result<Vec<NodeHash>, ProofEr
     proof.iter().map(|hash| decode_hash(hash)).collect()
 }
 
+/// The checkpoint of a head that is signed by one of `keys` and shows the checkpoint's size and root.
+fn verified_head(head: &SignedTreeHead, keys: &[Ed25519PublicKey]) -> std::result::Result<LogCheckpoint, ProofError> {
+    let checkpoint = LogCheckpoint::parse_verified_by(&head.checkpoint, keys)?;
+    let same = checkpoint.size == head.size && hex::encode(checkpoint.root) == head.root;
+    if same { Ok(checkpoint) } else { Err(ProofError::OtherHead) }
+}
+
 impl InclusionProof {
-    /// Verify that the leaf is in the head's tree and that the head is signed by one of `keys`.
+    /// Verify that the leaf is in the head's tree, that the head is signed by one of `keys`, and that the leaf is made of
+    /// the entry that is shown. Without columns nothing says which entry the leaf is of.
     ///
     /// # Errors
     /// Returns the reason why the proof was not accepted.
     pub fn verify(&self, keys: &[Ed25519PublicKey]) -> std::result::Result<(), ProofError> {
-        let head = LogCheckpoint::parse_verified_by(&self.head.checkpoint, keys)?;
+        let head = verified_head(&self.head, keys)?;
         let (leaf, proof) = (decode_hash(&self.leaf_hash)?, decode_hashes(&self.proof)?);
+        if let Some(columns) = &self.columns {
+            let made = leaf_hash_of(&self.audit_id, &self.source, Some(columns)).map_err(ProofError::OtherEntry)?;
+            if made != leaf {
+                return Err(ProofError::OtherEntry("its columns are not those of the leaf".into()));
+            }
+        }
         let holds = merkle::verify_inclusion(leaf, self.leaf_index, head.size, &proof, &head.root);
         if holds { Ok(()) } else { Err(ProofError::Mismatch) }
     }
@@ -86,10 +114,7 @@ impl ConsistencyProof {
     /// # Errors
     /// Returns the reason why the proof was not accepted.
     pub fn verify(&self, keys: &[Ed25519PublicKey]) -> std::result::Result<(), ProofError> {
-        let [old, new] = [
-            LogCheckpoint::parse_verified_by(&self.from.checkpoint, keys)?,
-            LogCheckpoint::parse_verified_by(&self.to.checkpoint, keys)?,
-        ];
+        let [old, new] = [verified_head(&self.from, keys)?, verified_head(&self.to, keys)?];
         let proof = decode_hashes(&self.proof)?;
         let holds = merkle::verify_consistency(old.size, new.size, &proof, &old.root, &new.root);
         if holds && old.origin == new.origin { Ok(()) } else { Err(ProofError::Mismatch) }
@@ -133,8 +158,10 @@ impl AuditLog {
         }
         let proof = encode_range_hashes(&mut conn, merkle::inclusion_ranges(seq - 1, head.size)).await?;
         let leaf_hash = STANDARD.encode(hex::decode(found.leaf_hash).unwrap_or_default());
+        let exported = store::read_exported(&mut conn, seq - 1, 1).await?.into_iter().next();
+        let columns = exported.filter(|entry| entry.seq == seq).and_then(|entry| entry.columns);
         let (audit_id, source) = (audit_id.clone(), found.source);
-        Ok(InclusionProof { audit_id, leaf_index: seq - 1, leaf_hash, source, proof, head })
+        Ok(InclusionProof { audit_id, leaf_index: seq - 1, leaf_hash, source, columns, proof, head })
     }
 
     /// Prove that the tree of the head over `from` entries is a prefix of the one over `to`; `None` takes the last

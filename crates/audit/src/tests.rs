@@ -249,6 +249,79 @@ async fn swaps_drops_reinsertions_and_truncation_show() {
 }
 
 #[tokio::test]
+async fn an_export_shows_nothing_that_is_not_sealed() {
+    let log = open().await;
+    log.sealed(2).await;
+    let export = log.export().await;
+    let verify = |text: &str| verify_export(text.as_bytes(), &[signer().public_key().clone()], &[]).unwrap();
+    assert!(verify(&export).valid);
+    for (first, second) in [
+        ("{\"seq\":1,", "{\"note\":\"paid\",\"seq\":1,"),
+        ("{\"seq\":1,", "{\"source\":\"coordinator\",\"seq\":1,"),
+        ("{\"seq\":1,", "{\"columns\":[],\"seq\":1,"),
+        ("{\"seq\":1,", "{\"checkpoint\":\"\",\"seq\":1,"),
+        ("{\"checkpoint\":", "{\"note\":\"all good\",\"checkpoint\":"),
+        ("{\"checkpoint\":", "{\"checkpoint\":\"\",\"checkpoint\":"),
+    ] {
+        let changed = export.replacen(first, second, 1);
+        assert_ne!(changed, export);
+        assert!(!verify(&changed).valid, "{second}");
+    }
+    for empty in ["", "\n", "\n\n", " "] {
+        assert!(!verify(empty).valid, "{empty:?}");
+    }
+    // The same bytes in another guise.
+    let text = log.audit.search(&AuditFilter::default(), &AuditPageRequest { after: None, limit: 1, offset: 0 }).await;
+    let id = text.unwrap().entries[0].id.clone();
+    for kind in ["text", "tale"] {
+        let odd = json!({"kind": kind, "hex": hex::encode("thing")}).to_string();
+        let column = SqlValue::Text(id.as_str().to_owned());
+        assert!(column.is_canonical() && !serde_json::from_str::<SqlValue>(&odd).unwrap().is_canonical(), "{odd}");
+    }
+    assert!(serde_json::from_str::<SqlValue>(r#"{"kind": "blob", "hex": "00", "more": 1}"#).is_err());
+}
+
+#[tokio::test]
+async fn a_proof_shows_nothing_that_it_does_not_prove() {
+    let log = open().await;
+    log.sealed(3).await;
+    log.sealed(2).await;
+    let keys = [signer().public_key().clone()];
+    let filter = AuditFilter { execution_id: Some("exec_2".into()), ..AuditFilter::default() };
+    let found = log.audit.search(&filter, &AuditPageRequest { after: None, limit: 1, offset: 0 }).await.unwrap();
+    let inclusion = log.audit.inclusion(&found.entries[0].id, None).await.unwrap();
+    inclusion.verify(&keys).unwrap();
+    assert!(inclusion.columns.is_some());
+    let inclusion = serde_json::to_value(inclusion).unwrap();
+    for (member, value) in [
+        ("/audit_id", json!("audit_other")),
+        ("/source", json!("reported")),
+        ("/columns/1", json!("OTHER")),
+        ("/columns", json!([])),
+        ("/leaf_index", json!(1)),
+        ("/head/size", json!(6)),
+        ("/head/root", json!("00")),
+    ] {
+        let mut changed = inclusion.clone();
+        *changed.pointer_mut(member).unwrap() = value;
+        let proof: InclusionProof = serde_json::from_value(changed).unwrap();
+        assert!(proof.verify(&keys).is_err(), "{member}");
+    }
+    let consistency = serde_json::to_value(log.audit.consistency(3, None).await.unwrap()).unwrap();
+    for (member, value) in [("/from/size", json!(2)), ("/to/size", json!(9)), ("/to/root", json!("00"))] {
+        let mut changed = consistency.clone();
+        *changed.pointer_mut(member).unwrap() = value;
+        let proof: ConsistencyProof = serde_json::from_value(changed).unwrap();
+        assert!(proof.verify(&keys).is_err(), "{member}");
+    }
+    for place in ["", "/head"] {
+        let mut added = inclusion.clone();
+        added.pointer_mut(place).unwrap()["note"] = json!("paid");
+        assert!(serde_json::from_value::<InclusionProof>(added).is_err(), "{place}");
+    }
+}
+
+#[tokio::test]
 async fn what_the_coordinator_writes_is_sealed_and_marked() {
     let log = open().await;
     log.sealed(2).await;

@@ -180,7 +180,7 @@ impl ExportVerifier {
         if entry.seq != seq {
             self.fault(seq, id, format!("entry {seq} is missing or out of its place; entry {} stands here", entry.seq));
         }
-        let leaf = leaf_hash_of(entry);
+        let leaf = leaf_hash_of(&entry.audit_id, &entry.source, entry.columns.as_deref());
         match &leaf {
             Err(what) => self.fault(seq, id, what.clone()),
             Ok(leaf) if hex::encode(leaf) != entry.leaf_hash => {

@@ -9,7 +9,7 @@ use super::{Db, Result, Row, json_cell::JsonCell};
 
 /// A stored value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 pub enum SqlValue {
     /// A NULL value.
     Null,
@@ -67,6 +67,21 @@ impl SqlValue {
                 let bytes = hex::decode(hex).unwrap_or_else(|_| hex.clone().into_bytes());
                 put(if kind == "text" { b't' } else { kind.bytes().next().unwrap_or(b'?') }, &bytes);
             }
+        }
+    }
+
+    /// Whether it has the one form in which this service shows it, so that two values with the same encoding look the same.
+    pub fn is_canonical(&self) -> bool {
+        match self {
+            Self::Null | Self::Integer(_) | Self::Text(_) => true,
+            Self::Unsupported { kind, hex } => match hex::decode(hex) {
+                Ok(bytes) if hex::encode(&bytes) == *hex => match kind.as_str() {
+                    "text" => std::str::from_utf8(&bytes).is_err(),
+                    "real" | "blob" | "key" => true,
+                    _ => false,
+                },
+                _ => false,
+            },
         }
     }
 

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 use utoipa::ToSchema;
 
 use crate::{
@@ -130,18 +130,22 @@ fn miner_signatures(step_states: &JsonText) -> Result<Value, serde_json::Error> 
 #[schema(as = ReceiptVerifyRequest)]
 pub struct VerifyReceiptRequest {
     /// The receipt: an answer of the receipt route, its member `receipt`, or a receipt of the coordinator's.
-    receipt: Value,
+    #[schema(value_type = Object)]
+    receipt: Box<RawValue>,
     /// Ed25519 public key to verify against, in hexadecimal digits. Default: this service's key.
     public_key: Option<String>,
 }
 
-/// Verify the signature of a receipt
+/// Verify a receipt
+///
+/// Everything that it shows must be signed or agree with what is signed; a document in which a name is given twice is not
+/// valid.
 #[utoipa::path(
     post, path = "/api/v1/agents/receipts/verify", operation_id = "receipts_verify", tag = "receipts",
     security(("ApiKey" = ["admin"])),
     params(IdempotencyHeader),
     request_body = VerifyReceiptRequest,
-    responses((status = 200, body = receipts::ReceiptVerification, description = "Whether the signature is valid, and if not, why"))
+    responses((status = 200, body = receipts::ReceiptVerification, description = "Whether it is valid, and if not, why"))
 )]
 pub async fn verify_receipt(
     State(app): State<App>,
@@ -155,7 +159,8 @@ pub async fn verify_receipt(
             ApiError::invalid_field(vec!["body".into(), "public_key".into()], error.to_string(), "value_error")
         })?,
     };
-    Ok(IdempotentOk(record_response(&app, request.once, receipts::verify_receipt(&receipt, &[key])).await?))
+    let result = receipts::verify_receipt_text(receipt.get().as_bytes(), &[key]);
+    Ok(IdempotentOk(record_response(&app, request.once, result).await?))
 }
 
 /// The public keys that receipts are signed with.

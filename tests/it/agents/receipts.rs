@@ -29,6 +29,7 @@ async fn receipt_describes_the_execution_and_verifies_in_every_form() {
         let verdict = server.post(VERIFY, json!({"receipt": form})).await.ok();
         assert_eq!((&verdict["valid"], &verdict["reason"]), (&json!(true), &Value::Null), "{verdict}");
         assert_eq!(verdict["execution_id"], answer["execution_id"]);
+        assert!(verdict["verified_members"].to_string().contains("/payload/total_cost"), "{verdict}");
     }
     let again = server.get(&format!("{AGENTS}/executions/{}/receipt", answer.text("execution_id"))).await.ok();
     assert_eq!(again, answer, "it is issued once");
@@ -37,8 +38,13 @@ async fn receipt_describes_the_execution_and_verifies_in_every_form() {
 #[tokio::test]
 async fn changed_receipt_is_invalid() {
     let server = TestApp::start().await;
-    let good = receipt(&server).await["receipt"].clone();
+    let answer = receipt(&server).await;
+    let good = answer["receipt"].clone();
     let mut forged = Vec::new();
+    for member in answer.as_object().unwrap().keys() {
+        forged.push(with(&answer, member, json!("changed")));
+    }
+    forged.extend([with(&answer, "note", json!("paid")), with(&good, "note", json!("paid"))]);
     for member in good["payload"].as_object().unwrap().keys() {
         let mut changed = good.clone();
         changed["payload"][member] = json!("changed");
@@ -66,6 +72,29 @@ async fn changed_receipt_is_invalid() {
         let verdict = server.post(VERIFY, json!({"receipt": receipt})).await.is(200);
         assert_eq!(verdict["valid"], false, "{receipt}");
         assert!(verdict["reason"].is_string(), "{verdict}");
+    }
+}
+
+fn with(document: &Value, member: &str, value: Value) -> Value {
+    let mut changed = document.clone();
+    changed[member] = value;
+    changed
+}
+
+#[tokio::test]
+async fn receipt_with_a_name_given_twice_is_invalid() {
+    let server = TestApp::start().await;
+    let good = receipt(&server).await.to_string();
+    for (first, second) in [
+        ("\"total_cost\":", "\"total_cost\":0,\"total_cost\":"),
+        ("\"step\":", "\"step\":\"z\",\"step\":"),
+        ("\"status\":", "\"status\":\"failed\",\"status\":"),
+    ] {
+        let twice = good.replacen(first, second, 1);
+        assert_ne!(twice, good);
+        let request = server.request(reqwest::Method::POST, VERIFY).header("content-type", "application/json");
+        let verdict = server.answer(request.body(format!("{{\"receipt\": {twice}}}"))).await.is(200);
+        assert!(verdict["valid"] == false && verdict.text("reason").contains("twice"), "{verdict}");
     }
 }
 

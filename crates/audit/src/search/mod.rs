@@ -10,8 +10,11 @@ use super::{
     AuditError, AuditLog, Result,
     model::{EntrySource, EventType, SecurityLevel, verify_embedded_signature},
 };
-use am_core::boxed;
-use am_core::ids::{AuditId, ExecutionId, StepId, WorkflowId};
+use am_core::{
+    boxed,
+    ids::{AuditId, ExecutionId, StepId, WorkflowId},
+    strict_json::parse_strict_json,
+};
 use am_db::{
     codec::{JsonText, Timestamp},
     owner::PrincipalName,
@@ -124,7 +127,10 @@ impl AuditEntryView {
     fn checked(mut self) -> Self {
         if self.source == EntrySource::Coordinator {
             let data = self.event_data.parse::<serde_json::Map<_, _>>().ok().flatten().unwrap_or_default();
-            self.signature_valid = verify_embedded_signature(&data);
+            // A text with two meanings can't be what was signed.
+            let text = self.event_data.get().map_or("null", |raw| raw.get());
+            let has_one_meaning = parse_strict_json(text.as_bytes()).is_ok();
+            self.signature_valid = verify_embedded_signature(&data).map(|good| good && has_one_meaning);
         }
         self
     }
