@@ -38,7 +38,8 @@ impl Call {
 }
 
 /// An HTTP server on a thread of its own. A body may have the members `hold` (answer when the gate is open), `status`
-/// with `times` (answer that so often to this `id`), `bytes` (a text so long), `redirect`; else it comes back as it is.
+/// with `times` (answer that so often to this `id`) and `retry_after`, `hang_up` (close the connection that so often without
+/// an answer), `empty` (answer that status and nothing), `bytes` (a text so long), `redirect`; else it comes back as it is.
 /// At `/agent` it is an agent of the registry.
 pub struct Peer {
     port: u16,
@@ -160,8 +161,20 @@ async fn answer(State(book): State<Arc<Book>>, request: Request) -> Response {
         let times = refused.entry(body["id"].to_string()).or_default();
         *times += 1;
         if *times <= body["times"].as_u64().unwrap_or(u64::MAX) {
-            return (StatusCode::from_u16(status as u16).unwrap(), "no luck").into_response();
+            let mut refusal = (StatusCode::from_u16(status as u16).unwrap(), "no luck").into_response();
+            if let Some(wait) = body["retry_after"].as_str() {
+                refusal.headers_mut().insert(header::RETRY_AFTER, wait.parse().unwrap());
+            }
+            return refusal;
         }
+    }
+    if let Some(times) = body["hang_up"].as_u64() {
+        let made = book.calls.lock().unwrap().iter().filter(|call| call.body["id"] == body["id"]).count();
+        // hyper closes the connection of a request whose answer can't be made.
+        assert!(made as u64 > times, "hanging up");
+    }
+    if let Some(status) = body["empty"].as_u64() {
+        return StatusCode::from_u16(status as u16).unwrap().into_response();
     }
     if body["redirect"] == true {
         return (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "/elsewhere")]).into_response();

@@ -24,6 +24,8 @@ pub mod money;
 pub mod public_address;
 /// Cached data that is read anew for a miss.
 pub mod refresh_gate;
+/// `Retry-After` of other servers.
+pub mod retry_after;
 /// JSON that has one meaning only.
 pub mod strict_json;
 /// Background tasks that run as long as the process does.

@@ -245,6 +245,75 @@ async fn step_retry_follows_its_policy() {
 }
 
 #[tokio::test]
+async fn call_without_answer_is_repeated_under_its_key() {
+    let peer = Peer::start();
+    let server = with(&peer).await;
+    let mut step = call("cut", json!({"hang_up": 2, "status": 500, "times": 0}));
+    step["max_retries"] = 4.into();
+    step["retry_policy"] = json!({"initial_seconds": 0.01, "backoff": 1, "max_seconds": 1, "jitter": 0});
+    let good = run(&server, json!({"s": step}), json!({})).await;
+    completed(&good);
+    let keys: Vec<String> = peer.calls().iter().map(|call| call.key().to_owned()).collect();
+    assert_eq!(keys, vec![format!("{}:s:1", good.text("id")); 3], "it may have taken effect each time");
+
+    // All retries are used up; the retried execution repeats the call.
+    let mut step = call("cut again", json!({"hang_up": 2}));
+    step["max_retries"] = 1.into();
+    step["retry_policy"] = json!({"initial_seconds": 0.01});
+    let bad = run(&server, json!({"s": step}), json!({})).await;
+    assert_eq!(bad["status"], "failed");
+    let id = bad.text("id");
+    server.post(&format!("/api/v1/agents/executions/{id}/retry"), json!({})).await.ok();
+    completed(&server.ended(id).await);
+    let calls = peer.calls();
+    let keys: Vec<&str> = calls.iter().filter(|call| call.body["id"] == "cut again").map(|call| call.key()).collect();
+    assert_eq!(keys, [format!("{id}:s:1"); 3].each_ref());
+}
+
+#[tokio::test]
+async fn answer_without_content_is_a_success_with_null() {
+    let peer = Peer::start();
+    let server = with(&peer).await;
+    for status in [200, 202, 204, 205] {
+        let done = run(&server, json!({"s": call("quiet", json!({"empty": status}))}), json!({})).await;
+        assert_eq!(completed(&done)["s"], Value::Null, "{status}");
+    }
+    assert_eq!(peer.count("quiet"), 4, "none is repeated");
+}
+
+#[tokio::test]
+async fn endpoint_that_asks_for_patience_gets_it() {
+    let peer = Peer::start();
+    let server = with(&peer).await;
+    let soon = (chrono::Utc::now() + chrono::TimeDelta::seconds(600)).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    for (status, wait, seconds) in [
+        (429, "100", 99..=101),
+        (503, soon.as_str(), 500..=600),
+        (503, "Mon, 01 Jan 2125 00:00:00 GMT", 3599..=3601),
+        (500, "100", 0..=1),
+        (429, "later", 0..=1),
+    ] {
+        let mut step = call(&format!("busy {status} {wait}"), json!({"status": status, "retry_after": wait}));
+        step["max_retries"] = 1.into();
+        step["retry_policy"] = json!({"initial_seconds": 0.5, "jitter": 0});
+        let workflow = server.workflow(json!({"s": step})).await;
+        let started = server.execute(&workflow, json!({})).await;
+        let id = started.text("id");
+        server
+            .until(id, |run| {
+                run["step_states"]["s"]["attempts"] == 1 && peer.count(&format!("busy {status} {wait}")) > 0
+            })
+            .await;
+        server.until(id, |run| run["step_states"]["s"]["status"] != "running").await;
+        let events = events(&server, id, 1000).await;
+        let failed = events.iter().find(|event| event["data"]["retry_at"].is_string()).unwrap();
+        let moment = |value: &Value| value.as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+        let waited = (moment(&failed["data"]["retry_at"]) - moment(&failed["at"])).num_seconds();
+        assert!(seconds.contains(&waited), "{status} {wait}: {waited}");
+    }
+}
+
+#[tokio::test]
 async fn input_and_output_mappings_select_step_data() {
     let server = TestApp::start().await;
     let steps = json!({

@@ -153,11 +153,12 @@ impl ActionExecutor {
                     Some(template) => template.fill(&run.context(at, scope.as_deref(), None), &mut budget)?,
                     None => (*input).clone(),
                 };
-                // The key is equal for the same attempt, also after a crash, so that the receiver recognises a
-                // repetition.
-                let key = format!("{}:{}:{}", run.id, step.key, state.attempts);
+                // The key is equal for the same attempt, also after a crash, and for each attempt until one is answered, so
+                // that the receiver recognises a repetition.
+                let key = format!("{}:{}:{}", run.id, step.key, state.call_number());
                 let traceparent = run.trace_id.as_ref().map(|trace| format!("00-{trace}-{}-01", attempt_span_id(&key)));
-                ActionInvocation::Http { endpoint: endpoint.clone(), body, key, traceparent }
+                let repeats = state.repeat_call.is_some();
+                ActionInvocation::Http { endpoint: endpoint.clone(), body, key, repeats, traceparent }
             }
             StepAction::Job(job) => {
                 if let Some(id) = &state.job_id {
@@ -211,6 +212,7 @@ impl ActionExecutor {
             call => {
                 // Another attempt would train from the start, and take as long.
                 let again = !matches!(call, ActionInvocation::Train { .. } | ActionInvocation::Agent { .. });
+                let unanswered = matches!(call, ActionInvocation::Http { .. });
                 // A command enforces its time limit itself and reports its resource use and violations then.
                 let around = match call {
                     ActionInvocation::Command(_) => SANDBOX_OVERHEAD,
@@ -221,7 +223,7 @@ impl ActionExecutor {
                 timed.unwrap_or_else(|| {
                     let seconds = timeout.as_secs_f64();
                     let message = format!("timeout_seconds {seconds}: the step was still running after them");
-                    Err(ActionFailure { message, retryable: again })
+                    Err(ActionFailure { message, retryable: again, unanswered, retry_after: None })
                 })
             }
         };
@@ -254,8 +256,8 @@ impl ActionExecutor {
             ActionInvocation::Train { id } => self.train(&id).await.map(ActionOutput::new),
             ActionInvocation::Agent { id } => agent_action::await_assignment(&self.assignments, &id).await,
             ActionInvocation::Command(prepared) => command_action::run_command(&self.sandboxes, *prepared).await,
-            ActionInvocation::Http { endpoint, body, key, traceparent } => {
-                self.http(&endpoint, &body, &key, traceparent).await
+            ActionInvocation::Http { endpoint, body, key, repeats, traceparent } => {
+                self.http(&endpoint, &body, &key, repeats, traceparent).await
             }
         }
     }
@@ -325,6 +327,7 @@ impl ActionExecutor {
         name: &str,
         body: &Value,
         key: &str,
+        repeats: bool,
         traceparent: Option<String>,
     ) -> Result<ActionOutput, ActionFailure> {
         let endpoint = self
@@ -343,17 +346,30 @@ impl ActionExecutor {
         let sent = request
             .send()
             .await
-            .map_err(|error| ActionFailure::transient(format!("endpoint {name:?}: {}", error.without_url())))?;
+            .map_err(|error| ActionFailure::unanswered(format!("endpoint {name:?}: {}", error.without_url())))?;
         let status = sent.status();
-        let bytes = read_limited(sent, self.config.http_max_response).await.map_err(|failure| ActionFailure {
-            message: format!("endpoint {name:?}: {}", failure.message),
-            retryable: failure.retryable,
-        })?;
+        let retry_after = requested_wait(&sent);
+        let read = read_limited(sent, self.config.http_max_response).await;
         am_core::crash_point!("step.after_http");
         if !status.is_success() {
-            let message = format!("endpoint {name:?} answered {status}: {}", excerpt(&bytes));
+            // The status is an answer, whatever became of the text.
+            let text = read.as_deref().map_or_else(|failure| failure.message.clone(), excerpt);
+            let message = format!("endpoint {name:?} answered {status}: {text}");
+            if repeats && status.as_u16() == 409 {
+                // The call before is still carried out.
+                return Err(ActionFailure { retry_after, ..ActionFailure::unanswered(message) });
+            }
             let passing = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
-            return Err(if passing { ActionFailure::transient(message) } else { ActionFailure::permanent(message) });
+            let failure = if passing { ActionFailure::transient(message) } else { ActionFailure::permanent(message) };
+            return Err(ActionFailure { retry_after, ..failure });
+        }
+        let bytes = read.map_err(|failure| ActionFailure {
+            message: format!("endpoint {name:?}: {}", failure.message),
+            ..failure
+        })?;
+        if bytes.trim_ascii().is_empty() {
+            // The call took effect, and there is nothing to say of it.
+            return Ok(ActionOutput { cost: endpoint.price, ..ActionOutput::new(Value::Null) });
         }
         let answer: Value = in_place(bytes.len(), || read_json(&bytes)).map_err(|error| {
             let fault =
@@ -369,6 +385,13 @@ impl ActionExecutor {
         };
         Ok(ActionOutput { cost: endpoint.price, ..ActionOutput::new(output) })
     }
+}
+
+/// The `Retry-After` of an answer that asks for patience.
+fn requested_wait(answer: &reqwest::Response) -> Option<String> {
+    let patience = matches!(answer.status().as_u16(), 409 | 429 | 503);
+    let value = answer.headers().get(reqwest::header::RETRY_AFTER).filter(|_| patience)?;
+    value.to_str().ok().map(str::to_owned)
 }
 
 /// Verification step without an action: check that the steps it depends on passed their verification.

@@ -1,33 +1,57 @@
 //! An attempt at an action: what it needs, gives, and fails with.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::run::AttemptOutput;
+use crate::run::{AttemptFailure, AttemptOutput};
 use am_core::{
     ids::{AssignmentId, JobId, PrincipalId, TrainingRunId},
     money::Money,
+    retry_after::parse_retry_after,
 };
 use am_rl::PolicyReference;
 use am_security::sandbox::{self, SandboxCommand};
 
+/// Longest wait for which an endpoint is granted its `Retry-After`.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
 /// Failure of an attempt, and whether another attempt may succeed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ActionFailure {
     pub message: String,
     pub retryable: bool,
+    /// Whether an endpoint was called and did not answer.
+    pub unanswered: bool,
+    /// The endpoint's `Retry-After`, as it was sent.
+    pub retry_after: Option<String>,
 }
 
 impl ActionFailure {
     /// Create a permanent failure: a retry would fail again.
     pub fn permanent(message: impl Into<String>) -> Self {
-        Self { message: message.into(), retryable: false }
+        Self { message: message.into(), ..Self::default() }
     }
 
     /// Create a transient failure: a retry may succeed.
     pub fn transient(message: impl Into<String>) -> Self {
-        Self { message: message.into(), retryable: true }
+        Self { message: message.into(), retryable: true, ..Self::default() }
+    }
+
+    /// Create a transient failure of a call that may have taken effect: no answer came.
+    pub fn unanswered(message: impl Into<String>) -> Self {
+        Self { unanswered: true, ..Self::transient(message) }
+    }
+
+    /// Return the failure as its run takes it. At `now`, a time by which the endpoint wants to wait becomes a duration.
+    pub fn into_attempt(self, now: DateTime<Utc>) -> AttemptFailure {
+        AttemptFailure {
+            retry_after: self.retry_after.and_then(|value| parse_retry_after(&value, now, MAX_RETRY_AFTER)),
+            message: self.message,
+            retryable: self.retryable,
+            unanswered: self.unanswered,
+        }
     }
 }
 
@@ -63,6 +87,8 @@ pub enum ActionInvocation {
         endpoint: String,
         body: Value,
         key: String,
+        /// Whether a call with this key may have been made before.
+        repeats: bool,
         traceparent: Option<String>,
     },
     Command(Box<PreparedCommand>),

@@ -12,7 +12,7 @@ use crate::{
     definition::{CompiledStep, ExecutionPlan, StepDefinition},
     mapping::ValueMapping,
     model::{ExecutionStatus, RetryPolicy, StepType, VerificationLevel},
-    run::{AfterFailure, AttemptPrice, AttemptResult, BudgetCheck, RunLimits, RunState, StepRun},
+    run::{AfterFailure, AttemptFailure, AttemptPrice, AttemptResult, BudgetCheck, RunLimits, RunState, StepRun},
 };
 use am_core::{
     ambient::IdGenerator,
@@ -138,6 +138,10 @@ fn begin_ready(run: &mut RunState, parallel: usize, price: impl Fn(usize) -> Att
     }
 }
 
+fn failed(retryable: bool, unanswered: bool) -> AttemptFailure {
+    AttemptFailure { message: "no luck".into(), retryable, unanswered, retry_after: None }
+}
+
 /// One thing happens: an attempt ends, a retry falls due, or the process is lost and another restores the run.
 fn happen(run: &mut RunState, what: u8, cost: Money, tick: i64) {
     let open: Vec<usize> = (0..run.steps.len())
@@ -153,7 +157,7 @@ fn happen(run: &mut RunState, what: u8, cost: Money, tick: i64) {
         0..=2 => {
             let retryable = what / 16 < 2;
             let attempts = run.steps[at].attempts;
-            match run.fail_attempt(at, "no luck", 0.5, retryable, 0.5, now) {
+            match run.fail_attempt(at, &failed(retryable, what.is_multiple_of(3)), 0.5, 0.5, now) {
                 AfterFailure::Retry(_) => assert!(retryable && attempts <= run.plan.steps[at].max_retries),
                 AfterFailure::Final(_) => assert!(!retryable || attempts > run.plan.steps[at].max_retries),
             }
@@ -274,6 +278,62 @@ proptest! {
         }
         prop_assert!(run.status.is_final(), "{:?}", run.step_states());
         prop_assert!(run.total_cost <= budget);
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_call_without_answer_is_repeated_under_its_key_and_no_other_is(script in prop::collection::vec(0u8..4, 1..60)) {
+        let mut run = sample_run(vec![step(0, vec![], 100)], Money::ZERO);
+        let mut last: Option<(u32, bool)> = None;
+        let mut seen = std::collections::BTreeSet::new();
+        for (tick, what) in (1i64..).zip(script) {
+            if run.steps[0].retry_at.take().is_some() || run.steps[0].status == ExecutionStatus::Pending {
+                run.begin(0, SizedValue::default(), Money::ZERO, moment(tick));
+                let number = run.steps[0].call_number();
+                match last {
+                    Some((before, false)) => prop_assert_eq!(number, before, "it may have taken effect"),
+                    _ => prop_assert!(seen.insert(number), "it was used for another call"),
+                }
+                last = Some((number, false));
+            }
+            let number = run.steps[0].call_number();
+            match what {
+                // Lost and taken over: the same call.
+                0 => {
+                    run.steps = restored(&run);
+                    prop_assert_eq!(run.steps[0].call_number(), number);
+                }
+                _ => {
+                    let unanswered = what == 1;
+                    run.fail_attempt(0, &failed(true, unanswered), 0.0, 0.5, moment(tick));
+                    last = Some((number, !unanswered));
+                    if what == 3 {
+                        run.steps = restored(&run);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_wait_that_an_endpoint_asks_for_is_kept_unless_the_policy_waits_longer() {
+    for (asked, waited) in [(None, 1), (Some(30), 30), (Some(0), 1)] {
+        let mut run = sample_run(vec![step(0, vec![], 3)], Money::ZERO);
+        run.plan = Arc::new(ExecutionPlan {
+            steps: vec![CompiledStep {
+                retry: RetryPolicy { initial_seconds: 1.0, backoff: 1.0, max_seconds: 1.0, jitter: 0.0 },
+                ..step(0, vec![], 3)
+            }],
+            dependents: vec![Vec::new()],
+            body: "{}".into(),
+            hash: String::new(),
+        });
+        run.begin(0, SizedValue::default(), Money::ZERO, moment(1));
+        let failure = AttemptFailure { retry_after: asked.map(Duration::from_secs), ..failed(true, false) };
+        let AfterFailure::Retry(wait) = run.fail_attempt(0, &failure, 0.0, 0.5, moment(2)) else { panic!("no retry") };
+        assert_eq!(wait, Duration::from_secs(waited), "{asked:?}");
     }
 }
 

@@ -248,7 +248,7 @@ pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<
         let Some(members) = state.as_object_mut() else { continue };
         if members.get("status").and_then(Value::as_str) != Some("completed") {
             members.retain(|name, _| {
-                matches!(name.as_str(), "step_execution_id" | "attempts" | "cost" | "execution_time")
+                matches!(name.as_str(), "step_execution_id" | "attempts" | "cost" | "execution_time" | "repeat_call")
             });
             // Attempts continue to count, because their number is part of the receivers' idempotency key; the number of
             // retries left starts anew.

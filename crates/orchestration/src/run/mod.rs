@@ -13,5 +13,5 @@ mod verification;
 pub(crate) use budget::{AttemptPrice, BudgetCheck};
 pub use execution::Execution;
 pub(crate) use state::{AfterFailure, PendingEvent, RunLimits, RunState, round_progress};
-pub(crate) use step::{AttemptOutput, AttemptResult, StepRun};
+pub(crate) use step::{AttemptFailure, AttemptOutput, AttemptResult, StepRun};
 pub(crate) use store::append_event;

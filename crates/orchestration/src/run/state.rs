@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{
     context::{PlannedSteps, RunContext},
     result::{FinalResult, can_be_kept},
-    step::{AttemptResult, StepRun},
+    step::{AttemptFailure, AttemptResult, StepRun},
     verification,
 };
 use crate::{
@@ -212,6 +212,7 @@ impl RunState {
         step.cost += cost;
         step.reserved = Money::ZERO;
         step.job_id = None;
+        step.repeat_call = None;
         step.memory_mb = outcome.memory_mb;
         step.miner_receipt = outcome.miner_receipt.clone().filter(can_be_kept);
         step.gpu = outcome.gpu;
@@ -259,23 +260,24 @@ impl RunState {
     pub fn fail_attempt(
         &mut self,
         at: usize,
-        error: &str,
+        failure: &AttemptFailure,
         seconds: f64,
-        retryable: bool,
         random: f64,
         now: Timestamp,
     ) -> AfterFailure {
         let plan = self.plan.clone();
         let spec = &plan.steps[at];
-        let step = &mut self.steps[at];
+        let (step, error) = (&mut self.steps[at], failure.message.as_str());
+        step.repeat_call = failure.unanswered.then(|| step.call_number());
         step.seconds += seconds;
         step.reserved = Money::ZERO;
         step.job_id = None;
         step.error = Some(error.to_owned());
         step.dirty = true;
         let attempt = step.attempts;
-        if retryable && attempt - step.attempts_before <= spec.max_retries {
+        if failure.retryable && attempt - step.attempts_before <= spec.max_retries {
             let delay = spec.retry.delay(attempt - step.attempts_before, random);
+            let delay = delay.max(failure.retry_after.unwrap_or_default());
             let retry_at = Timestamp(now.0 + chrono::Duration::from_std(delay).unwrap_or_default());
             step.status = ExecutionStatus::Pending;
             step.retry_at = Some(retry_at);
@@ -327,6 +329,8 @@ impl RunState {
             step.retry_at = None;
             if step.status == ExecutionStatus::Running {
                 jobs.extend(step.job_id.take());
+                // What was called may have taken effect.
+                step.repeat_call = Some(step.call_number());
                 step.status = ExecutionStatus::Cancelled;
                 step.completed_at = Some(now);
                 step.reserved = Money::ZERO;
@@ -400,6 +404,7 @@ impl RunState {
             put("job_id", json!(step.job_id));
             put("retry_at", json!(step.retry_at));
             put("miner_receipt", json!(step.miner_receipt));
+            put("repeat_call", json!(step.repeat_call));
             put("reserved", if step.reserved.is_positive() { json!(step.reserved) } else { Value::Null });
             (spec.key.clone(), Value::Object(state))
         };

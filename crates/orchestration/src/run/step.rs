@@ -1,5 +1,7 @@
 //! State of a step in a run, the result of an attempt, and its verification.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -42,6 +44,9 @@ pub struct StepRun {
     pub verification: Option<StepVerification>,
     /// Receipt of the job's miner.
     pub miner_receipt: Option<Value>,
+    /// Attempt whose call got no answer. The next attempt repeats that call under its `Idempotency-Key`, since the call may
+    /// have taken effect; null: the next call is a new one.
+    pub repeat_call: Option<u32>,
     /// Whether it has changed since the last save.
     pub dirty: bool,
 }
@@ -68,9 +73,28 @@ impl StepRun {
             retry_at: None,
             verification: None,
             miner_receipt: None,
+            repeat_call: None,
             dirty: true,
         }
     }
+
+    /// Number in the `Idempotency-Key` of the attempt in progress: equal for all attempts until one was answered.
+    pub fn call_number(&self) -> u32 {
+        self.repeat_call.unwrap_or(self.attempts)
+    }
+}
+
+/// Failure of an attempt.
+#[derive(Clone, Debug, Default)]
+pub struct AttemptFailure {
+    /// Reason, for people.
+    pub message: String,
+    /// Whether another attempt may succeed.
+    pub retryable: bool,
+    /// Whether a call to an endpoint was made and not answered, so that it may have taken effect.
+    pub unanswered: bool,
+    /// Least wait before another attempt, as the endpoint asked for; null: it asked for none.
+    pub retry_after: Option<Duration>,
 }
 
 /// Output of a successful attempt.

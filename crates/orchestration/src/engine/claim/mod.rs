@@ -407,6 +407,7 @@ pub fn restore_step(state: &Value, rows: &[ClaimedStepRow], key: &str) -> Result
         job_id: member(state, "job_id")?,
         retry_at: member(state, "retry_at")?,
         miner_receipt: member(state, "miner_receipt")?,
+        repeat_call: member(state, "repeat_call")?,
         verification: row
             .verification
             .parse()

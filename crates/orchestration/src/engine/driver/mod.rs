@@ -39,7 +39,6 @@ use am_db::{codec::Timestamp, idempotency::IdempotentResult};
 const FIRST_SAVE_DEADLINE: Duration = Duration::from_millis(50);
 /// Maximum time for which results of pure steps stay unsaved.
 const MAX_UNSAVED: Duration = Duration::from_millis(200);
-
 /// Bytes of unsaved inputs and outputs at which they are saved at once: a save takes several times as much memory.
 const MAX_UNSAVED_BYTES: usize = 4 << 20;
 /// Time, more or less, for which a run waits for memory for its values before it frees what it has, and is taken up again
@@ -167,6 +166,8 @@ impl RunDriver {
             if step.status == ExecutionStatus::Running {
                 // Pure steps and calls are repeated as the same attempt; an external task is awaited, not submitted
                 // again.
+                let step = &mut self.run.steps[at];
+                step.repeat_call = Some(step.call_number());
                 self.perform(at, now);
             } else if let Some(due) = step.retry_at {
                 let wait = (due.0 - now.0).to_std().unwrap_or_default();
@@ -458,7 +459,9 @@ impl RunDriver {
                 // An abandoned job must not be done and paid for.
                 self.take_back.extend(self.run.steps[at].job_id.take());
                 let random = self.engine.ids.fraction();
-                match self.run.fail_attempt(at, &failure.message, seconds, failure.retryable, random, now) {
+                // An endpoint names a time by the wall clock.
+                let failure = failure.into_attempt(self.engine.clock.now());
+                match self.run.fail_attempt(at, &failure, seconds, random, now) {
                     AfterFailure::Retry(wait) => self.retry_after(at, wait),
                     AfterFailure::Final(jobs) => self.stop_in_flight(jobs),
                 }
