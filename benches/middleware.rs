@@ -86,6 +86,7 @@ fn own(ids: &IdGenerator) -> Service {
         limiter: CallerRateLimiter::from_config(&config).map(Arc::new),
         readiness: Readiness::builder().build(),
         openapi: OnceLock::new(),
+        known_names: std::sync::OnceLock::new(),
         config: Arc::new(config),
     });
     BoxCloneSyncService::new(routes().layer(RequestLayer(shared)))

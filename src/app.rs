@@ -337,6 +337,7 @@ impl App {
             limiter: CallerRateLimiter::from_config(&config).map(Arc::new),
             readiness: build_readiness(&db, &engine, &jq, &audit, &supervisor),
             openapi: std::sync::OnceLock::new(),
+            known_names: std::sync::OnceLock::new(),
             registry: Arc::new(registry),
             config,
             clock: clock.clone(),

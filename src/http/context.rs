@@ -1,13 +1,23 @@
 //! Identity of a request: an id for people, a trace for machines (W3C Trace Context), and the caller.
 
-use std::{convert::Infallible, net::IpAddr, ops::Deref, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::IpAddr,
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, HeaderValue, request::Parts},
 };
 
-use super::{auth::CallerIdentity, error::ApiError, key_watch::PresentedKey};
+use super::{
+    auth::CallerIdentity,
+    error::ApiError,
+    key_watch::PresentedKey,
+    known_names::{IgnoredName, OperationNames},
+};
 use am_core::{ambient::IdGenerator, ids::TraceId};
 
 /// Header with the request id, in requests and responses.
@@ -37,6 +47,10 @@ pub struct RequestContext {
     pub client_address: Option<IpAddr>,
     /// Key that the request presented.
     pub presented_key: PresentedKey,
+    /// Names that the operation knows; `None`: there is no such operation.
+    pub operation: Option<Arc<OperationNames>>,
+    /// Names that were ignored.
+    ignored: Mutex<Vec<IgnoredName>>,
     /// Request id sent by the client; without it the trace id is used.
     given_id: Option<String>,
     /// Traceparent: `00-<32 hex digits of the trace>-<16 of the span>-<2 of flags>`.
@@ -66,7 +80,16 @@ impl RequestContext {
             traceparent.push_str(part);
         }
         let presented_key = PresentedKey::from_headers(headers);
-        Self { identity, body_limits, client_address: None, presented_key, given_id, traceparent }
+        Self {
+            identity,
+            body_limits,
+            client_address: None,
+            presented_key,
+            operation: None,
+            ignored: Mutex::default(),
+            given_id,
+            traceparent,
+        }
     }
 
     /// Return the request id, for responses and logs.
@@ -102,6 +125,16 @@ impl RequestContext {
     /// Return the caller's principal, if authenticated.
     pub fn principal(&self) -> Option<&str> {
         self.identity.caller().map(|caller| &*caller.principal.name)
+    }
+
+    /// Note names that are ignored, so that the response reports them.
+    pub fn note_ignored(&self, names: Vec<IgnoredName>) {
+        self.ignored.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
+    }
+
+    /// Take the names that were ignored.
+    pub(super) fn take_ignored(&self) -> Vec<IgnoredName> {
+        std::mem::take(&mut self.ignored.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Return the context that the middleware stored in the request.

@@ -43,6 +43,7 @@ pub fn cors_layer(origins: &[String]) -> Result<Option<CorsLayer>, InvalidOrigin
         name("x-request-id"),
         name("x-export-info"),
         name("idempotency-replayed"),
+        name("x-ignored"),
         name("traceparent"),
     ];
     let layer = CorsLayer::new().allow_origin(allowed).allow_methods(methods).allow_headers(accepted);

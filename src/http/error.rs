@@ -4,6 +4,7 @@
 //! request id, writes the body, and logs internal errors once.
 
 mod communication;
+mod learning;
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
@@ -248,6 +249,14 @@ impl ApiError {
         }
     }
 
+    /// Return the error with the fields of another one after its own.
+    pub fn and(mut self, other: Self) -> Self {
+        if let (ErrorDetail::Fields(mine), ErrorDetail::Fields(theirs)) = (&mut self.detail, other.detail) {
+            mine.extend(theirs);
+        }
+        self
+    }
+
     /// Return the error with its internal cause, for the log.
     pub fn caused_by(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { source: Some(Arc::from(source.into())), ..self }
@@ -297,6 +306,10 @@ impl ApiError {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey"));
+        }
+        if self.code == "unsupported_encoding" {
+            // RFC 9110, 12.5.3: what the client may send instead.
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -412,50 +425,6 @@ impl From<am_orchestration::error::OrchestrationError> for ApiError {
             Stopping => Self::unavailable("The service is stopping", Duration::from_secs(1)),
             Unavailable(text) => Self::unavailable(text, Duration::from_secs(1)),
             Db(error) => error.into(),
-        }
-    }
-}
-
-impl From<am_rl::ActError> for ApiError {
-    fn from(error: am_rl::ActError) -> Self {
-        use am_rl::ActError::{
-            Count, Dimension, Load, NoDistribution, NotFinite, Overflow, Overloaded, Runtime, Stopped, Storage,
-            UnknownAlias, UnknownPolicy, UnknownVersion,
-        };
-        let body =
-            |members: Vec<LocationSegment>| std::iter::once(LocationSegment::from("body")).chain(members).collect();
-        match &error {
-            UnknownPolicy(_) | UnknownVersion { .. } | UnknownAlias { .. } => Self::not_found(error.to_string()),
-            Dimension { row, .. } => {
-                Self::invalid_field(body(vec!["states".into(), (*row).into()]), error.to_string(), "value_error")
-            }
-            NotFinite { row, position } => {
-                let loc = body(vec!["states".into(), (*row).into(), (*position).into()]);
-                Self::invalid_field(loc, error.to_string(), "finite_number")
-            }
-            Count { .. } | Overflow => {
-                Self::invalid_field(body(vec!["states".into()]), error.to_string(), "value_error")
-            }
-            NoDistribution(_) => Self::invalid_field(body(vec!["mode".into()]), error.to_string(), "value_error"),
-            Load(_) => Self::invalid_field(body(Vec::new()), error.to_string(), "weights"),
-            Overloaded => Self::unavailable(error.to_string(), Duration::from_secs(1)).code("policy_overloaded"),
-            Stopped => Self::unavailable("The service is stopping", Duration::from_secs(1)),
-            Storage(_) | Runtime(_) => Self::internal(error),
-        }
-    }
-}
-
-impl From<am_rl::RlError> for ApiError {
-    fn from(error: am_rl::RlError) -> Self {
-        match error {
-            am_rl::RlError::NotFound(text) => Self::not_found(text),
-            am_rl::RlError::Forbidden(text) => Self::forbidden(text),
-            am_rl::RlError::Invalid(found) => found.into(),
-            am_rl::RlError::InvalidState(text) => Self::bad_request(text).code("invalid_state"),
-            am_rl::RlError::Quota(text) => Self::quota(text),
-            am_rl::RlError::Act(error) => error.into(),
-            am_rl::RlError::Db(error) => error.into(),
-            error @ (am_rl::RlError::Training(_) | am_rl::RlError::Storage(..)) => Self::internal(error),
         }
     }
 }

@@ -14,7 +14,7 @@ use utoipa::IntoParams;
 use super::{
     context::RequestContext,
     error::ApiError,
-    extract::{JsonBody, decode_body, read_body, read_json},
+    extract::{JsonBody, decode_body, read_body, read_json, refuse_coding},
 };
 use am_core::blocking::in_place;
 use am_db::idempotency::{IdempotencyKey, IdempotentResult};
@@ -80,7 +80,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for Id
         let IdempotencyHeader { key } = IdempotencyHeader::from_headers(&parts.headers)?;
         let bytes = read_json(&parts.headers, body, context).await?;
         let once = key.map(|key| idempotency_key(key, context, &parts, &bytes));
-        Ok(Self { body: decode_body(bytes, context.body_limits.values).await?, once })
+        Ok(Self { body: decode_body(bytes, context).await?, once })
     }
 }
 
@@ -100,6 +100,7 @@ impl<S: Send + Sync> FromRequest<S> for IdempotentBytes {
         let (parts, body) = request.into_parts();
         let context = RequestContext::from_parts(&parts)?;
         let IdempotencyHeader { key } = IdempotencyHeader::from_headers(&parts.headers)?;
+        refuse_coding(&parts.headers)?;
         let bytes = read_body(body, context.body_limits.bytes).await?;
         let once = key.map(|key| idempotency_key(key, context, &parts, &bytes));
         Ok(Self { bytes, once })

@@ -13,10 +13,11 @@ use std::{
 use axum::body::HttpBody;
 use axum::{
     extract::{ConnectInfo, MatchedPath, Request},
-    http::{HeaderValue, Method, StatusCode, Uri, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
+use serde_json::{Map, Value};
 use tower::{Layer, Service};
 use tracing::{Instrument as _, Span};
 
@@ -26,6 +27,7 @@ use super::{
     context::{BodyLimits, RequestContext},
     error::ApiError,
     key_watch,
+    known_names::IgnoredName,
     listener::OverCapacity,
     metrics::RouteMetrics,
     path_alias::KeyInPath,
@@ -37,6 +39,9 @@ use am_core::supervisor::panic_text;
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 /// Time after which a client without a connection's place should try again.
 const OVER_CAPACITY_RETRY: Duration = Duration::from_secs(1);
+
+/// Header that names what a request had and nobody knows.
+pub const IGNORED_HEADER: HeaderName = HeaderName::from_static("x-ignored");
 
 /// Return whether this is the path of a probe, which is answered however many clients there are.
 fn is_probe(path: &str) -> bool {
@@ -93,6 +98,8 @@ where
                 Ok(answer) => sight.with_timeout(answer).instrument(span).await,
                 Err(refused) => refused.into_response(),
             };
+            let ignored = sight.context.take_ignored();
+            let response = if ignored.is_empty() { response } else { report_ignored(response, &ignored).await };
             Ok(sight.end(response))
         })
     }
@@ -150,6 +157,10 @@ impl InFlightRequest {
         let mut context = RequestContext::new(request.headers(), &shared.ids, identity, body_limits);
         let proxies = &shared.config.connections;
         context.client_address = client_address(request.extensions().get(), request.headers(), proxies);
+        context.operation = request
+            .extensions()
+            .get::<MatchedPath>()
+            .and_then(|template| shared.known_names.get()?.find(template.as_str(), request.method()).cloned());
         let context = Arc::new(context);
         request.extensions_mut().insert(context.clone());
         shared.metrics.in_flight.inc();
@@ -186,14 +197,23 @@ impl InFlightRequest {
         }
         let peer = request.extensions().get::<ConnectInfo<_>>();
         self.shared.browser_rules().check(peer, request.uri(), request.headers())?;
-        let Some(limiter) = self.shared.limiter.as_ref().filter(|_| self.uri.path().starts_with("/api/")) else {
-            return Ok(());
-        };
-        let bucket = match self.context.identity.caller() {
-            Some(caller) => RateBucket::Principal(caller.principal.name.clone()),
-            None => RateBucket::of_address(self.context.client_address),
-        };
-        limiter.check(bucket).map_err(ApiError::too_many)
+        if let Some(limiter) = self.shared.limiter.as_ref().filter(|_| self.uri.path().starts_with("/api/")) {
+            let bucket = match self.context.identity.caller() {
+                Some(caller) => RateBucket::Principal(caller.principal.name.clone()),
+                None => RateBucket::of_address(self.context.client_address),
+            };
+            limiter.check(bucket).map_err(ApiError::too_many)?;
+        }
+        self.check_query(request)
+    }
+
+    /// Refuse parameters that the operation does not know. Who has no valid key is told that first, by the handler.
+    fn check_query(&self, request: &Request) -> Result<(), ApiError> {
+        let (Some(operation), Some(query)) = (&self.context.operation, request.uri().query()) else { return Ok(()) };
+        if operation.is_public() || self.context.identity.caller().is_some() {
+            self.context.note_ignored(operation.check_query(query)?);
+        }
+        Ok(())
     }
 
     async fn with_timeout(&self, answer: impl Future<Output = Result<Response, Infallible>>) -> Response {
@@ -267,6 +287,34 @@ impl InFlightRequest {
     fn route(&self) -> &str {
         self.route.get().map_or("unmatched", |route| &route.route)
     }
+}
+
+/// Name the ignored members in a header and, where the answer is a JSON object, tell of them in its member `warnings`.
+async fn report_ignored(mut response: Response, ignored: &[IgnoredName]) -> Response {
+    let names = ignored.iter().map(|name| name.path.as_str()).collect::<Vec<_>>().join(", ");
+    let printable: String = names.chars().map(|one| if matches!(one, ' '..='~') { one } else { '?' }).collect();
+    if let Ok(value) = HeaderValue::from_str(&printable) {
+        response.headers_mut().insert(IGNORED_HEADER, value);
+    }
+    let warnings: Vec<Value> = ignored.iter().filter_map(|name| name.warning.clone().map(Value::from)).collect();
+    let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    if warnings.is_empty() || !is_json || !response.status().is_success() {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let bytes = match axum::body::to_bytes(body, usize::MAX).await {
+        Ok(bytes) => bytes,
+        Err(error) => return ApiError::internal(error).into_response(),
+    };
+    let bytes = match serde_json::from_slice::<Map<String, Value>>(&bytes) {
+        Ok(mut members) => {
+            members.entry("warnings").or_insert_with(|| warnings.into());
+            Value::Object(members).to_string().into()
+        }
+        Err(_) => bytes,
+    };
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, bytes.into())
 }
 
 impl Drop for InFlightRequest {

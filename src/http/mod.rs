@@ -25,6 +25,8 @@ pub mod extract;
 pub mod idempotency;
 /// Keys of open streams and sockets.
 pub mod key_watch;
+/// Names that operations know, and what becomes of others.
+pub mod known_names;
 /// The accept loop.
 pub mod listener;
 /// Prometheus metrics of requests and the process.
@@ -93,6 +95,8 @@ pub struct HttpStateParts {
     pub readiness: Readiness,
     /// OpenAPI document as sent; set when the routes are built.
     pub openapi: OnceLock<Bytes>,
+    /// Names of members and parameters that operations know; set with the document.
+    pub known_names: OnceLock<known_names::KnownNames>,
 }
 
 impl HttpState {

@@ -33,7 +33,9 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     app::App,
-    http::{ApiError, HttpState, cors, middleware::RequestLayer, openapi, path_alias::PathRewrite},
+    http::{
+        ApiError, HttpState, cors, known_names::KnownNames, middleware::RequestLayer, openapi, path_alias::PathRewrite,
+    },
 };
 
 /// The routes of every group.
@@ -73,8 +75,9 @@ where
 {
     let (router, document) = with_system(api).split_for_parts();
     // A document that can't be written stays absent, and its route says so.
-    if let Ok(json) = openapi::complete_document(document).map(|document| document.to_string()) {
-        shared.openapi.get_or_init(|| Bytes::from(json));
+    if let Ok(document) = openapi::complete_document(document) {
+        shared.known_names.get_or_init(|| KnownNames::from_document(&document));
+        shared.openapi.get_or_init(|| Bytes::from(document.to_string()));
     }
     let router: Router = router
         .fallback(unknown_path)

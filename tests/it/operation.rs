@@ -132,7 +132,7 @@ async fn openapi_document_and_docs_page_are_served() {
 async fn each_request_is_logged_as_one_json_line() {
     let server = Server::start().await;
     let id = server.workflow(json!({"a": jq("1")})).await;
-    server.get(&format!("{AGENTS}/workflows/{id}?owner_id={ADMIN}")).await.ok();
+    server.get(&format!("{AGENTS}/workflows/{id}?owner_id={ADMIN}")).await.is(422);
     open(&server, "/nothing").await.is(404);
     let mut server = server;
     server.terminate();
@@ -149,7 +149,7 @@ async fn each_request_is_logged_as_one_json_line() {
     let requests: Vec<&Value> = lines.iter().filter(|line| line["target"] == "request").collect();
     assert_eq!(requests.len(), 3, "{requests:#?}");
     let read = requests[1];
-    assert_eq!((&read["method"], &read["status"], &read["message"]), (&json!("GET"), &json!(200), &json!("answered")));
+    assert_eq!((&read["method"], &read["status"], &read["message"]), (&json!("GET"), &json!(422), &json!("answered")));
     assert_eq!(read["route"], "/api/v1/agents/workflows/{workflow_id}");
     assert!(read["path"].is_null(), "a path may contain what nobody should read: {read}");
     assert_eq!(read["principal"], "key_8211bbf633a893df9505");

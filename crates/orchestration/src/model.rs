@@ -82,7 +82,7 @@ const RETRY_BACKOFF: RangeInclusive<f64> = 1.0..=100.0;
 const RETRY_JITTER: RangeInclusive<f64> = 0.0..=1.0;
 
 /// Retry policy of failed attempts.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct RetryPolicy {
     /// Seconds before the first retry.

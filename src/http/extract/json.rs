@@ -1,6 +1,6 @@
 //! JSON request bodies and responses.
 
-use std::{borrow::Cow, error::Error as _};
+use std::{borrow::Cow, error::Error as _, sync::Arc};
 
 use axum::{
     body::Body,
@@ -22,13 +22,13 @@ use am_core::{blocking::INLINE_BYTES, json_number::exact_numbers};
 
 use crate::http::{
     context::RequestContext,
-    error::{ApiError, FieldError, LocationSegment},
+    error::{ApiError, ErrorDetail, FieldError, LocationSegment},
 };
 
 const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// JSON body: content type `application/json`, `application/*+json` or none. Members unknown to `T` are ignored; an
-/// empty body counts as `null`.
+/// JSON body: content type `application/json`, `application/*+json` or none. Members that the operation does not know are
+/// refused or reported ([`OperationNames`](crate::http::known_names::OperationNames)); an empty body counts as `null`.
 #[derive(Clone, Debug)]
 pub struct JsonBody<T>(pub T);
 
@@ -38,7 +38,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for Js
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let context = RequestContext::from_parts(&parts)?;
-        decode_body(read_json(&parts.headers, body, context).await?, context.body_limits.values).await.map(Self)
+        decode_body(read_json(&parts.headers, body, context).await?, context).await.map(Self)
     }
 }
 
@@ -67,22 +67,32 @@ impl IntoResponse for RawJson {
 /// Read a JSON body: 413 if it is larger than the limit, 415 if it has another content type. Only a request with a key may
 /// have none: a page can send a body without a type to a server of another origin, but no key.
 pub async fn read_json(headers: &HeaderMap, body: Body, context: &RequestContext) -> Result<Bytes, ApiError> {
+    refuse_coding(headers)?;
     let limit = context.body_limits.bytes;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(ApiError::too_large(limit));
     }
     let bytes = read_body(body, limit).await?;
-    if let Some(coding) = headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
-        let detail = format!("Content-Encoding: {} is not taken", coding.to_str().unwrap_or("?"));
-        return Err(ApiError::unsupported_media(detail).code("unsupported_encoding"));
-    }
     let fits = headers.get(header::CONTENT_TYPE).map_or(context.presented_key.is_given(), is_json);
     match fits {
         false if !bytes.is_empty() => {
             Err(ApiError::unsupported_media("The body must be JSON: Content-Type: application/json"))
         }
         _ => Ok(bytes),
+    }
+}
+
+/// Refuse a body that is compressed: 415 with the coding that is taken.
+pub fn refuse_coding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let codings = headers.get_all(header::CONTENT_ENCODING).into_iter().map(|value| value.to_str().unwrap_or("?"));
+    let is_plain = |coding: &str| coding.is_empty() || coding.eq_ignore_ascii_case("identity");
+    match codings.flat_map(|list| list.split(',')).map(str::trim).find(|coding| !is_plain(coding)) {
+        None => Ok(()),
+        Some(coding) => {
+            let detail = format!("Content-Encoding: {coding} is not taken; send the body as it is");
+            Err(ApiError::unsupported_media(detail).code("unsupported_encoding"))
+        }
     }
 }
 
@@ -132,18 +142,43 @@ fn has_more_values(body: &[u8], limit: usize) -> bool {
     })
 }
 
-/// Parse a body of at most `max_values` JSON values (413 if it has more). A large one is parsed on a thread that may
+/// Parse a body of at most `BODY_VALUE_LIMIT` JSON values (413 if it has more). A large one is parsed on a thread that may
 /// block, so that it holds up no other request.
-pub async fn decode_body<T: DeserializeOwned + Send + 'static>(body: Bytes, max_values: usize) -> Result<T, ApiError> {
+pub async fn decode_body<T: DeserializeOwned + Send + 'static>(
+    body: Bytes,
+    context: &Arc<RequestContext>,
+) -> Result<T, ApiError> {
     if body.len() <= INLINE_BYTES {
-        return decode_bounded(&body, max_values);
+        return decode_known(&body, context);
     }
     let (tell, told) = oneshot::channel();
+    let context = context.clone();
     // Boxed, so that the pool of threads is compiled once for all bodies.
-    let work: Box<dyn FnOnce() + Send> = Box::new(move || drop(tell.send(decode_bounded(&body, max_values))));
+    let work: Box<dyn FnOnce() + Send> = Box::new(move || drop(tell.send(decode_known(&body, &context))));
     drop(tokio::task::spawn_blocking(work));
     // Nothing is told when the parser panics, or the process stops.
     told.await.map_err(ApiError::internal)?
+}
+
+/// Parse a body, and refuse or note members that the operation does not know: faults of both kinds at once.
+fn decode_known<T: DeserializeOwned>(body: &[u8], context: &RequestContext) -> Result<T, ApiError> {
+    let decoded = decode_bounded(body, context.body_limits.values);
+    if decoded.as_ref().is_err_and(|error| !matches!(error.detail, ErrorDetail::Fields(_))) {
+        return decoded;
+    }
+    let checked = context.operation.as_ref().map_or(Ok(Vec::new()), |operation| operation.check_body(body));
+    match (decoded, checked) {
+        (Ok(value), Ok(ignored)) => {
+            context.note_ignored(ignored);
+            Ok(value)
+        }
+        (Ok(_), Err(unknown)) => Err(unknown),
+        (Err(fault), Ok(ignored)) => {
+            context.note_ignored(ignored);
+            Err(fault)
+        }
+        (Err(fault), Err(unknown)) => Err(fault.and(unknown)),
+    }
 }
 
 fn decode_bounded<T: DeserializeOwned>(body: &[u8], max_values: usize) -> Result<T, ApiError> {
@@ -299,7 +334,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::http::error::ErrorDetail;
 
     #[derive(Debug, Deserialize)]
     #[expect(dead_code, reason = "only decoded")]

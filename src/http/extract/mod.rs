@@ -4,7 +4,7 @@ mod json;
 mod path;
 mod query;
 
-pub use json::{JsonBody, RawJson, decode_body, read_body, read_json};
+pub use json::{JsonBody, RawJson, decode_body, read_body, read_json, refuse_coding};
 pub use path::PathParams;
 #[cfg(test)]
 pub(crate) use query::parse_query;

@@ -13,12 +13,13 @@ use serde::{
 };
 use serde_path_to_error::Segment;
 
-use crate::http::error::{ApiError, FieldError, LocationSegment};
+use crate::http::{
+    error::{ApiError, FieldError, LocationSegment},
+    known_names::MAX_QUERY_PARAMETERS,
+};
 
-/// Most parameters of a query, repeated ones included.
-const MAX_QUERY_PARAMETERS: usize = 100;
-
-/// Query parameters as `T`, a struct; parameters unknown to `T` are ignored.
+/// Query parameters as `T`, a struct. An operation may have several such structs; parameters that it does not know at all are
+/// refused before ([`OperationNames`](crate::http::known_names::OperationNames)).
 #[derive(Clone, Debug)]
 pub struct QueryParams<T>(pub T);
 

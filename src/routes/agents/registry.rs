@@ -30,7 +30,7 @@ use am_orchestration::{
     registry::{MeasuredAgent, RegistryUtilisation},
 };
 
-/// An agent to register. Members that are not named here are ignored.
+/// An agent to register. Members that are not named here are refused.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct AgentRegister {
     /// Name of the agent: 1 to 128 letters, digits, `.`, `_`, `:` and `-`.

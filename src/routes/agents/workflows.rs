@@ -13,9 +13,11 @@ use crate::routes::split_words;
 use crate::{
     app::App,
     http::{
-        AdminKey, ApiError, JsonBody, PathParams, QueryParams,
+        AdminKey, ApiError, JsonBody, PathParams, QueryParams, RequestContext,
+        context::RequestContextExtractor,
         etag::{EntityTag, IfMatch, IfNoneMatch, WithEtag},
         idempotency::{IdempotencyHeader, IdempotentJson, WithReplayFlag},
+        known_names::IgnoredName,
         openapi::{IfMatchHeader, IfNoneMatchHeader},
         pagination::{PageQuery, Paginator},
     },
@@ -25,11 +27,12 @@ use am_core::{
     money::Money,
 };
 use am_orchestration::{
+    definition::WorkflowStep,
     model::VerificationLevel,
     workflows::{Workflow, WorkflowChange, WorkflowDraft, WorkflowFilter, etag_of},
 };
 
-/// A workflow to create. Members that are not named here are ignored.
+/// A workflow to create. Members that are not named here are reported in `X-Ignored`, or refused where they look misspelt.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct WorkflowCreate {
     /// Name, 1 to 100 characters.
@@ -38,10 +41,8 @@ pub struct WorkflowCreate {
     /// Description, for people. Default: empty.
     #[serde(default)]
     description: String,
-    /// Steps by key. A step has `name`, `step_type`, `action`, `input_mappings`, `output_mappings`, `depends_on`,
-    /// `timeout_seconds`, `retry_policy`, `max_retries`, `requires_proof`, `verification_level` and
-    /// `model_requirements`.
-    #[schema(value_type = Object, example = json!({"double": {"step_type": "data_processing", "action": {"kind": "jq", "program": ".x * 2"}}}))]
+    /// Steps by key.
+    #[schema(value_type = std::collections::BTreeMap<String, WorkflowStep>, example = json!({"double": {"step_type": "data_processing", "action": {"kind": "jq", "program": ".x * 2"}}}))]
     steps: Map<String, Value>,
     /// By step key, the keys of the steps that must complete before; the same as `depends_on` in the steps. Default:
     /// none.
@@ -90,7 +91,7 @@ pub struct WorkflowUpdate {
     /// Description, for people.
     description: Option<String>,
     /// All steps by key; they replace the present ones.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<std::collections::BTreeMap<String, WorkflowStep>>)]
     steps: Option<Map<String, Value>>,
     /// All dependencies by step key; they replace the present ones.
     #[schema(value_type = Option<Object>)]
@@ -173,9 +174,11 @@ fn workflow_response(workflow: &Workflow, known: IfNoneMatch) -> Result<Response
 pub async fn create_workflow(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
+    context: RequestContextExtractor,
     request: IdempotentJson<WorkflowCreate>,
 ) -> Result<Response, ApiError> {
     let body = request.body;
+    warn_of_no_steps(&context, &body.steps);
     let draft = WorkflowDraft {
         name: body.name,
         description: body.description,
@@ -190,6 +193,14 @@ pub async fn create_workflow(
     };
     let done = app.workflows.create(&caller, draft, request.once).await?;
     Ok(WithReplayFlag(workflow_response(&done.value, IfNoneMatch::default())?, done.replayed).into_response())
+}
+
+/// The coordinator takes a workflow without steps, so it is no fault; nobody wants one.
+fn warn_of_no_steps(context: &RequestContext, steps: &Map<String, Value>) {
+    if steps.is_empty() {
+        let warning = "`steps` is empty: executions of this workflow end at once and do nothing".to_owned();
+        context.note_ignored(vec![IgnoredName { path: "steps".into(), warning: Some(warning) }]);
+    }
 }
 
 /// Filter of workflows.
@@ -281,8 +292,12 @@ pub async fn update_workflow(
     AdminKey(caller): AdminKey,
     PathParams(id): PathParams<WorkflowId>,
     condition: IfMatch,
+    context: RequestContextExtractor,
     JsonBody(body): JsonBody<WorkflowUpdate>,
 ) -> Result<Response, ApiError> {
+    if let Some(steps) = &body.steps {
+        warn_of_no_steps(&context, steps);
+    }
     let change = WorkflowChange {
         name: body.name,
         description: body.description,

@@ -179,7 +179,7 @@ pub async fn get_audit_entry(
     Ok(JsonBody(app.audit.get(&id).await?))
 }
 
-/// An event to record. Members that are not named here are ignored.
+/// An event to record. Members that are not named here are reported in `X-Ignored`.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct RecordAuditRequest {
     /// Kind of the event.

@@ -92,7 +92,7 @@ async fn bodies_are_checked_before_a_handler_sees_them() {
         }
         service.send(request.body(Body::from(body)).unwrap()).await
     };
-    let good = r#"{"name": "x", "size": 3, "priority": "high"}"#;
+    let good = r#"{"name": "x", "size": 3}"#;
     for kind in [None, Some("application/json"), Some("application/vnd.x+json; charset=utf-8")] {
         let answer = send(kind, good.to_owned()).await;
         assert_eq!((answer.status.as_u16(), &answer.json()["size"]), (200, &json!(3)));
@@ -100,7 +100,14 @@ async fn bodies_are_checked_before_a_handler_sees_them() {
     assert_eq!(send(Some("text/plain"), good.to_owned()).await.refusal(), refusal(415, "unsupported_media_type"));
     let large = format!(r#"{{"name": "{}"}}"#, "x".repeat(1000));
     assert_eq!(send(None, large).await.refusal(), refusal(413, "body_too_large"));
-    for bad in [r#"{"name": 5}"#, "{", r#"{"name": "\u0000"}"#, r#"{"name": "\ud800"}"#, ""] {
+    for bad in [
+        r#"{"name": 5}"#,
+        r#"{"name": "x", "priority": "high"}"#,
+        "{",
+        r#"{"name": "\u0000"}"#,
+        r#"{"name": "\ud800"}"#,
+        "",
+    ] {
         assert_eq!(send(Some("application/json"), bad.to_owned()).await.refusal(), refusal(422, "validation_error"));
     }
     let missing = send(None, "{}".to_owned()).await.json();

@@ -23,7 +23,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     http::{
         AdminKey, AnyKey, ApiError, ClientKey, HttpState, HttpStateParts, JsonBody, Keyring, PathParams, QueryParams,
-        Readiness, idempotency, metrics, pagination::Paginator, rate_limit,
+        Readiness, idempotency, metrics,
+        pagination::{PageQuery, Paginator},
+        rate_limit,
     },
     routes::build_router,
 };
@@ -58,7 +60,10 @@ struct Filter {
     is_public: Option<bool>,
 }
 
-#[utoipa::path(get, path = "/api/v1/agents/things", responses((status = 200)))]
+#[utoipa::path(
+    get, path = "/api/v1/agents/things",
+    params(("is_public" = Option<bool>, Query), PageQuery), responses((status = 200)),
+)]
 async fn list(
     _: AdminKey,
     QueryParams(filter): QueryParams<Filter>,
@@ -68,12 +73,12 @@ async fn list(
     Ok(paging.answer((vec!["a", "b"], 5), |row| (Timestamp(chrono::DateTime::UNIX_EPOCH), row)))
 }
 
-#[utoipa::path(post, path = "/api/v1/agents/things", responses((status = 200, body = Thing)))]
+#[utoipa::path(post, path = "/api/v1/agents/things", request_body = Thing, responses((status = 200, body = Thing)))]
 async fn create(AdminKey(caller): AdminKey, JsonBody(thing): JsonBody<Thing>) -> JsonBody<Value> {
     JsonBody(json!({"owner": &*caller.name, "name": thing.name, "size": thing.size}))
 }
 
-#[utoipa::path(get, path = "/api/v1/agents/things/{number}", params(("number" = u32, Path)), responses((status = 200)))]
+#[utoipa::path(get, path = "/api/v1/agents/things/{number}", params(("number" = u32, Path), ("token" = Option<String>, Query)), responses((status = 200)))]
 async fn one(_: AnyKey, PathParams(number): PathParams<u32>) -> Result<String, ApiError> {
     match number {
         404 => Err(ApiError::not_found("No such thing")),
@@ -89,7 +94,10 @@ async fn service(_: ClientKey, PathParams(kind): PathParams<String>) -> String {
     kind
 }
 
-#[utoipa::path(post, path = "/api/v1/agents/once", responses((status = 200)))]
+#[utoipa::path(
+    post, path = "/api/v1/agents/once", request_body = Option<Thing>,
+    params(("wait" = Option<f64>, Query)), responses((status = 200)),
+)]
 async fn once(AdminKey(caller): AdminKey, keyed: idempotency::IdempotentJson<Option<Thing>>) -> JsonBody<Value> {
     let same = keyed.once.as_ref().map(|once| once.scope == *caller.name);
     JsonBody(json!({"key": keyed.once.map(|once| once.key), "same": same, "body": keyed.body.is_some()}))
@@ -118,6 +126,7 @@ impl ToyService {
             limiter: rate_limit::CallerRateLimiter::from_config(&config).map(Arc::new),
             readiness: Readiness::builder().check("database", async || Ok(())).build(),
             openapi: OnceLock::new(),
+            known_names: std::sync::OnceLock::new(),
             config: Arc::new(config),
         });
         let api = OpenApiRouter::default()

@@ -4,7 +4,9 @@ mod compile;
 mod hooks;
 mod plan;
 mod source;
+mod step_schema;
 
 pub use compile::CompileError;
 pub use plan::{CompiledStep, ExecutionPlan, StepDefinition, StepScope};
 pub use source::WorkflowDefinition;
+pub use step_schema::{HookCommand, StepHooks, WorkflowAction, WorkflowStep};
