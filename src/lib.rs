@@ -7,9 +7,11 @@
 pub mod app;
 /// What all routes share: layers, errors, authentication, extractors, pages, OpenAPI, metrics.
 pub mod http;
-/// Signals, two-stage shutdown, readiness, `sd_notify`.
+/// Signals, two-stage shutdown, readiness.
 pub mod lifecycle;
 /// Log lines on their way out.
 pub mod logging;
 /// The six groups of routes; per resource one file with request, response, handler.
 pub mod routes;
+/// Notifications to systemd.
+pub mod service_manager;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{App, StartError},
-    http, routes,
+    http, routes, service_manager,
 };
 use am_core::{ambient::Clock, boxed, config::Config, supervisor::TaskFailure};
 
@@ -78,7 +78,7 @@ pub async fn serve_until_stopped(config: Config) -> Result<(), ServeError> {
         }
     });
     tracing::info!(%address, environment = ?app.shared.config.environment, key_id = app.signer.key_id(), "ready");
-    let _ = sd_notify::notify(&[
+    service_manager::notify(&[
         sd_notify::NotifyState::Ready,
         sd_notify::NotifyState::Status(&format!("serving on {address}")),
     ]);
@@ -89,7 +89,7 @@ pub async fn serve_until_stopped(config: Config) -> Result<(), ServeError> {
         // Nothing is acknowledged and nothing is drained: the start after this one recovers.
         return Err(error);
     }
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    service_manager::notify(&[sd_notify::NotifyState::Stopping]);
     app.shared.readiness.stop();
     let stop = async {
         // The engine stops while the server still runs: requests that wait for an execution are answered when it is
@@ -118,7 +118,7 @@ async fn serve_until_end(app: &App, signals: &mut StopSignals) -> Result<(), Ser
     let failed = async {
         let failure = app.supervisor.failed().await;
         tracing::error!(task = failure.name, "a background task is gone; the service is no longer ready, and stops");
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&failure.to_string())]);
+        service_manager::notify(&[sd_notify::NotifyState::Status(&failure.to_string())]);
         tokio::time::sleep(FAILURE_NOTICE).await;
         ServeError::Task(failure)
     };
@@ -177,7 +177,7 @@ async fn run_maintenance(app: App, closing: CancellationToken) {
             _ = beat.tick() => {}
         }
         if watchdog.is_some() && app.db.ping().await.is_ok() {
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            service_manager::notify(&[sd_notify::NotifyState::Watchdog]);
         }
         if last.elapsed() >= MAINTENANCE_INTERVAL {
             last = tokio::time::Instant::now();

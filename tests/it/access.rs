@@ -295,11 +295,14 @@ async fn development_server_obeys_no_page_and_no_proxy() {
         (post(&[json, ("sec-fetch-site", "cross-site")]), 403, "cross_origin"),
         (post(&[json, ("x-forwarded-for", "8.8.8.8")]), 403, "forwarded_not_allowed"),
         (post(&[json, ("content-encoding", "gzip")]), 415, "unsupported_encoding"),
+        (post(&[json, ("content-encoding", "identity, br")]), 415, "unsupported_encoding"),
     ];
     for (request, status, code) in table {
         // Over a socket, as a browser sends it.
         let answer = Answer::of(request).await;
         assert_eq!((answer.status.as_u16(), answer.body["code"].as_str()), (status, Some(code)), "{}", answer.text);
+        let taken = if code == "unsupported_encoding" { "identity" } else { "" };
+        assert_eq!(answer.header("accept-encoding"), taken, "{code}");
     }
     assert_eq!(
         ask(&server, None, Method::GET, &format!("{AGENTS}/workflows"), None).await.header("x-total-count"),

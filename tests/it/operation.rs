@@ -230,9 +230,17 @@ async fn second_signal_ends_a_slow_shutdown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn systemd_is_notified_of_start_watchdog_and_stop() {
+    use std::os::{linux::net::SocketAddrExt as _, unix::net::SocketAddr};
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
+    systemd_hears(&socket, &path.display().to_string()).await;
+    let name = format!("agent-management-{}", std::process::id());
+    let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    systemd_hears(&socket, &format!("@{name}")).await;
+}
+
+async fn systemd_hears(socket: &UnixDatagram, address: &str) {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let heard = || {
         let mut bytes = [0; 4096];
@@ -240,7 +248,7 @@ async fn systemd_is_notified_of_start_watchdog_and_stop() {
         String::from_utf8_lossy(&bytes[..count]).into_owned()
     };
     let until = |word: &str| while !heard().lines().any(|line| line == word) {};
-    let mut server = Server::builder().env("NOTIFY_SOCKET", path.display()).env("WATCHDOG_USEC", 200_000).start().await;
+    let mut server = Server::builder().env("NOTIFY_SOCKET", address).env("WATCHDOG_USEC", 200_000).start().await;
     let ready = heard();
     assert!(ready.lines().any(|line| line == "READY=1") && ready.contains("STATUS=serving on "), "{ready}");
     until("WATCHDOG=1");

@@ -70,7 +70,19 @@ impl JobQueue {
     }
 }
 
+/// Number of the frame that ends each stream.
+const LAST_FRAME: u64 = 5;
+
 impl JobFollower {
+    /// Whether the job has ended and there is no frame after the number that was asked for, nor will be.
+    ///
+    /// # Errors
+    /// Returns a database error when a query fails.
+    #[boxed]
+    pub async fn is_exhausted(&self) -> Result<bool> {
+        Ok(self.after >= LAST_FRAME && self.jobs.get(&self.who, &self.id).await?.is_final())
+    }
+
     /// The next frames; `None` when the job has ended and all frames were returned, or at a shutdown.
     ///
     /// # Errors
@@ -123,7 +135,11 @@ fn job_frames(job: &JobRecord, position: Option<usize>, estimate: &JobEstimate) 
                 data: json!({"job_id": job.id, "result": job.result}),
             });
         }
-        frames.push(JobFrame { seq: 5, kind: JobFrameKind::End, data: json!({"job_id": job.id, "status": last}) });
+        frames.push(JobFrame {
+            seq: LAST_FRAME,
+            kind: JobFrameKind::End,
+            data: json!({"job_id": job.id, "status": last}),
+        });
     }
     frames
 }

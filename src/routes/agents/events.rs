@@ -34,6 +34,7 @@ pub struct ExecutionEvents {
     ),
     responses(
         (status = 200, content((ExecutionEvents = "application/json"), (String = "text/event-stream")), description = "A page of events, or a stream of Server-Sent Events that ends with the execution"),
+        (status = 204, description = "The stream has ended, and the client has its last event: nothing will follow"),
         (status = 404, description = "The caller has no execution of this id"),
     )
 )]

@@ -61,7 +61,7 @@ pub struct SubTaskCreate {
     timeout_seconds: Option<u64>,
 }
 
-/// A plan to create. Members that are not named here are ignored.
+/// A plan to create. Members that are not named here are refused.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct PlanCreate {
     /// Name, 1 to 200 characters.
@@ -345,6 +345,7 @@ pub struct PlanEvents {
     ),
     responses(
         (status = 200, content((PlanEvents = "application/json"), (String = "text/event-stream")), description = "A page of events, or a stream of Server-Sent Events that ends with the plan's execution"),
+        (status = 204, description = "The stream has ended, and the client has its last event: nothing will follow"),
         (status = 400, description = "The plan was not executed yet (`invalid_state`)"),
         (status = 404, description = "The caller has no plan of this id"),
     )

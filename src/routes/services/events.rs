@@ -1,6 +1,10 @@
 //! `/api/v1/services/jobs/{job_id}/events`.
 
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use futures_util::{StreamExt, stream};
 
 use super::job_viewer;
@@ -30,6 +34,7 @@ use am_jobs::{JobFollower, JobFrame};
     ),
     responses(
         (status = 200, body = String, content_type = "text/event-stream", description = "A stream of Server-Sent Events that ends with the job"),
+        (status = 204, description = "The job has ended, and the client has its last event: nothing will follow"),
         (status = 404, description = "The caller has no job of this id"),
     )
 )]
@@ -39,7 +44,12 @@ pub async fn stream_job_events(
     PathParams(id): PathParams<JobId>,
     LastEventId(after): LastEventId,
 ) -> Result<Response, ApiError> {
-    Ok(events_response(app.jobs.follow(&job_viewer(&caller), &id, after).await?))
+    let following = app.jobs.follow(&job_viewer(&caller), &id, after).await?;
+    if following.is_exhausted().await? {
+        // After it a browser does not connect again.
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    Ok(events_response(following))
 }
 
 /// The frames as they come.

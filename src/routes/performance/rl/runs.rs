@@ -186,6 +186,7 @@ pub struct RunEvents {
     ),
     responses(
         (status = 200, content((RunEvents = "application/json"), (String = "text/event-stream")), description = "A page of events, or a stream of Server-Sent Events that ends with the run"),
+        (status = 204, description = "The stream has ended, and the client has its last event: nothing will follow"),
         (status = 404, description = "The caller has no training run of this id"),
     )
 )]
