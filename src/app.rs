@@ -262,6 +262,7 @@ impl App {
             ceilings: sandbox::SandboxCeilings::from_config(&config.sandbox),
             library: library.clone(),
             texts: texts.clone(),
+            must_exist: true,
         };
         let http = reqwest::Client::builder()
             // Only configured addresses are called: redirects could lead elsewhere.

@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 use tokio::time::timeout;
 
 use crate::harness::{ApiClient, PATIENCE, Server, TestApp};
-use crate::kit::JsonDocument;
+use crate::kit::{AGENTS, JsonDocument};
 
 /// Local time nine hours ahead of UTC's, so that the two can't be taken for each other.
 const ZONE: &str = "XST-9";
@@ -168,7 +168,19 @@ async fn expired_job_fails_its_step() {
     let server = TestApp::start().await;
     let mut step = llm("hello");
     step["action"]["ttl_seconds"] = 1.into();
-    let failed = server.ended(&start(&server, json!({"j": step}), json!({})).await).await;
+    let id = start(&server, json!({"j": step}), json!({})).await;
+    let failed = server.ended(&id).await;
+    let events = server.get(&format!("{AGENTS}/executions/{id}/events?format=json")).await.ok();
+    let told = |kind: &str| -> Vec<Value> {
+        let events = events["events"].as_array().unwrap().iter().filter(|event| event["type"] == kind);
+        events.map(|event| event["data"].clone()).collect()
+    };
+    let (queued, expired) = (told("job_queued"), told("job_expired"));
+    assert_eq!((queued.len(), expired.len()), (2, 2), "{events}");
+    for (attempt, (queued, expired)) in (1..).zip(queued.iter().zip(&expired)) {
+        assert_eq!((&queued["attempt"], &expired["attempt"]), (&json!(attempt), &json!(attempt)));
+        assert_eq!(queued["job_id"], expired["job_id"]);
+    }
     assert_eq!((&failed["status"], &failed["failed_step"]), (&json!("failed"), &json!("j")));
     let message = failed.text("error_message");
     assert!(message.contains("expired: no miner took it in time"), "{message}");

@@ -27,4 +27,4 @@ pub use request::{
 };
 pub use service::{AcceptedJob, CanceledJob, JobSubmission};
 pub use shown_names::ShownNames;
-pub use store::{cancel_queued, enqueue};
+pub use store::{any_untaken, cancel_queued, enqueue};

@@ -81,6 +81,14 @@ pub async fn job_exists(conn: &mut Connection, id: &JobId) -> Result<bool> {
     sql!("SELECT 1 FROM job WHERE id = $1").bind(id).exists(conn).await
 }
 
+/// Return whether one of these jobs waits for a miner.
+///
+/// # Errors
+/// Returns a database error when a query fails.
+pub async fn any_untaken(conn: &mut Connection, ids: &[JobId]) -> Result<bool> {
+    Ok(read_states(conn, ids).await?.iter().any(|(_, state)| *state == JobState::Queued))
+}
+
 /// States of the existing jobs among `ids`; unknown states are left out.
 pub async fn read_states(conn: &mut Connection, ids: &[JobId]) -> Result<Vec<(JobId, JobState)>> {
     if ids.is_empty() {

@@ -112,6 +112,22 @@ impl StepAction {
         }
     }
 
+    /// Return the word for the action in logs: the `kind` that clients write, where they write one.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Jq(_) => "jq",
+            Self::Policy(_) => "policy",
+            Self::Train(_) => "train",
+            Self::Job(_) => "job",
+            Self::Http { .. } => "http",
+            Self::Agent(_) => "agent",
+            Self::Command(_) => "command",
+            Self::Check { .. } => "check",
+            Self::CheckDependencies => "verification",
+            Self::Identity | Self::Unsupported(_) => "none",
+        }
+    }
+
     /// Return whether the action can be repeated without harm, because it has no effect outside the process.
     pub fn is_pure(&self) -> bool {
         !matches!(self, Self::Job(_) | Self::Http { .. } | Self::Train(_) | Self::Command(_) | Self::Agent(_))
@@ -131,6 +147,16 @@ pub struct ActionCatalog {
     pub library: PolicyLibrary,
     /// Compiles programs and schemas.
     pub texts: TextChecker,
+    /// Whether a name must be one of these. False where a run goes on: a name that is gone concerns its step alone, and only
+    /// if that is still to begin.
+    pub must_exist: bool,
+}
+
+impl ActionCatalog {
+    /// The same names for a run that goes on.
+    pub fn for_takeover(&self) -> Self {
+        Self { must_exist: false, ..self.clone() }
+    }
 }
 
 /// Return the policy that a step's action trains, if it trains one.
@@ -259,7 +285,7 @@ fn parse_policy(
     }
     let reference: PolicyReference = text.parse().map_err(|error| format!("{error}"))?;
     // A policy, version or alias that does not exist yet may exist when the step begins.
-    if !trained.contains(&reference.name) {
+    if names.must_exist && !trained.contains(&reference.name) {
         names.policies.resolve(&reference).map_err(|error| error.to_string())?;
     }
     Ok(StepAction::Policy(PolicyTarget::Fixed(reference)))
@@ -324,7 +350,7 @@ fn parse_http(members: &Map<String, Value>, names: &ActionCatalog) -> Result<Ste
     let endpoint = members.get("endpoint").and_then(Value::as_str).unwrap_or_default();
     if endpoint.is_empty() {
         violations.add("endpoint", "must be the name of a configured endpoint, a string");
-    } else if !names.endpoints.contains_key(endpoint) {
+    } else if names.must_exist && !names.endpoints.contains_key(endpoint) {
         let known = names.endpoints.keys().cloned().collect::<Vec<_>>().join(", ");
         let known = if known.is_empty() { "none is configured".into() } else { format!("one of {known}") };
         violations.add("endpoint", format!("{endpoint:?} is no configured endpoint; {known}"));

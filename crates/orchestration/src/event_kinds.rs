@@ -27,6 +27,8 @@ am_db::stored_enum! {
         StepCancelled = "step_cancelled" / "step_cancelled",
         /// A job was submitted to the coordinator's queue.
         JobQueued = "job_queued" / "job_queued",
+        /// No miner took a job in time. The step fails, or another attempt queues another job.
+        JobExpired = "job_expired" / "job_expired",
         /// A training run was submitted.
         TrainingQueued = "training_queued" / "training_queued",
         /// An assignment was submitted, which waits for an agent.

@@ -240,10 +240,17 @@ impl PathQuery {
     /// Explain that nothing was found below `start`; for inputs, name at most ten of those that were given.
     fn no_value(&self, start: &Value) -> String {
         match (&self.root, start.as_object()) {
-            (PathRoot::Inputs, Some(inputs)) if inputs.is_empty() => "has no value: no inputs were given".to_owned(),
             (PathRoot::Inputs, Some(inputs)) => {
                 let names: Vec<_> = inputs.keys().take(10).map(String::as_str).collect();
-                format!("has no value: the inputs given are {}", names.join(", "))
+                let given = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                let wanted = self.text.strip_prefix("$.inputs.").unwrap_or_default();
+                let wanted = wanted.split(|one: char| !one.is_alphanumeric() && one != '_').next().unwrap_or_default();
+                if wanted.is_empty() || inputs.contains_key(wanted) {
+                    return format!("has no value (inputs: {given})");
+                }
+                format!(
+                    "has no value: this run was given no input `{wanted}` (inputs: {given}). Send {{\"inputs\": {{\"{wanted}\": ...}}}}"
+                )
             }
             _ => "has no value".to_owned(),
         }
@@ -325,7 +332,10 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_an_error_that_names_the_path() {
-        assert_eq!(pick("$.inputs.gone").unwrap_err(), "$.inputs.gone has no value: the inputs given are x, list");
+        assert_eq!(
+            pick("$.inputs.gone").unwrap_err(),
+            "$.inputs.gone has no value: this run was given no input `gone` (inputs: x, list). Send {\"inputs\": {\"gone\": ...}}"
+        );
         assert!(pick("$.steps.nobody.output").unwrap_err().contains("does not exist"));
         assert!(pick("$.steps.late.output.x").unwrap_err().contains("no value yet"));
     }

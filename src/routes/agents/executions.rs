@@ -29,7 +29,8 @@ use am_orchestration::{
     run::Execution,
 };
 
-/// Settings of one execution. Every member is optional; members that are not named here are ignored.
+/// Settings of one execution. Put your data under `inputs`. The other members, all optional, override the workflow's limits
+/// for this execution.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct ExecuteRequest {
@@ -87,12 +88,15 @@ pub struct ExecutionDocument {
     completed_at: Option<Timestamp>,
     /// Duration in seconds; null: not ended.
     total_execution_time: Option<f64>,
+    /// Inputs of the execution; null in lists, and where the coordinator ran it.
+    #[schema(value_type = Option<Object>)]
+    inputs: JsonText,
     /// Cost so far in AITBC tokens, rounded to eight decimals.
     total_cost: Money,
     /// Cost so far in AITBC tokens; the same as `total_cost`.
     current_cost: Money,
     /// Estimated end, from past executions of the workflow, or 30 s for each step where there are none; null in
-    /// lists.
+    /// lists, and while a job of the execution waits for a miner.
     estimated_completion: Option<Timestamp>,
     /// Estimated cost in AITBC tokens, from past executions; null in lists.
     estimated_total_cost: Option<Money>,
@@ -103,7 +107,7 @@ pub struct ExecutionDocument {
 
 impl From<Observed> for ExecutionDocument {
     fn from(observed: Observed) -> Self {
-        let Observed { execution, estimate } = observed;
+        let Observed { execution, inputs, estimate, waits_for_miner } = observed;
         let started = execution.started_at.unwrap_or(execution.created_at);
         let after = |estimate: ExecutionEstimate| {
             Timestamp(started.0 + chrono::Duration::milliseconds((estimate.seconds * 1000.0) as i64))
@@ -111,7 +115,12 @@ impl From<Observed> for ExecutionDocument {
         let ended = execution.status.is_final();
         Self {
             progress: execution.progress(),
-            estimated_completion: if ended { execution.completed_at } else { estimate.map(after) },
+            estimated_completion: if ended {
+                execution.completed_at
+            } else {
+                estimate.filter(|_| !waits_for_miner).map(after)
+            },
+            inputs,
             estimated_total_cost: if ended {
                 Some(execution.total_cost)
             } else {
@@ -255,7 +264,8 @@ pub async fn list_executions(
 ) -> Result<Response, ApiError> {
     let filter = ExecutionFilter { workflow_id: query.workflow_id, status: query.status, page: paging.page.clone() };
     let found = app.executions.list(&caller, &filter).await?;
-    let shown = |execution| Observed { execution, estimate: None }.into();
+    let shown =
+        |execution| Observed { execution, inputs: JsonText::none(), estimate: None, waits_for_miner: false }.into();
     Ok(paging.answer_shown(found, |row| (row.created_at, &row.id), |row| -> ExecutionDocument { shown(row) }))
 }
 
@@ -436,34 +446,4 @@ pub async fn resume_execution(
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<ExecutionChanged>, ApiError> {
     Ok(change_response("Execution resumed", app.executions.resume(&caller, &id, request.once).await?))
-}
-
-/// Retry a failed execution from the failed step
-///
-/// Completed steps are not run again. Time limits start again; the cost continues.
-#[utoipa::path(
-    post, path = "/api/v1/agents/executions/{execution_id}/retry", operation_id = "executions_retry",
-    tag = "executions", security(("ApiKey" = ["admin"])),
-    params(
-        ("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits"),
-        WaitQuery,
-        IdempotencyHeader,
-    ),
-    responses(
-        (status = 200, body = ExecutionDocument, description = "The execution, as it is stored or, with `wait`, as it is when the wait ends"),
-        (status = 400, description = "The execution has not failed (`invalid_state`)"),
-        (status = 403, description = "A security policy refuses it (`policy_violation`)"),
-        (status = 404, description = "The caller has no execution of this id"),
-        (status = 409, description = "The execution changed at the same moment (`changed_meanwhile`)"),
-    )
-)]
-pub async fn retry_execution(
-    State(app): State<App>,
-    AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<ExecutionId>,
-    QueryParams(wait): QueryParams<WaitQuery>,
-    request: IdempotentJson<Option<Value>>,
-) -> Result<IdempotentOk<ExecutionDocument>, ApiError> {
-    let done = app.executions.retry(&caller, &id, wait.of(&app)?, request.once).await?;
-    Ok(IdempotentOk(done.map(ExecutionDocument::from)))
 }

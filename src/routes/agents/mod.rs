@@ -14,6 +14,7 @@ mod receipts;
 mod registry;
 mod relations;
 mod reputation;
+mod retry;
 mod templates;
 mod transfer;
 mod wait;
@@ -44,7 +45,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(executions::cancel_execution))
         .routes(routes!(executions::pause_execution))
         .routes(routes!(executions::resume_execution))
-        .routes(routes!(executions::retry_execution))
+        .routes(routes!(retry::retry_execution))
         .routes(routes!(logs::get_execution_logs))
         .routes(routes!(events::stream_execution_events))
         .routes(routes!(receipts::get_execution_receipt))

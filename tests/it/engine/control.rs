@@ -282,3 +282,125 @@ async fn setting_the_wall_clock_changes_no_duration() {
     completed(&ended);
     assert!((0.0..25.0).contains(&ended["total_execution_time"].as_f64().unwrap()), "{ended}");
 }
+
+#[tokio::test]
+async fn name_that_is_gone_concerns_only_steps_to_begin() {
+    let peer = Peer::start();
+    let server = with(&peer).await;
+    let start = async |steps: Value| {
+        let workflow = server.workflow(steps).await;
+        let id = server.execute(&workflow, json!({})).await.text("id").to_owned();
+        server.until(&id, |run| run["step_states"]["b"]["job_id"].is_string()).await;
+        id
+    };
+    let steps = || json!({"a": call("a", json!({})), "b": after(crate::kit::waiting(), &["a"])});
+    let without = start(steps()).await;
+    let mut more = steps();
+    more["c"] = after(call("c", json!({})), &["b"]);
+    let with_another = start(more).await;
+
+    let server = server.restart_with(&[("HTTP_ENDPOINTS", "{}")]).await;
+    let done = "UPDATE job SET state = 'COMPLETED', result = '{\"text\": \"x\"}'";
+    crate::kit::sql(&server.database(), done).await;
+    completed(&server.ended(&without).await);
+    has(failed_at(&server.ended(&with_another).await, "c"), "no longer configured");
+
+    let server = server.restart_with(&[("HTTP_ENDPOINTS", &peer.endpoints())]).await;
+    server.post(&format!("/api/v1/agents/executions/{with_another}/retry"), json!({})).await.ok();
+    completed(&server.ended(&with_another).await);
+    assert_eq!((peer.count("a"), peer.count("c")), (2, 1), "what has ended is not called again");
+}
+
+#[tokio::test]
+async fn failure_ends_a_pause() {
+    let peer = Peer::start();
+    let server = with(&peer).await;
+    let workflow = server.workflow(json!({"a": call("held", json!({"hold": true, "status": 400}))})).await;
+    let id = server.execute(&workflow, json!({})).await.text("id").to_owned();
+    peer.called(1).await;
+    server.post(&format!("/api/v1/agents/executions/{id}/pause"), json!({})).await.ok();
+    peer.open();
+    let failed = server.ended(&id).await;
+    assert_eq!((&failed["status"], &failed["paused"]), (&json!("failed"), &json!(false)));
+    let listed = server.get("/api/v1/agents/executions").await.ok();
+    assert_eq!(listed[0]["paused"], false);
+}
+
+#[tokio::test]
+async fn execution_shows_its_inputs_and_promises_no_end_without_a_miner() {
+    let server = TestApp::start().await;
+    let workflow = server.workflow(json!({"a": crate::kit::waiting()})).await;
+    let inputs = json!({"prompt": "hello", "n": [1, null]});
+    let path = format!("/api/v1/agents/workflows/{workflow}/execute");
+    let started = server.post(&path, json!({"inputs": inputs})).await.ok();
+    assert_eq!(started["inputs"], inputs);
+    let id = started.text("id");
+    server.until(id, |run| run["step_states"]["a"]["job_id"].is_string()).await;
+    let seen = server.get(&format!("/api/v1/agents/executions/{id}")).await.ok();
+    assert_eq!((&seen["inputs"], &seen["estimated_completion"]), (&inputs, &Value::Null));
+    assert!(seen["estimated_total_cost"].is_number());
+    crate::kit::sql(&server.database(), "UPDATE job SET state = 'RUNNING', assigned_miner_id = 'm'").await;
+    let seen = server.get(&format!("/api/v1/agents/executions/{id}")).await.ok();
+    assert!(seen["estimated_completion"].is_string(), "a miner has it: {seen}");
+    assert_eq!(server.get("/api/v1/agents/executions").await.ok()[0]["inputs"], Value::Null);
+}
+
+#[tokio::test]
+async fn failed_execution_leaves_a_line_in_the_log() {
+    let server = TestApp::start().await;
+    let bad = run(&server, json!({"s": jq("error(\"a secret of mine\")")}), json!({})).await;
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("execution failed")).unwrap_or_else(|| panic!("{log}"));
+    for word in ["WARN", bad.text("id"), bad.text("workflow_id"), "\"jq\"", "\"s\""] {
+        assert!(line.contains(word), "{word}: {line}");
+    }
+    assert!(!line.contains("a secret of mine"));
+}
+
+#[tokio::test]
+async fn retry_with_the_current_definition_keeps_what_is_the_same() {
+    let peer = Peer::start();
+    let server = with(&peer).await;
+    let steps = |program: &str, more: bool| {
+        let mut steps = json!({
+            "a": call("a", json!({})),
+            "b": after(jq(program), &["a"]),
+            "c": after(call("c", json!({})), &["b"]),
+        });
+        if more {
+            steps["d"] = after(call("d", json!({})), &["c"]);
+        }
+        steps
+    };
+    let workflow = server.workflow(steps("error(\"no\")", false)).await;
+    let id = server.execute(&workflow, json!({"x": 1})).await.text("id").to_owned();
+    assert_eq!(server.ended(&id).await["failed_step"], "b");
+    let path = format!("/api/v1/agents/workflows/{workflow}");
+    server.put(&path, json!({"steps": steps("{ok: true}", true)})).await.ok();
+    let retry = format!("/api/v1/agents/executions/{id}/retry");
+    server.post(&retry, json!({})).await.ok();
+    assert_eq!(server.ended(&id).await["failed_step"], "b", "the snapshot's definition is the default");
+    assert_eq!(server.post(&format!("{retry}?definition=newest"), json!({})).await.status, 422);
+
+    let retried = server.post(&format!("{retry}?definition=current"), json!({})).await.ok();
+    assert_eq!(retried["total_steps"], 4);
+    let done = server.ended(&id).await;
+    assert_eq!(completed(&done)["b"], json!({"ok": true}));
+    assert_eq!((peer.count("a"), peer.count("c"), peer.count("d")), (1, 1, 1), "what is the same is kept");
+    assert_eq!((&done["completed_steps"], &done["step_states"]["b"]["attempts"]), (&json!(4), &json!(3)));
+    let receipt = server.get(&format!("/api/v1/agents/executions/{id}/receipt")).await.ok();
+    assert_eq!(receipt["receipt"]["payload"]["steps"].as_array().unwrap().len(), 4);
+    let logs = server.get(&format!("/api/v1/agents/executions/{id}/logs")).await.ok();
+    assert_eq!(logs["step_logs"].as_array().unwrap().len(), 4);
+
+    // A step that has ended and is another one now is done again, and so is what waited for it.
+    let workflow = server.workflow(json!({"a": call("a2", json!({})), "b": after(jq("error(1)"), &["a"])})).await;
+    let id = server.execute(&workflow, json!({})).await.text("id").to_owned();
+    server.ended(&id).await;
+    let changed = json!({"a": call("a3", json!({})), "b": after(jq("1"), &["a"])});
+    server.put(&format!("/api/v1/agents/workflows/{workflow}"), json!({"steps": changed})).await.ok();
+    server.post(&format!("/api/v1/agents/executions/{id}/retry?definition=current"), json!({})).await.ok();
+    completed(&server.ended(&id).await);
+    assert_eq!((peer.count("a2"), peer.count("a3")), (1, 1));
+    server.post(&format!("/api/v1/agents/executions/{id}/retry?definition=current"), json!({})).await.is(400);
+}

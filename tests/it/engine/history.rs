@@ -100,13 +100,12 @@ async fn removed_endpoint_fails_the_execution_at_restart() {
     peer.called(1).await;
     let server = server.restart_with(&[("HTTP_ENDPOINTS", "{}")]).await;
     let failed = server.ended(id).await;
-    assert_eq!(failed["status"], "failed");
-    has(failed.text("error_message"), "\"peer\" is no configured endpoint");
+    has(failed_at(&failed, "a"), "\"peer\" is no longer configured");
     let states = &failed["step_states"];
-    assert_eq!((&states["a"]["status"], &states["j"]["status"]), (&json!("cancelled"), &json!("cancelled")));
+    assert_eq!((&states["a"]["status"], &states["j"]["status"]), (&json!("failed"), &json!("cancelled")));
     let events = events(&server, id, 1000).await;
     assert_eq!(kinds(&events).last(), Some(&"execution_failed"));
-    assert_eq!(events.last().unwrap()["data"]["jobs_taken_back"], json!([states["j"]["job_id"]]));
+    assert_eq!(crate::jobs::queue(&server).await[0]["state"], "CANCELED");
 }
 
 #[tokio::test]

@@ -267,7 +267,7 @@ async fn call_without_answer_is_repeated_under_its_key() {
     completed(&server.ended(id).await);
     let calls = peer.calls();
     let keys: Vec<&str> = calls.iter().filter(|call| call.body["id"] == "cut again").map(|call| call.key()).collect();
-    assert_eq!(keys, [format!("{id}:s:1"); 3].each_ref());
+    assert_eq!(keys, vec![format!("{id}:s:1"); 3]);
 }
 
 #[tokio::test]

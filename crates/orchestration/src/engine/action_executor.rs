@@ -223,7 +223,7 @@ impl ActionExecutor {
                 timed.unwrap_or_else(|| {
                     let seconds = timeout.as_secs_f64();
                     let message = format!("timeout_seconds {seconds}: the step was still running after them");
-                    Err(ActionFailure { message, retryable: again, unanswered, retry_after: None })
+                    Err(ActionFailure { message, retryable: again, unanswered, ..ActionFailure::default() })
                 })
             }
         };
@@ -296,7 +296,10 @@ impl ActionExecutor {
                 miner_receipt: Some(ended.receipt).filter(|receipt| !receipt.is_null()),
             }),
             JobState::Failed => Err(ActionFailure::transient(format!("job {id} failed: {}", reason()))),
-            JobState::Expired => Err(ActionFailure::transient(format!("job {id} expired: {}", reason()))),
+            JobState::Expired => Err(ActionFailure {
+                expired: true,
+                ..ActionFailure::transient(format!("job {id} expired: {}", reason()))
+            }),
             _ => Err(ActionFailure::permanent(format!("job {id} was canceled: {}", reason()))),
         }
     }

@@ -38,9 +38,11 @@ impl ExternalTask {
     }
 
     /// Return the event of its submission by step `step`.
-    pub fn event(&self, step: &str) -> (ExecutionEventKind, Value) {
+    pub fn event(&self, step: &str, attempt: u32) -> (ExecutionEventKind, Value) {
         match self {
-            Self::Job(job) => (ExecutionEventKind::JobQueued, json!({"step": step, "job_id": job.id})),
+            Self::Job(job) => {
+                (ExecutionEventKind::JobQueued, json!({"step": step, "job_id": job.id, "attempt": attempt}))
+            }
             Self::Training(run) => {
                 let data = json!({"step": step, "run_id": run.id, "policy": run.policy});
                 (ExecutionEventKind::TrainingQueued, data)

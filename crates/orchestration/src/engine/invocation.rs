@@ -24,6 +24,8 @@ pub struct ActionFailure {
     pub retryable: bool,
     /// Whether an endpoint was called and did not answer.
     pub unanswered: bool,
+    /// Whether it was a job that no miner took in time.
+    pub expired: bool,
     /// The endpoint's `Retry-After`, as it was sent.
     pub retry_after: Option<String>,
 }

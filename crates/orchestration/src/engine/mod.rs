@@ -9,6 +9,7 @@ mod claim;
 mod command_action;
 mod driver;
 mod external_tasks;
+mod failures;
 mod invocation;
 mod jq_action;
 mod lease;
@@ -296,6 +297,11 @@ impl Engine {
         self.0.stop.is_cancelled() && self.0.handle(id).is_none()
     }
 
+    /// Return the source of the ids of runs and their steps.
+    pub(super) fn ids(&self) -> &IdGenerator {
+        &self.0.ids
+    }
+
     /// Return whether the engine's background tasks are running, for readiness.
     pub fn is_running(&self) -> bool {
         !self.0.stop.is_cancelled() && !self.0.tasks.is_empty()
@@ -470,22 +476,6 @@ impl EngineInner {
             training.iter().for_each(TrainingRuns::wake);
             assigns.iter().for_each(AssignmentService::wake);
         }
-    }
-
-    /// Add a cost to a run that was cancelled meanwhile. Another worker's run books its own.
-    async fn book_late_cost(&self, run: &RunState, cost: Money) -> Result<()> {
-        let (id, hub, now) = (run.id.clone(), self.hub.clone(), Timestamp(self.clock.now()));
-        let (audit, entry) = (self.audit.clone(), audit_entries::late_cost_entry(run, cost, now));
-        self.db
-            .write(async move |tx: &mut Tx| {
-                if !store::book_late_cost(tx, &id, cost, now).await? {
-                    return Ok(());
-                }
-                audit.append(tx, vec![entry]).await?;
-                tx.after_commit(move || hub.wake(&id));
-                Ok(())
-            })
-            .await
     }
 
     async fn save(&self, save: Arc<RunCheckpoint>) -> Result<SaveOutcome> {

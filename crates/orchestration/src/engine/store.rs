@@ -204,7 +204,8 @@ fn verification_status(step: &StepRun) -> Option<&'static str> {
 async fn update_run(tx: &mut Tx, save: &RunCheckpoint) -> Result<(i64, bool)> {
     let run = &save.run;
     let held = sql!(
-        "UPDATE am_runs SET state = $3, worker = $4, active_seconds = $5, reserved_cost = $6, last_event = last_event + $7, claims = 0
+        "UPDATE am_runs SET state = $3, worker = $4, active_seconds = $5, reserved_cost = $6, last_event = last_event + $7, claims = 0,
+             paused = paused AND $3 <> 'ended'
          WHERE execution_id = $1 AND fence = $2 AND state = 'driven' RETURNING last_event, paused",
     )
     .bind(&run.id)

@@ -3,6 +3,7 @@
 
 mod estimate;
 mod model;
+mod redefinition;
 mod retry;
 mod store;
 
@@ -29,12 +30,12 @@ use am_core::{
 };
 use am_db::{
     Connection, Database, Tx,
-    codec::Timestamp,
+    codec::{JsonText, Timestamp},
     idempotency::{IdempotencyKey, IdempotentResult},
     principal::Principal,
 };
 use am_events::{StreamEvent, StreamFollower, StreamHub, StreamSource};
-use estimate::ExecutionEstimator;
+use estimate::{ExecutionEstimator, waits_for_miner};
 
 /// Service for executions. Cheap to clone.
 #[derive(Clone)]
@@ -70,8 +71,12 @@ pub struct ExecutionRequest {
 pub struct Observed {
     /// Execution as it stands after the request.
     pub execution: Execution,
+    /// Inputs of the execution; none in lists, and where the coordinator ran it.
+    pub inputs: JsonText,
     /// What it is likely to take in all; none once it has ended.
     pub estimate: Option<ExecutionEstimate>,
+    /// Whether the estimate says nothing of the end: a job of the execution waits for a miner.
+    pub waits_for_miner: bool,
 }
 
 impl ExecutionService {
@@ -241,7 +246,7 @@ impl ExecutionService {
             Some(wait) => self.wait(caller, id, wait).await?,
             None => self.get(caller, id).await?,
         };
-        self.with_estimate(execution).await
+        self.observed(execution).await
     }
 
     /// What was begun, once it has ended or `wait` is over. An answer given before is given again as it was, unless its
@@ -260,15 +265,18 @@ impl ExecutionService {
             Some(wait) if !value.status.is_final() => self.wait(caller, &value.id, wait).await?,
             _ => value,
         };
-        Ok(IdempotentResult { value: self.with_estimate(execution).await?, replayed })
+        Ok(IdempotentResult { value: self.observed(execution).await?, replayed })
     }
 
-    async fn with_estimate(&self, execution: Execution) -> Result<Observed> {
+    async fn observed(&self, execution: Execution) -> Result<Observed> {
         let estimate = match execution.status.is_final() {
             true => None,
             false => Some(self.estimates.of(&execution.workflow_id, execution.total_steps).await?),
         };
-        Ok(Observed { execution, estimate })
+        let mut conn = self.db.read().await?;
+        let inputs = store::inputs(&mut conn, &execution.id).await?;
+        let waits_for_miner = estimate.is_some() && waits_for_miner(&mut conn, &execution).await?;
+        Ok(Observed { execution, inputs, estimate, waits_for_miner })
     }
 
     /// An execution of `caller`'s, once it has ended or `wait` is over.
@@ -393,7 +401,7 @@ impl ExecutionService {
         wait: Option<Duration>,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<Observed>> {
-        let retried = self.retry_run(caller, id, once).await?;
+        let retried = self.retry_run(caller, id, once, None).await?;
         self.observe_begun(caller, retried, wait).await
     }
 
@@ -402,9 +410,10 @@ impl ExecutionService {
         caller: &Principal,
         id: &ExecutionId,
         once: Option<IdempotencyKey>,
+        redefinition: Option<redefinition::Redefinition>,
     ) -> Result<IdempotentResult<Execution>> {
         let (this, by, run) = (self.clone(), caller.clone(), id.clone());
-        let work = async move |tx: &mut Tx| this.retry_in(tx, &by, &run).await;
+        let work = async move |tx: &mut Tx| this.retry_in(tx, &by, &run, redefinition).await;
         match self.db.write_idempotent(&self.clock, once, work).await {
             Err(error) => Err(self.audit_refusal(caller, id, error).await),
             retried => retried,

@@ -1,19 +1,80 @@
 //! Retry of an execution inside a transaction of the caller, such as a plan's.
 
-use super::{ExecutionService, store};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{ExecutionService, Observed, redefinition::Redefinition, store};
 use crate::{
     engine::count_active,
-    error::{OrchestrationError, Result},
-    guard::{AdmissionRequest, GuardedResource},
+    error::{OrchestrationError, Result, corrupt_json_error},
+    guard::{AdmissionRequest, ExecutionConstraints, GuardedResource},
     run::Execution,
+    workflows::{CompiledWorkflow, WorkflowService},
 };
 use am_core::{boxed, ids::ExecutionId};
-use am_db::{Tx, codec::Timestamp, principal::Principal};
+use am_db::{
+    Tx,
+    codec::Timestamp,
+    idempotency::{IdempotencyKey, IdempotentResult},
+    principal::Principal,
+};
 use am_security::policies::CommandFacts;
 
 impl ExecutionService {
+    /// Retry a failed execution with the current definition of its workflow. Steps that ended well keep their results where
+    /// they, and all that they wait for, are the same as before. Answers as [`ExecutionService::retry`].
+    ///
+    /// # Errors
+    /// As [`ExecutionService::retry`]; [`OrchestrationError::InvalidState`] where the execution is not one of a workflow;
+    /// [`OrchestrationError::Refused`].
+    #[boxed]
+    pub async fn retry_redefined(
+        &self,
+        caller: &Principal,
+        workflows: &WorkflowService,
+        id: &ExecutionId,
+        wait: Option<Duration>,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<Observed>> {
+        if let Some(retried) = self.started(once.as_ref()).await? {
+            return self.observe_begun(caller, retried, wait).await;
+        }
+        let execution = self.get(caller, id).await?;
+        let gone = || {
+            OrchestrationError::InvalidState(
+                "Execution has no current definition: its workflow is gone, or it is a network's or a plan's".into(),
+            )
+        };
+        let workflow = match workflows.get(caller, &execution.workflow_id).await {
+            Err(OrchestrationError::NotFound(_)) => return Err(gone()),
+            found => found?,
+        };
+        let compiled = workflows.compiled(&workflow).await?;
+        let (terms, inputs) = {
+            let mut conn = self.db.read().await?;
+            (store::run_terms(&mut conn, id).await?.ok_or_else(gone)?, store::inputs(&mut conn, id).await?)
+        };
+        let (level, max_execution_time, security) = terms;
+        let security = security.max(workflow.terms().security);
+        let terms = ExecutionConstraints { security, level, max_execution_time, ..workflow.terms() };
+        let inputs: Value =
+            inputs.parse().map_err(|error| corrupt_json_error("am_runs.inputs", error))?.unwrap_or_default();
+        self.admit(caller, &workflow.id, terms, &compiled.plan, &inputs).await?;
+        let CompiledWorkflow { plan, step_ids } = compiled;
+        let new = Redefinition { plan, step_ids, security, ids: self.engine.ids().clone() };
+        let retried = self.retry_run(caller, id, once, Some(new)).await?;
+        self.observe_begun(caller, retried, wait).await
+    }
+
     /// Retry an execution within `tx`; the engine is told after the commit.
-    pub(crate) async fn retry_in(&self, tx: &mut Tx, caller: &Principal, id: &ExecutionId) -> Result<Execution> {
+    pub(crate) async fn retry_in(
+        &self,
+        tx: &mut Tx,
+        caller: &Principal,
+        id: &ExecutionId,
+        redefinition: Option<Redefinition>,
+    ) -> Result<Execution> {
         let policies = self.guard.policies().clone();
         let retry = async move |tx: &mut Tx, execution: Execution, now: Timestamp| {
             let level = store::security_level(tx.conn().await?, &execution.id).await?;
@@ -21,7 +82,7 @@ impl ExecutionService {
                 let others = count_active(tx.conn().await?, &execution.client_id, level).await?;
                 policies.check_concurrency(level, others).map_err(OrchestrationError::Refused)?;
             }
-            store::retry(tx, execution, now).await
+            store::retry(tx, execution, now, redefinition.as_ref()).await
         };
         let retried = self.change_in(tx, caller, id, retry).await?;
         let (engine, id) = (self.engine.clone(), id.clone());

@@ -2,25 +2,31 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{ExecutionFilter, StepLog, wrong_state_error};
+use super::{
+    ExecutionFilter, StepLog,
+    redefinition::{Redefinition, StepComparison, compare_steps},
+    wrong_state_error,
+};
 use crate::{
+    definition::WorkflowDefinition,
     engine::stop_steps,
     error::{OrchestrationError, Result, corrupt_json_error},
     event_kinds::ExecutionEventKind,
-    model::ExecutionStatus,
+    model::{ExecutionStatus, VerificationLevel},
     run::{Execution, append_event},
 };
 use am_audit::{AuditEntry, EventType, SecurityLevel};
 use am_core::{
-    ids::{ExecutionId, WorkflowId},
+    ids::{ExecutionId, JobId, StepExecutionId, WorkflowId},
     money::Money,
 };
 use am_db::{
     Connection, FromRow as _, Tx,
+    bulk_insert::RowBatch,
     codec::{JsonText, Timestamp},
     foreign_rows::read_page,
     principal::Principal,
-    row, sql,
+    push_row, row, sql,
     statement::Query,
     update,
 };
@@ -31,7 +37,8 @@ row! {
         workflow_id,
         client_id,
         status,
-        paused = "coalesce(r.paused, FALSE)",
+        // A run that ended while it was paused is not paused any more.
+        paused = "coalesce(r.paused AND e.status IN ('PENDING', 'RUNNING'), FALSE)",
         current_step,
         step_states => JsonText::or_empty_object,
         final_result,
@@ -77,6 +84,19 @@ const MATCHING: &str = " WHERE e.client_id IN ($1) [AND e.workflow_id = $2] [AND
 pub async fn get(conn: &mut Connection, id: &ExecutionId) -> Result<Option<Execution>> {
     let query = sql!("SELECT ", Execution::COLUMNS, FROM_EXECUTIONS, " WHERE e.id = $1");
     Ok(query.bind(id).fetch_optional(conn).await?)
+}
+
+/// Read the inputs of an execution; none where the coordinator runs it.
+pub async fn inputs(conn: &mut Connection, id: &ExecutionId) -> Result<JsonText> {
+    let inputs = sql!("SELECT inputs FROM am_runs WHERE execution_id = $1").bind(id);
+    Ok(inputs.fetch_optional_value(conn).await?.unwrap_or_else(JsonText::none))
+}
+
+/// Return the external tasks that steps of an execution wait for.
+pub fn running_tasks(execution: &Execution) -> Result<Vec<JobId>> {
+    let states = step_states(execution)?;
+    let running = states.values().filter(|state| state.get("status").and_then(Value::as_str) == Some("running"));
+    Ok(running.filter_map(|state| state.get("job_id")?.as_str().map(JobId::from)).collect())
 }
 
 /// Return whether an execution has ended or does not exist.
@@ -216,6 +236,95 @@ async fn set_paused(tx: &mut Tx, id: &ExecutionId, paused: bool) -> Result<bool>
     Ok(changed.bind(id).bind(paused).execute(tx.conn().await?).await? == 1)
 }
 
+fn definition_word(redefinition: Option<&Redefinition>) -> &'static str {
+    if redefinition.is_some() { "current" } else { "original" }
+}
+
+/// Terms of an execution: verification level, time limit in seconds, security level.
+pub async fn run_terms(
+    conn: &mut Connection,
+    id: &ExecutionId,
+) -> Result<Option<(VerificationLevel, i64, SecurityLevel)>> {
+    let terms =
+        sql!("SELECT verification_level, max_execution_time, security_level FROM am_runs WHERE execution_id = $1");
+    Ok(terms.bind(id).fetch_optional(conn).await?)
+}
+
+/// Give a failed execution another definition: rows for its new steps, and steps that are not the same any more to be done
+/// again.
+async fn redefine(
+    tx: &mut Tx,
+    execution: &Execution,
+    states: &mut Map<String, Value>,
+    new: &Redefinition,
+    now: Timestamp,
+) -> Result<()> {
+    let corrupt = |error| corrupt_json_error("am_definitions.body", error);
+    let body = sql!(
+        "SELECT d.body FROM am_runs r JOIN am_definitions d ON d.hash = r.definition_hash WHERE r.execution_id = $1",
+    );
+    let body: Option<String> = body.bind(&execution.id).fetch_optional_value(tx.conn().await?).await?;
+    let old = WorkflowDefinition::from_snapshot(&body.unwrap_or_default()).map_err(corrupt)?;
+    let current = WorkflowDefinition::from_snapshot(&new.plan.body).map_err(corrupt)?;
+    let has_completed = |state: &Value| state.get("status").and_then(Value::as_str) == Some("completed");
+    let completed = states.iter().filter(|(_, state)| has_completed(state)).map(|(key, _)| key.as_str()).collect();
+    let StepComparison { same, kept } = compare_steps(&old, &current, &completed);
+    let mut rows = RowBatch::default();
+    let mut next = Map::new();
+    for (spec, step_id) in new.plan.steps.iter().zip(new.step_ids.iter()) {
+        let mut state = states.remove(&spec.key).unwrap_or_else(|| json!({}));
+        let members = state.as_object_mut().ok_or_else(|| corrupt_json_error("step_states", "a state is no object"))?;
+        if !members.contains_key("step_execution_id") {
+            let row_id = StepExecutionId::from(new.ids.next("step_exec_", 10));
+            members.insert("step_execution_id".into(), json!(row_id));
+            push_row!(rows, "agent_step_executions" {
+                id: &row_id,
+                execution_id: &execution.id,
+                step_id: step_id,
+                status: ExecutionStatus::Pending,
+                gpu_accelerated: false,
+                retry_count: 0i64,
+                created_at: now,
+                updated_at: now,
+            });
+        }
+        if !kept.contains(&spec.key) {
+            members.insert("status".into(), json!(ExecutionStatus::Pending));
+        }
+        if !same.contains(&spec.key) {
+            // Another call, which repeats none.
+            members.remove("repeat_call");
+        }
+        next.insert(spec.key.clone(), state);
+    }
+    *states = next;
+    push_row!(rows, "am_definitions" {
+        hash: &new.plan.hash,
+        body: &*new.plan.body,
+        created_at: now,
+    } "ON CONFLICT (hash) DO NOTHING");
+    rows.execute(tx).await?;
+    let again = sql!("UPDATE agent_step_executions SET status = 'PENDING' WHERE execution_id = $1 AND id NOT IN ($2)");
+    let kept_rows =
+        kept.iter().filter_map(|key| states.get(key)?.get("step_execution_id")?.as_str().map(str::to_owned));
+    // A list is never empty: no row has this id.
+    let kept_rows: Vec<String> = kept_rows.chain([String::new()]).collect();
+    again.bind(&execution.id).bind_all(kept_rows.iter()).execute(tx.conn().await?).await?;
+    sql!("UPDATE am_runs SET definition_hash = $2, security_level = $3 WHERE execution_id = $1")
+        .bind(&execution.id)
+        .bind(&new.plan.hash)
+        .bind(new.security)
+        .execute(tx.conn().await?)
+        .await?;
+    sql!("UPDATE agent_executions SET total_steps = $2, completed_steps = $3, current_step = $3 WHERE id = $1")
+        .bind(&execution.id)
+        .bind(new.plan.steps.len() as i64)
+        .bind(kept.len() as i64)
+        .execute(tx.conn().await?)
+        .await?;
+    Ok(())
+}
+
 /// Pause an execution.
 pub async fn pause(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<AuditEntry> {
     if execution.status.is_final() {
@@ -238,12 +347,21 @@ pub async fn resume(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result
     Ok(audit_entry("resumed", now).change(Some(json!({"paused": true})), Some(json!({"paused": false}))))
 }
 
-/// Make a failed execution ready again: steps that ended well stay, the others are reset.
-pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<AuditEntry> {
+/// Make a failed execution ready again: steps that ended well stay, the others are reset. With another definition, steps
+/// stay only where they are the same.
+pub async fn retry(
+    tx: &mut Tx,
+    execution: Execution,
+    now: Timestamp,
+    redefinition: Option<&Redefinition>,
+) -> Result<AuditEntry> {
     if execution.status != ExecutionStatus::Failed {
         return Err(wrong_state_error(execution.status, "retried"));
     }
     let mut states = step_states(&execution)?;
+    if let Some(new) = redefinition {
+        redefine(tx, &execution, &mut states, new, now).await?;
+    }
     for state in states.values_mut() {
         let Some(members) = state.as_object_mut() else { continue };
         if members.get("status").and_then(Value::as_str) != Some("completed") {
@@ -290,10 +408,11 @@ pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<
         &execution.id,
         ExecutionEventKind::ExecutionRetried,
         now,
-        json!({"from_step": execution.failed_step}),
+        json!({"from_step": execution.failed_step, "definition": definition_word(redefinition)}),
     )
     .await?;
     Ok(audit_entry("retried", now)
         .data("from_step", json!(execution.failed_step))
+        .data("definition", json!(definition_word(redefinition)))
         .change(Some(json!({"status": ExecutionStatus::Failed})), Some(json!({"status": ExecutionStatus::Running}))))
 }

@@ -410,7 +410,7 @@ impl PlanService {
             let now = this.now();
             start::take_slot(tx, &plan_id, this.settings.plans_max_running, now).await?;
             this.audit.append(tx, vec![audit_entry("retried", &plan_id, now).by(&by)]).await?;
-            this.executions.retry_in(tx, &by, &execution).await?;
+            this.executions.retry_in(tx, &by, &execution, None).await?;
             Ok(PlanChange { plan_id, execution_id: Some(execution), status: PlanStatus::Running })
         });
         match retried.await {

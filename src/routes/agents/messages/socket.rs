@@ -272,6 +272,11 @@ impl FrameReader<'_> {
         if payload.content == "PING" {
             return Err(self.pong_json(payload.content));
         }
+        if !payload.content.is_object() {
+            // As over HTTP, where the content's type says so.
+            let loc = vec!["body".into(), "content".into()];
+            return Err(refused_json(ApiError::invalid_field(loc, "Input should be an object", "dict_type"), mark));
+        }
         let limiter = self.app.shared.limiter.as_ref();
         if let Some(Err(wait)) = limiter.map(|limiter| limiter.check(RateBucket::Principal(self.by.name.clone()))) {
             return Err(refused_json(ApiError::too_many(wait), mark));

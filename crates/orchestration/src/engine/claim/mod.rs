@@ -198,8 +198,8 @@ impl EngineInner {
         Ok(true)
     }
 
-    /// Fail a run that cannot be loaded (for example because its endpoint is no longer configured); release one that
-    /// could not be read this time.
+    /// Fail a run that cannot be loaded, because its definition or its state can't be understood; release one that could not
+    /// be read this time.
     async fn fail_unloadable(&self, run: HeldRun, error: &OrchestrationError) -> Result<()> {
         tracing::warn!(execution = %run.id, %error, "a claimed execution cannot be run");
         let failed = matches!(
@@ -220,6 +220,9 @@ impl EngineInner {
     async fn end_claim(&self, run: HeldRun, end: ClaimEnd) -> Result<()> {
         let (hub, audit) = (self.hub.clone(), self.audit.clone());
         let now = Timestamp(self.clock.now());
+        if matches!(end, ClaimEnd::Failed(_)) {
+            tracing::warn!(execution = %run.id, class = "unreadable", "execution failed");
+        }
         self.db
             .write(async move |tx: &mut Tx| {
                 match end {
@@ -256,7 +259,7 @@ impl EngineInner {
         let parse = || WorkflowDefinition::from_snapshot(&stored.definition);
         let definition = in_place(stored.definition.len(), parse)
             .map_err(|error| corrupt_json_error("am_definitions.body", error))?;
-        let plan = definition.compiled(&self.names).await?;
+        let plan = definition.compiled(&self.names.for_takeover()).await?;
         let bytes = rows.iter().map(ClaimedStepRow::bytes).sum();
         let steps = in_place(bytes, || restore_steps(&plan, &stored.step_states, &rows))?;
         Ok(RunState {

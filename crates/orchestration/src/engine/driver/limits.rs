@@ -24,7 +24,7 @@ impl RunDriver {
                 PolicyRefusal::new(&policy, rule::MAX_EXECUTION_TIME, json!(limit), json!(round_progress(used)));
             return self.refuse(None, Box::new(refusal), now);
         }
-        self.fail(None, &format!("max_execution_time {limit}: {used:.3} seconds were used"), now);
+        self.fail(None, &format!("max_execution_time {limit}: {used:.3} seconds were used"), "time_limit", now);
     }
 
     /// Return the rest of the time limit, of the run itself and of its policies. Time in which this process did not run does not
@@ -63,6 +63,6 @@ impl RunDriver {
             entry = entry.step(run.steps[at].step_id.as_str());
         }
         self.refusals.push(entry);
-        self.fail(at, &refusal.to_string(), now);
+        self.fail(at, &refusal.to_string(), "policy", now);
     }
 }

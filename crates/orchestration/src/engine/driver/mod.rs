@@ -8,7 +8,8 @@ mod saving;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt as _, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use serde_json::json;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
@@ -17,11 +18,13 @@ use super::{
     EngineInner, FirstSave,
     checkpoint::{NewExecution, Ownership},
     external_tasks::ExternalTask,
+    failures::log_failure,
     invocation::{ActionFailure, ActionInvocation},
     value_memory::MemoryShare,
 };
 use crate::{
     error::{OrchestrationError, Result},
+    event_kinds::ExecutionEventKind,
     model::ExecutionStatus,
     run::{AfterFailure, AttemptPrice, AttemptResult, BudgetCheck, Execution, RunState},
 };
@@ -110,6 +113,8 @@ pub struct RunDriver {
     claim_counts: bool,
     /// Time of the run: the wall clock may be set while it is driven, and what took time would take more or less.
     clock: SteadyClock,
+    /// Kind of failure that ended the run, for the log.
+    failure_class: &'static str,
 }
 
 impl RunDriver {
@@ -147,6 +152,7 @@ impl RunDriver {
             unsaved_cost: Money::ZERO,
             claim_counts: false,
             clock,
+            failure_class: "",
         }
     }
 
@@ -197,7 +203,12 @@ impl RunDriver {
                     self.orders.clear();
                     self.run.reset(&self.engine.ids);
                 }
-                answer => return answer,
+                answer => {
+                    if answer.as_ref().is_ok_and(|saved| !saved.replayed) {
+                        log_failure(&self.run, self.failure_class);
+                    }
+                    return answer;
+                }
             }
         }
     }
@@ -238,6 +249,7 @@ impl RunDriver {
         loop {
             if self.run.status.is_final() {
                 self.save(Ownership::Ended).await?;
+                log_failure(&self.run, self.failure_class);
                 return Ok(DriverEnd::Ended);
             }
             let memory = self.run.memory();
@@ -299,20 +311,6 @@ impl RunDriver {
         }
     }
 
-    /// Book what ended while the run was cancelled, which the next save would have written.
-    async fn book_late_cost(&mut self) {
-        while let Some(Some(landed)) = self.flying.next().now_or_never() {
-            if let Completion::Attempt { at, result: Ok(outcome), .. } = landed {
-                self.unsaved_cost += self.run.charged(at, outcome.cost);
-            }
-        }
-        if self.unsaved_cost.is_positive()
-            && let Err(error) = self.engine.book_late_cost(&self.run, self.unsaved_cost).await
-        {
-            tracing::error!(execution = %self.run.id, %error, cost = %self.unsaved_cost, "could not book a late cost");
-        }
-    }
-
     /// Release the run for any worker. Futures in progress are dropped first: they could interfere with the next
     /// driver's.
     async fn release(&mut self) -> Result<DriverEnd> {
@@ -346,7 +344,8 @@ impl RunDriver {
         matches!(landed, Completion::Attempt { at, .. } if !self.run.plan.steps[*at].action.is_pure())
     }
 
-    fn fail(&mut self, at: Option<usize>, error: &str, now: Timestamp) {
+    fn fail(&mut self, at: Option<usize>, error: &str, class: &'static str, now: Timestamp) {
+        self.failure_class = class;
         let jobs = self.run.fail(at, error, now);
         self.stop_in_flight(jobs);
     }
@@ -364,7 +363,7 @@ impl RunDriver {
             let now = self.now();
             // All steps may be done already: a retried run that had exceeded its budget.
             match self.run.budget_exceeded() {
-                Some(limit) => self.fail(None, &limit, now),
+                Some(limit) => self.fail(None, &limit, "budget", now),
                 None => in_place(self.run.size().bytes, || self.run.finish(now)),
             }
             return false;
@@ -378,7 +377,7 @@ impl RunDriver {
             let input = match in_place(self.run.step_effort(at), || self.run.input(at)) {
                 Ok(input) => input,
                 Err(error) => {
-                    self.fail(Some(at), &error, now);
+                    self.fail(Some(at), &error, "mapping", now);
                     return false;
                 }
             };
@@ -392,7 +391,7 @@ impl RunDriver {
                 Ok(BudgetCheck::Pending) => continue,
                 Err(limit) => {
                     let at = matches!(price, AttemptPrice::Open(_)).then_some(at);
-                    self.fail(at, &limit, now);
+                    self.fail(at, &limit, "budget", now);
                     return false;
                 }
             }
@@ -413,7 +412,7 @@ impl RunDriver {
             let step = &mut self.run.steps[at];
             step.job_id = Some(order.id());
             step.dirty = true;
-            let (kind, data) = order.event(&self.run.plan.steps[at].key);
+            let (kind, data) = order.event(&self.run.plan.steps[at].key, self.run.steps[at].attempts);
             self.run.tell(kind, now, data);
             self.orders.push(order);
         }
@@ -448,16 +447,22 @@ impl RunDriver {
                     return self.refuse(Some(at), refusal, now);
                 }
                 let over = match in_place(self.run.step_effort(at), || self.run.complete(at, *outcome, now)) {
-                    Err(error) => Some((Some(at), error)),
-                    Ok(()) => self.run.budget_exceeded().map(|error| (None, error)),
+                    Err(error) => Some((Some(at), error, "mapping")),
+                    Ok(()) => self.run.budget_exceeded().map(|error| (None, error, "budget")),
                 };
-                if let Some((at, error)) = over {
-                    self.fail(at, &error, now);
+                if let Some((at, error, class)) = over {
+                    self.fail(at, &error, class, now);
                 }
             }
             Completion::Attempt { at, result: Err(failure), seconds } => {
+                let job = self.run.steps[at].job_id.take();
+                if let Some(job) = job.as_ref().filter(|_| failure.expired) {
+                    let data = json!({"step": self.run.plan.steps[at].key, "attempt": self.run.steps[at].attempts, "job_id": job});
+                    self.run.tell(ExecutionEventKind::JobExpired, now, data);
+                }
                 // An abandoned job must not be done and paid for.
-                self.take_back.extend(self.run.steps[at].job_id.take());
+                self.take_back.extend(job);
+                self.failure_class = self.run.plan.steps[at].action.kind();
                 let random = self.engine.ids.fraction();
                 // An endpoint names a time by the wall clock.
                 let failure = failure.into_attempt(self.engine.clock.now());

@@ -2,19 +2,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::RunDriver;
+use futures_util::{FutureExt as _, StreamExt as _};
+
+use super::{Completion, RunDriver};
 use crate::{
     engine::{
         audit_entries,
         checkpoint::{Ownership, RunCheckpoint},
-        store::SaveOutcome,
+        store::{self, SaveOutcome},
     },
     error::{OrchestrationError, Result},
     model::ExecutionStatus,
     receipts,
 };
 use am_core::{blocking::in_place, money::Money};
-use am_db::codec::Timestamp;
+use am_db::{Tx, codec::Timestamp};
 
 impl RunDriver {
     /// Issue the receipt of a completed run, signed over everything that is saved with it.
@@ -62,6 +64,30 @@ impl RunDriver {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+    /// Book what ended while the run was cancelled, which the next save would have written. Another worker's run books its own.
+    pub(super) async fn book_late_cost(&mut self) {
+        while let Some(Some(landed)) = self.flying.next().now_or_never() {
+            if let Completion::Attempt { at, result: Ok(outcome), .. } = landed {
+                self.unsaved_cost += self.run.charged(at, outcome.cost);
+            }
+        }
+        if !self.unsaved_cost.is_positive() {
+            return;
+        }
+        let (engine, cost, now) = (&self.engine, self.unsaved_cost, Timestamp(self.engine.clock.now()));
+        let (id, hub) = (self.run.id.clone(), engine.hub.clone());
+        let (audit, entry) = (engine.audit.clone(), audit_entries::late_cost_entry(&self.run, cost, now));
+        let work = async move |tx: &mut Tx| {
+            if store::book_late_cost(tx, &id, cost, now).await? {
+                audit.append(tx, vec![entry]).await?;
+                tx.after_commit(move || hub.wake(&id));
+            }
+            Ok::<_, OrchestrationError>(())
+        };
+        if let Err(error) = engine.db.write(work).await {
+            tracing::error!(execution = %self.run.id, %error, %cost, "could not book a late cost");
         }
     }
 }
