@@ -1,4 +1,4 @@
-//! `security/webhooks`: who is called when something happens, and what came of it.
+//! `security/webhooks`: URLs that get a signed POST, for which events, and the deliveries.
 
 use axum::{extract::State, response::Response};
 use serde::Deserialize;

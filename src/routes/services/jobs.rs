@@ -208,7 +208,7 @@ pub async fn cancel_job(
     let canceled = app.jobs.cancel(&job_viewer(&caller), &id).await?;
     let had_miner = canceled.job.miner.is_some();
     let message = match canceled.was {
-        JobState::Queued => "Taken back: no miner had it",
+        JobState::Queued => "Cancelled: no miner had taken it",
         JobState::Running => "Asked to stop: a miner has it, and may finish it all the same",
         _ => "It was canceled already",
     };

@@ -146,7 +146,7 @@ pub struct PolicyDecisions {
 ///
 /// Answers `policy` (with the version that answered), `action`, `action_name`, and by the policy's algorithm
 /// `probabilities` (ppo), `q_values` (rainbow_dqn, dqn) or `mean` and `std` (sac), and `value`. With `states` a list
-/// of these. The bare name is the version in production, or the newest; `name@3` and `name@alias` are that one.
+/// of these. The name without `@` is the version in production, or the newest; `name@3` and `name@alias` are that one.
 #[utoipa::path(
     post, path = "/api/v1/agents/performance/rl/policies/{policy}/act", operation_id = "rl_policies_act",
     tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),

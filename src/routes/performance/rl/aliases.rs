@@ -58,7 +58,7 @@ pub async fn list_aliases(
     operation_id = "rl_policies_get_alias", tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
     params(
         ("name" = String, Path, description = "Name of the policy"),
-        ("alias" = String, Path, description = "Name of the alias, in lower case; `production` is what the bare name of the policy means"),
+        ("alias" = String, Path, description = "Name of the alias, in lower case; `production` is what the name of the policy without `@` means"),
     ),
     responses(
         (status = 200, body = AliasDocument, description = "The alias and its history"),
@@ -92,7 +92,7 @@ pub struct SetAliasRequest {
     operation_id = "rl_policies_set_alias", tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
     params(
         ("name" = String, Path, description = "Name of the policy"),
-        ("alias" = String, Path, description = "Name of the alias, in lower case; `production` is what the bare name of the policy means"),
+        ("alias" = String, Path, description = "Name of the alias, in lower case; `production` is what the name of the policy without `@` means"),
         IdempotencyHeader,
     ),
     request_body = SetAliasRequest,
@@ -132,7 +132,7 @@ fn move_error_to_path(mut error: ApiError) -> ApiError {
     security(("ApiKey" = ["admin", "client", "miner"])),
     params(
         ("name" = String, Path, description = "Name of the policy"),
-        ("alias" = String, Path, description = "Name of the alias, in lower case; `production` is what the bare name of the policy means"),
+        ("alias" = String, Path, description = "Name of the alias, in lower case; `production` is what the name of the policy without `@` means"),
     ),
     responses(
         (status = 200, body = PolicyRecord, description = "The policy with its aliases"),
@@ -158,7 +158,7 @@ pub async fn remove_alias(
     security(("ApiKey" = ["admin", "client", "miner"])),
     params(
         ("name" = String, Path, description = "Name of the policy"),
-        ("alias" = String, Path, description = "Name of the alias, in lower case; `production` is what the bare name of the policy means"),
+        ("alias" = String, Path, description = "Name of the alias, in lower case; `production` is what the name of the policy without `@` means"),
         IdempotencyHeader,
     ),
     responses(

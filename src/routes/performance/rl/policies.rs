@@ -293,7 +293,7 @@ pub struct ShadowRequest {
 
 /// Set a canary or a shadow version
 ///
-/// A canary answers a share of the calls; a shadow sees all calls and answers none. Only `act` by the bare name is
+/// A canary answers a share of the calls; a shadow sees all calls and answers none. Only `act` by the name without `@` is
 /// split; `name@version`, `name@alias` and workflow steps are not.
 #[utoipa::path(
     put, path = "/api/v1/agents/performance/rl/policies/{name}/split", operation_id = "rl_policies_set_split",

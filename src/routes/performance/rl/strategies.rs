@@ -166,7 +166,7 @@ pub struct DeployStrategyRequest {
 
 /// Put a version of a strategy's policy into production
 ///
-/// The bare name of the policy then means this version.
+/// The name of the policy without `@` then means this version.
 #[utoipa::path(
     post, path = "/api/v1/agents/performance/rl/strategies/{strategy}/deploy", operation_id = "rl_strategies_deploy",
     tag = "rl_strategies", security(("ApiKey" = ["admin", "client", "miner"])),
