@@ -167,17 +167,11 @@ fn decode_known<T: DeserializeOwned>(body: &[u8], context: &RequestContext) -> R
         return decoded;
     }
     let checked = context.operation.as_ref().map_or(Ok(Vec::new()), |operation| operation.check_body(body));
-    match (decoded, checked) {
-        (Ok(value), Ok(ignored)) => {
-            context.note_ignored(ignored);
-            Ok(value)
-        }
-        (Ok(_), Err(unknown)) => Err(unknown),
-        (Err(fault), Ok(ignored)) => {
-            context.note_ignored(ignored);
-            Err(fault)
-        }
-        (Err(fault), Err(unknown)) => Err(fault.and(unknown)),
+    let unknown = checked.map(|ignored| context.note_ignored(ignored)).err();
+    match (decoded, unknown) {
+        (decoded, None) => decoded,
+        (Ok(_), Some(unknown)) => Err(unknown),
+        (Err(fault), Some(unknown)) => Err(fault.and(unknown)),
     }
 }
 
