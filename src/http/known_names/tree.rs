@@ -35,7 +35,7 @@ pub struct NameTree {
 pub struct UnknownName<'t> {
     /// Path of the member, its name included.
     pub path: Vec<LocationSegment>,
-    /// The name itself, as it was sent.
+    /// The member's own name, as the client sent it.
     pub name: String,
     /// Names that are known at this place.
     pub known: Vec<&'t str>,

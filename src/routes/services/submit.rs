@@ -95,6 +95,23 @@ pub fn service_endpoints(service: JobService) -> &'static [&'static str] {
     }
 }
 
+/// The request of one of the services, by the name in the path.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes what the generic route takes")]
+pub enum ServiceRequest {
+    /// For `whisper`.
+    Whisper(WhisperRequest),
+    /// For `stable_diffusion`.
+    StableDiffusion(StableDiffusionRequest),
+    /// For `llm_inference`.
+    LlmInference(LlmRequest),
+    /// For `ffmpeg`.
+    Ffmpeg(FfmpegRequest),
+    /// For `blender`.
+    Blender(BlenderRequest),
+}
+
 /// What a request to any of the routes brings.
 type SubmissionParts = (State<App>, ClientKey, QueryParams<SubmissionTerms>, QueryParams<WaitQuery>);
 
@@ -300,7 +317,7 @@ pub async fn render_scene(asked: SubmissionParts, request: IdempotentJson<Value>
     post, path = "/api/v1/services/{service_type}", operation_id = "services_submit", tag = "services",
     security(("ApiKey" = ["admin", "client"])),
     params(("service_type" = JobService, Path, description = "Name of the service"), SubmissionTerms, WaitQuery, IdempotencyHeader),
-    request_body = Object,
+    request_body = ServiceRequest,
     responses(
         (status = 201, body = SubmissionAnswer, description = "The queued job or, with `wait`, the job as it is when the wait ends", headers(("X-Deprecated" = bool, description = "Always `true`"), ("X-Deprecation-Message" = String, description = "The routes to use instead"))),
     )

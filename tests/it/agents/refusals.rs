@@ -16,10 +16,11 @@ use crate::{
 /// Requests sent for each operation.
 const MUTATIONS: usize = 12;
 
-/// What changes by itself: beats of processes, presence, the sealing of the log, and scores that are counted from it.
-const BACKGROUND: [&str; 11] = [
+/// What changes by itself: beats of processes, presence, notices on their way, the sealing of the log, and scores that are counted from it.
+const BACKGROUND: [&str; 12] = [
     "am_workers",
     "am_presence",
+    "am_assignment_notices",
     "am_socket_processes",
     "am_audit_entries",
     "am_audit_tiles",
@@ -76,7 +77,9 @@ impl TableDigests {
         while quiet < 3 {
             poll_interval().await;
             let now = self.read().await;
-            quiet = if now == before { quiet + 1 } else { 0 };
+            let ready = "SELECT count(*) FROM am_runs WHERE state = 'ready' AND NOT paused";
+            let ready: i64 = sqlx::query_scalar(ready).fetch_one(&mut self.conn).await.unwrap();
+            quiet = if now == before && ready == 0 { quiet + 1 } else { 0 };
             before = now;
         }
         before

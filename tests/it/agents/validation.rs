@@ -146,7 +146,7 @@ fn definitions() -> Vec<(Value, Value, &'static str)> {
             "must be an environment's name",
         ),
         (
-            of_step(json!({"step_type": "custom", "action": {"kind": "command", "command": "ls"}})),
+            of_step(json!({"step_type": "custom", "action": {"kind": "command"}})),
             json!(["body", "steps", "s", "action", "argv"]),
             "sandbox",
         ),

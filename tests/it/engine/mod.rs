@@ -337,7 +337,7 @@ async fn input_and_output_mappings_select_step_data() {
         let cost = if member == "output_mappings" { 0.01 } else { 0.0 };
         assert_eq!(bad["total_cost"], cost, "what was done is paid for");
     }
-    let command = json!({"s": {"step_type": "custom", "action": {"kind": "command", "command": "ls"}}});
+    let command = json!({"s": {"step_type": "custom", "action": {"kind": "command"}}});
     let refused = server.post("/api/v1/agents/workflows", json!({"name": "n", "steps": command})).await.is(422);
     assert_eq!(refused["detail"][0]["loc"], json!(["body", "steps", "s", "action", "argv"]));
 }

@@ -140,12 +140,11 @@ impl Things {
         let query = match template.strip_prefix(AGENTS).unwrap_or_default() {
             "/messages/inbox" | "/messages/stream" => "?agent_id=alice".to_owned(),
             "/workflows/{workflow_id}/cancel" => format!("?execution_id={}", self.0["execution_id"]),
-            "/security/policies" => format!("?name={role}"),
+            "/security/policies" if *method == Method::POST => format!("?name={role}"),
             "/security/audit-tree/consistency" => "?from=1".to_owned(),
             "/security/executions/{execution_id}/security-monitor" => format!("?workflow_id={}", self.0["workflow_id"]),
             "/security/trust-scores/{entity_type}/{entity_id}/update" => "?execution_success=true".to_owned(),
             other if other.ends_with("/events") => "?format=json".to_owned(),
-            _ if template.ends_with("/events") => "?format=json".to_owned(),
             _ => String::new(),
         };
         let url = server.url(&format!("{}{query}", self.path(template)));
@@ -184,12 +183,15 @@ impl Things {
             "/{agent_id}/learning/train" => {
                 json!({"feedback": [{"state": [0, 0, 0, 0, 0, 0, 0, 0, 0], "action": 1, "reward": 0.5}], "epochs": 1})
             }
-            other if other.contains("/assignments/{") => {
-                json!({"attempt": 1, "progress": 5, "result": {"x": 1}, "error": "no"})
-            }
+            other if other.contains("/assignments/{") => match other.rsplit('/').next().unwrap() {
+                "progress" => json!({"attempt": 1, "progress": 5}),
+                "result" => json!({"attempt": 1, "result": {"x": 1}}),
+                "fail" => json!({"attempt": 1, "error": "no"}),
+                _ => json!({"attempt": 1}),
+            },
             "/performance/rl/runs" => rl::small(64),
             "/performance/rl/policies/{name}/aliases/{alias}" if *method == Method::PUT => json!({"version": 1}),
-            "/performance/rl/policies/{name}/split" => json!({"mode": "canary", "version": 1, "share": 0.5}),
+            "/performance/rl/policies/{name}/split" => json!({"canary": {"version": 1, "share": 0.5}}),
             "/performance/rl/policies/{policy}/act" => json!({"state": [0, 0, 0, 0, 0, 0, 0, 0, 0]}),
             "/performance/rl/policies/{policy}/act/{call_id}/outcome" => json!({"reward": 1}),
             "/performance/rl/policies/{policy}/evaluate" => json!({"environment": "price_optimization", "episodes": 1}),

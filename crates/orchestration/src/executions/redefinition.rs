@@ -14,7 +14,7 @@ use am_core::{ambient::IdGenerator, ids::StepId};
 /// Definition that an execution goes on with.
 #[derive(Clone)]
 pub struct Redefinition {
-    /// The definition, compiled.
+    /// The present definition of its workflow, compiled.
     pub plan: Arc<ExecutionPlan>,
     /// Id of the row of each step in `agent_steps`.
     pub step_ids: Arc<[StepId]>,

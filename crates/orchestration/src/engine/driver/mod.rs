@@ -282,7 +282,9 @@ impl RunDriver {
                 Some(landed) = self.flying.next() => {
                     let outside = self.is_external(&landed);
                     self.on_completion(landed);
-                    if outside || self.run.unsaved_bytes() > MAX_UNSAVED_BYTES {
+                    if self.run.status.is_final() {
+                        // Saved once, as ended.
+                    } else if outside || self.run.unsaved_bytes() > MAX_UNSAVED_BYTES {
                         self.save(Ownership::Driven).await?;
                     } else {
                         self.save_by.get_or_insert_with(|| Instant::now() + MAX_UNSAVED);
