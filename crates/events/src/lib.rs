@@ -8,7 +8,7 @@ mod stream_hub;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use store::{add_event_rows, append_events, read_events};
+pub use store::{add_event_rows, append_events, order_times, read_events};
 pub use stream_follower::{StreamFollower, StreamSource};
 pub use stream_hub::{StreamHub, StreamSubscription};
 

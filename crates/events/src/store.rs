@@ -1,16 +1,47 @@
 //! Table of the event streams: one row per commit, so that a burst of events costs one insert.
 
 use super::StreamEvent;
-use am_db::{Connection, DatabaseError, Result, Tx, bulk_insert::RowBatch, push_row, sql};
+use am_db::{Connection, DatabaseError, Result, Tx, bulk_insert::RowBatch, codec::Timestamp, push_row, sql};
 
 /// Append `events`, which continue the stream's numbers, in the transaction of the change that they describe.
 ///
 /// # Errors
 /// Returns [`DatabaseError::Duplicate`] when a number is taken, that is, another process writes this stream.
 pub async fn append_events(tx: &mut Tx, stream: &str, events: &[StreamEvent]) -> Result<()> {
+    if events.is_empty() {
+        return Ok(());
+    }
     let mut rows = RowBatch::default();
-    add_event_rows(&mut rows, stream, events)?;
-    if events.is_empty() { Ok(()) } else { rows.execute(tx).await }
+    let mut events = events.to_vec();
+    order_times(tx.conn().await?, stream, &mut events).await?;
+    add_event_rows(&mut rows, stream, &events)?;
+    rows.execute(tx).await
+}
+
+/// Set the times of `events`, which continue the stream's numbers, so that none is before that of an earlier event:
+/// they were taken before the write lock, and by several clocks.
+///
+/// # Errors
+/// Returns a database error when the query fails.
+pub async fn order_times(conn: &mut Connection, stream: &str, events: &mut [StreamEvent]) -> Result<()> {
+    let Some(first) = events.first() else { return Ok(()) };
+    let mut last = match first.seq {
+        1 => None,
+        _ => last_time(conn, stream).await?,
+    };
+    for event in events {
+        event.at = last.map_or(event.at, |last| last.max(event.at));
+        last = Some(event.at);
+    }
+    Ok(())
+}
+
+/// Time of the last event of `stream`; `None` when there is none, or its row is not readable.
+async fn last_time(conn: &mut Connection, stream: &str) -> Result<Option<Timestamp>> {
+    let row = sql!("SELECT batch FROM am_events WHERE stream = $1 ORDER BY last_seq DESC LIMIT 1").bind(stream);
+    let row: Option<String> = row.fetch_optional_value(conn).await?;
+    let events: Option<Vec<StreamEvent>> = row.and_then(|row| serde_json::from_str(&row).ok());
+    Ok(events.and_then(|events| Some(events.last()?.at)))
 }
 
 /// Add the events' rows to `rows`, for a bulk insert.

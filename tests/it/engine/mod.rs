@@ -1,6 +1,7 @@
 //! What steps do, and how a run of them is driven, through HTTP.
 
 mod control;
+mod event_times;
 mod fairness;
 mod history;
 mod values;

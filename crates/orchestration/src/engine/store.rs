@@ -129,11 +129,9 @@ pub async fn save_run(tx: &mut Tx, save: &RunCheckpoint, trail: RowBatch) -> Res
             update on (id) except (execution_id, step_id, created_at)
         );
     }
-    am_events::add_event_rows(
-        &mut rows,
-        &save.run.id,
-        &number_events(save, last_event - save.events.len() as i64 + 1),
-    )?;
+    let mut events = number_events(save, last_event - save.events.len() as i64 + 1);
+    am_events::order_times(tx.conn().await?, &save.run.id, &mut events).await?;
+    am_events::add_event_rows(&mut rows, &save.run.id, &events)?;
     rows.append(trail);
     rows.execute(tx).await?;
     submit_tasks(tx, save).await?;
