@@ -10,6 +10,7 @@ mod refusals;
 mod topics;
 
 pub use client::Socket;
+mod socket_close;
 
 use serde_json::{Value, json};
 

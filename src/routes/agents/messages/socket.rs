@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt, stream::FuturesUnordered};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 
 use super::{message_request, socket_token::SocketToken};
 use crate::{
@@ -38,8 +39,12 @@ const MAX_MISSED_PINGS: u32 = 3;
 /// Why a socket is closed.
 #[derive(Clone, Copy, Debug)]
 pub enum SocketEnd {
-    /// The client is gone, or has closed it.
+    /// The client is gone.
     Gone,
+    /// The client closes it.
+    Closed,
+    /// The client sent what can't be read: a code of RFC 6455, and the reason.
+    Unreadable(u16, &'static str),
     /// Its key does not do, or does not do any more.
     NotAllowed(&'static str),
     /// The service stops.
@@ -56,7 +61,8 @@ impl SocketEnd {
     /// The frame that says so.
     fn frame(self) -> Option<Frame> {
         let (code, reason) = match self {
-            Self::Gone => return None,
+            Self::Gone | Self::Closed => return None,
+            Self::Unreadable(code, why) => (code, why),
             Self::NotAllowed(why) => (1008, why),
             Self::Stopping => (1001, "the service is stopping"),
             Self::TooMany => (1013, "too many sockets; try again later"),
@@ -64,6 +70,17 @@ impl SocketEnd {
             Self::Failed => (1011, "internal error"),
         };
         Some(Frame::Close(Some(CloseFrame { code, reason: Utf8Bytes::from_static(reason) })))
+    }
+
+    /// What a failure to read means.
+    fn of_error(error: axum::Error) -> Self {
+        match error.into_inner().downcast_ref() {
+            Some(tungstenite::Error::Capacity(_)) => Self::Unreadable(1009, "a message is too long"),
+            Some(tungstenite::Error::Utf8(_)) => Self::Unreadable(1007, "a text is not UTF-8"),
+            Some(tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Self::Gone,
+            Some(tungstenite::Error::Protocol(_)) => Self::Unreadable(1002, "this is not the WebSocket protocol"),
+            _ => Self::Gone,
+        }
     }
 }
 
@@ -78,11 +95,23 @@ async fn close_socket(
     stream: &mut (impl Stream<Item = Result<Frame, axum::Error>> + Unpin),
     end: SocketEnd,
 ) {
-    let Some(frame) = end.frame() else { return };
     let farewell = async {
-        if sink.send(frame).await.is_ok() {
-            // Until the client has closed its side: what it has not read yet would be lost with the connection.
-            while let Some(Ok(_)) = stream.next().await {}
+        match (end, end.frame()) {
+            // The answer to its Close was made as that was read.
+            (SocketEnd::Closed, _) => drop(sink.flush().await),
+            (SocketEnd::Unreadable(..), Some(frame)) => {
+                if sink.send(frame).await.is_ok() {
+                    // Nothing more can be read, and closing the connection now would discard what it has not read yet.
+                    std::future::pending::<()>().await;
+                }
+            }
+            (_, Some(frame)) => {
+                if sink.send(frame).await.is_ok() {
+                    // Until the client has closed its side: what it has not read yet would be lost with the connection.
+                    while let Some(Ok(_)) = stream.next().await {}
+                }
+            }
+            (_, None) => {}
         }
     };
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, farewell).await;
@@ -234,7 +263,9 @@ impl FrameReader<'_> {
             };
             self.heard.store(true, Ordering::Release);
             let said = match frame {
-                None | Some(Err(_) | Ok(Frame::Close(_))) => return SocketEnd::Gone,
+                None => return SocketEnd::Gone,
+                Some(Err(error)) => return SocketEnd::of_error(error),
+                Some(Ok(Frame::Close(_))) => return SocketEnd::Closed,
                 Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => continue,
                 Some(Ok(Frame::Text(text))) => read_json(text.as_bytes()).map_err(|error| error.to_string()),
                 Some(Ok(Frame::Binary(_))) => Err("frames are JSON texts".to_owned()),

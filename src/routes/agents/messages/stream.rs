@@ -44,8 +44,9 @@ pub struct StreamQuery {
 /// "message_id": ...}` (or `message_ids`) for each message, and receives it again on its next socket until it did;
 /// `{"type": "message", "payload": {"content", "recipient_id", ...}}`, which is answered by `handler_acknowledgment`
 /// when the message is stored; content `PING` is answered by `PONG`. Without a valid key the socket is closed with
-/// code 1008; with 1001 when the service stops, with 1013 when there are too many. The service pings, and closes a
-/// socket that has been silent for three pings.
+/// code 1008; with 1001 when the service stops, with 1013 when there are too many, with 1009, 1007 or 1002 after a
+/// message that is too long, a text that is not UTF-8, or what is not the protocol. A Close is answered by a Close. The
+/// service pings, and closes a socket that has been silent for three pings.
 #[utoipa::path(
     get, path = "/api/v1/agents/messages/stream", operation_id = "messages_open_stream", tag = "messages",
     security(("ApiKey" = ["admin"])),
