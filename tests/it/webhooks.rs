@@ -226,7 +226,8 @@ async fn webhook_event_is_signed_delivered_and_audited() {
     let endpoints = server.get(WEBHOOKS).await;
     let expected = json!([{
         "name": "ops", "url": format!("http://127.0.0.1:{}/hook", receiver.port), "events": ["x"], "allow_private": true,
-        "timeout_seconds": 15.0, "active": true, "pending": 0, "delivered": 1, "dead": 0,
+        "timeout_seconds": 15.0, "active": true, "disabled_at": null, "failures": 0, "paused_until": null,
+        "last_sequence": 1, "pending": 0, "delivered": 1, "dead": 0,
     }]);
     assert_eq!(endpoints.body, expected);
     let entries = server.get("/api/v1/agents/security/audit-logs").await;
@@ -305,18 +306,25 @@ async fn dead_webhook_delivery_can_be_redelivered() {
 }
 
 #[tokio::test]
-async fn webhook_endpoint_answering_410_is_disabled_until_restart() {
+async fn webhook_endpoint_answering_410_is_disabled_until_an_operator_tests_it() {
     let receiver = Receiver::start([Say::Status(410)]);
-    let server = receiver.app(&json!({})).start().await;
+    let server = receiver.app(&json!({"events": ["security.alert"]})).start().await;
     let made = test_event(&server).await;
     let dead = ended(&server, &made["id"]).await;
     assert_eq!((&dead["state"], &dead["attempts"], &dead["last_status"]), (&json!("dead"), &json!(1), &json!(410)));
-    assert_eq!(server.get(WEBHOOKS).await.ok()[0]["active"], false);
-    let buried = test_event(&server).await;
-    let buried = ended(&server, &buried["id"]).await;
+    let shown = server.get(WEBHOOKS).await.ok();
+    assert!(shown[0]["active"] == false && shown[0]["disabled_at"].is_string(), "{shown}");
+    // It outlives the process.
+    let server = server.restart().await;
+    let alert = json!({"event_type": "security_violation", "execution_id": "exec_1"});
+    server.post("/api/v1/agents/security/audit-logs", alert).await.is(201);
+    let alerts = server.get(&format!("{WEBHOOKS}/deliveries?kind=security.alert")).await.ok();
+    let buried = ended(&server, &alerts[0]["id"]).await;
     assert_eq!((&buried["state"], &buried["attempts"], receiver.calls()), (&json!("dead"), &json!(0), 1));
     assert!(buried.text("last_error").contains("410"));
-    let server = server.restart().await;
+    assert_eq!(server.get(WEBHOOKS).await.ok()[0]["active"], false);
+    let again = test_event(&server).await;
+    assert_eq!(ended(&server, &again["id"]).await["state"], "delivered");
     assert_eq!(server.get(WEBHOOKS).await.ok()[0]["active"], true);
     let path = format!("{WEBHOOKS}/deliveries/{}/redeliver", buried.text("id"));
     server.post(&path, json!({})).await.is(200);
@@ -329,6 +337,51 @@ async fn webhook_endpoint_answering_410_is_disabled_until_restart() {
         (&json!("ops"), &json!(false), &json!(null))
     );
     assert_eq!(server.post(&path, json!({})).await.is(400)["code"], "invalid_state");
+}
+
+#[tokio::test]
+async fn deliveries_of_a_failing_endpoint_wait_together_and_come_in_order() {
+    let receiver = Receiver::start([Say::Status(503), Say::Status(422)]);
+    let server = receiver.app(&json!({"events": ["none"]})).env("WEBHOOK_RETRY_SCALE", "0.5").start().await;
+    let first = test_event(&server).await;
+    let failed = until(&server, &first["id"], |delivery| delivery["last_error"].is_string()).await;
+    let shown = server.get(WEBHOOKS).await.ok();
+    assert_eq!((&shown[0]["failures"], &shown[0]["paused_until"]), (&json!(1), &failed["next_attempt_at"]));
+    // An operator's call is made now, and a refusal of one delivery says that the endpoint works.
+    let second = test_event(&server).await;
+    let refused = until(&server, &second["id"], |delivery| delivery["last_status"].is_number()).await;
+    assert_eq!((&refused["sequence"], &refused["last_status"]), (&json!(2), &json!(422)));
+    let done = ended(&server, &first["id"]).await;
+    assert_eq!((&done["state"], &done["sequence"]), (&json!("delivered"), &json!(1)));
+    let calls = receiver.book.calls.lock().unwrap();
+    let sequences: Vec<Value> =
+        calls.iter().map(|call| serde_json::from_slice::<Value>(&call.body).unwrap()["sequence"].clone()).collect();
+    assert_eq!(sequences[..2], [json!(1), json!(2)]);
+}
+
+#[tokio::test]
+async fn heads_are_delivered_one_after_the_other() {
+    let receiver = Receiver::start([Say::Status(500), Say::Status(500)]);
+    let builder = receiver.app(&json!({"events": ["audit.head"]})).env("AUDIT_SEAL_SECONDS", 1);
+    let server = builder.env("WEBHOOK_RETRY_SCALE", "0.002").start().await;
+    let deadline = Instant::now() + PATIENCE;
+    let sizes = || {
+        let calls = receiver.book.calls.lock().unwrap();
+        let bodies = calls.iter().map(|call| serde_json::from_slice::<Value>(&call.body).unwrap());
+        bodies.map(|body| (body["sequence"].as_i64().unwrap(), body["data"]["tree_size"].as_i64())).collect::<Vec<_>>()
+    };
+    let mut n = 0;
+    while sizes().len() < 6 {
+        assert!(Instant::now() < deadline, "they never came: {:?}", sizes());
+        n += 1;
+        let entry = json!({"event_type": "security_violation", "execution_id": format!("exec_{n}")});
+        server.post("/api/v1/agents/security/audit-logs", entry).await.is(201);
+        crate::harness::poll_interval().await;
+    }
+    let calls = sizes();
+    assert_eq!(calls[0], calls[1], "the first is repeated until it is taken: {calls:?}");
+    assert_eq!(calls[1], calls[2]);
+    assert!(calls[2..].windows(2).all(|two| two[0].0 + 1 == two[1].0 && two[0].1 <= two[1].1), "{calls:?}");
 }
 
 #[tokio::test]

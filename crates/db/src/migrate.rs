@@ -31,6 +31,7 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (15, "fair_claims", include_str!("../../../migrations/0015_fair_claims.sql")),
     (16, "fair_work", include_str!("../../../migrations/0016_fair_work.sql")),
     (17, "policy_bounds", include_str!("../../../migrations/0017_policy_bounds.sql")),
+    (19, "shared_contents", include_str!("../../../migrations/0019_shared_contents.sql")),
 ];
 
 /// The table in which sqlx records what was applied.

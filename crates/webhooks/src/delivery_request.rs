@@ -3,6 +3,7 @@
 use std::{error::Error as _, time::Duration};
 
 use reqwest::{Client, ClientBuilder, Response, Url};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     error::{Result, WebhookError},
@@ -46,6 +47,8 @@ impl WebhookClients {
 /// An endpoint, ready to be called.
 pub(super) struct EndpointTarget {
     pub(super) url: Url,
+    /// Hash of the URL, which may contain a token.
+    pub(super) address_hash: String,
     secrets: Vec<SigningSecret>,
     pub(super) events: Option<Vec<String>>,
     pub(super) allow_private: bool,
@@ -60,6 +63,7 @@ impl EndpointTarget {
         let secrets: Option<Vec<SigningSecret>> = config.secrets.iter().map(SigningSecret::parse).collect();
         Ok(Self {
             url: config.url.clone(),
+            address_hash: hex_of(&Sha256::digest(config.url.as_str())),
             secrets: secrets.ok_or_else(|| WebhookError::InvalidSecret(name.to_owned()))?,
             events: config.events.clone(),
             allow_private: config.allow_private,
@@ -70,6 +74,10 @@ impl EndpointTarget {
     pub(super) fn accepts_kind(&self, kind: WebhookEventKind) -> bool {
         self.events.as_ref().is_none_or(|events| events.iter().any(|event| event == kind.word()))
     }
+}
+
+fn hex_of(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Outcome of a request to an endpoint.
@@ -85,9 +93,29 @@ pub(super) struct DeliveryOutcome {
     pub(super) ask: Option<Duration>,
 }
 
+/// What an attempt tells of its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EndpointSign {
+    /// The endpoint works, whether it accepted this delivery or not.
+    Works,
+    /// The endpoint does not work now.
+    Fails,
+    /// The endpoint wants no calls any more.
+    Gone,
+}
+
 impl DeliveryOutcome {
     fn from_error(error: &str) -> Self {
         Self { status: None, error: Some(error.chars().take(MAX_ERROR_LEN).collect()), gone: false, ask: None }
+    }
+
+    /// What the outcome tells of the endpoint: a refusal of one delivery says nothing against the others.
+    pub(super) fn sign(&self) -> EndpointSign {
+        match self.status {
+            _ if self.gone => EndpointSign::Gone,
+            None | Some(408 | 425 | 429 | 500..) => EndpointSign::Fails,
+            Some(_) => EndpointSign::Works,
+        }
     }
 
     fn from_status(status: u16, ask: Option<Duration>) -> Self {
@@ -120,7 +148,7 @@ pub(super) async fn send_request(
         .body(body);
     match request.send().await {
         Ok(response) => {
-            let outcome = DeliveryOutcome::from_status(response.status().as_u16(), parse_retry_after(&response));
+            let outcome = DeliveryOutcome::from_status(response.status().as_u16(), retry_after(&response, now));
             drain_body(response).await;
             outcome
         }
@@ -138,10 +166,22 @@ async fn drain_body(mut response: Response) {
     }
 }
 
-/// Wait requested by `Retry-After` in seconds; dates are not supported.
-fn parse_retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response.headers().get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+/// Wait requested by `Retry-After`.
+fn retry_after(response: &Response, now: Timestamp) -> Option<Duration> {
+    parse_retry_after(response.headers().get("retry-after")?.to_str().ok()?, now)
+}
+
+/// The three forms of a date in HTTP (RFC 9110, section 5.6.7).
+const HTTP_DATES: [&str; 3] = ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+
+/// Parse `Retry-After`, seconds or a date; `None` for other text, and zero for a date that has passed.
+fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = HTTP_DATES.iter().find_map(|form| chrono::NaiveDateTime::parse_from_str(text, form).ok())?;
+    Some((date.and_utc() - now.0).to_std().unwrap_or_default())
 }
 
 /// Text of an error with all its causes.
@@ -159,6 +199,41 @@ fn error_with_causes(error: reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = Timestamp("2027-01-01T00:00:00Z".parse().unwrap());
+        let seconds = |text: &str| parse_retry_after(text, now).map(|wait| wait.as_secs());
+        for (text, wait) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Fri, 01 Jan 2027 00:02:00 GMT", Some(120)),
+            ("Friday, 01-Jan-27 00:02:00 GMT", Some(120)),
+            ("Fri Jan  1 00:02:00 2027", Some(120)),
+            ("Thu, 31 Dec 2026 23:00:00 GMT", Some(0)),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+            ("Fri, 01 Jan 2027 00:02:00", None),
+        ] {
+            assert_eq!(seconds(text), wait, "{text}");
+        }
+    }
+
+    #[test]
+    fn refusals_of_one_delivery_say_nothing_of_the_endpoint() {
+        let sign = |status| DeliveryOutcome::from_status(status, None).sign();
+        for (works, statuses) in [
+            (EndpointSign::Works, vec![200, 204, 301, 400, 404, 413, 422]),
+            (EndpointSign::Fails, vec![408, 425, 429, 500, 502, 503, 599]),
+            (EndpointSign::Gone, vec![410]),
+        ] {
+            for status in statuses {
+                assert_eq!(sign(status), works, "{status}");
+            }
+        }
+        assert_eq!(DeliveryOutcome::from_error("timed out").sign(), EndpointSign::Fails);
+    }
 
     #[test]
     fn only_2xx_is_taken_and_410_is_the_end() {

@@ -1,13 +1,13 @@
 //! Delivery loop. Each endpoint has its own concurrency limit, so that a slow one delays no other. Several processes
 //! may share a database: whoever claims a delivery owns it until its lease ends, and nothing is sent without a claim.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    WebhookService,
-    delivery_request::{self, DeliveryOutcome},
+    ENDPOINT_CONCURRENCY, WebhookService,
+    delivery_request::{self, DeliveryOutcome, EndpointSign},
     error::Result,
     model::DeliveryState,
     retry_schedule,
@@ -25,7 +25,11 @@ const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// Rows deleted per transaction.
 const DELETE_BATCH: i64 = 1000;
 
-const GONE_MESSAGE: &str = "the endpoint answered 410 Gone; it is called again after a restart";
+/// Days for which a delivery waits while its endpoint does not work.
+const MAX_WAIT_DAYS: i64 = 7;
+const LATE_MESSAGE: &str = "the endpoint has not worked for seven days";
+const GONE_MESSAGE: &str =
+    "the endpoint answered 410 Gone; it is called again after a test or a redelivery that an operator asks for";
 
 /// `now` plus `wait`; `now` itself when the sum is out of range.
 fn add_duration(now: Timestamp, wait: Duration) -> Timestamp {
@@ -100,14 +104,29 @@ impl WebhookService {
             let mut all = Vec::new();
             for name in names {
                 let Some(lane) = me.0.targets.get(&name) else { continue };
-                if lane.gone.load(Ordering::Acquire) {
+                let health = store::endpoint_health(tx, &name).await?;
+                store::number_deliveries(tx, &name).await?;
+                if health.is_gone(&lane.target.address_hash) {
                     let buried = store::give_up_due(tx, &name, now, GONE_MESSAGE).await?;
                     tracing::warn!(endpoint = name, buried, "webhook deliveries abandoned: {GONE_MESSAGE}");
                     continue;
                 }
+                if health.gone_at.is_some() {
+                    store::reopen_endpoint(tx, &name).await?;
+                } else if health.closed_until.is_some_and(|until| until > now) {
+                    continue;
+                }
+                if health.failures > 0 {
+                    let late = Timestamp(now.0 - chrono::Duration::days(MAX_WAIT_DAYS));
+                    store::give_up_due(tx, &name, late, LATE_MESSAGE).await?;
+                }
                 let until = add_duration(now, lane.target.timeout + LEASE_MARGIN);
                 let places = lane.places.available_permits();
-                all.extend(store::claim_deliveries(tx, &name, places, &lease, now, until).await?);
+                all.extend(match health.failures {
+                    0 => store::claim_deliveries(tx, &name, places, &lease, now, until).await?,
+                    _ if places < ENDPOINT_CONCURRENCY => Vec::new(),
+                    _ => store::claim_probe(tx, &name, &lease, now, until).await?,
+                });
             }
             Ok::<_, super::WebhookError>((all, lease))
         });
@@ -133,17 +152,20 @@ impl WebhookService {
 
     async fn deliver(&self, claimed: ClaimedDelivery, lease: String) {
         let Some(lane) = self.0.targets.get(&claimed.endpoint) else { return };
-        let ClaimedDelivery { id, endpoint, body, attempt } = claimed;
+        let ClaimedDelivery { id, endpoint, body, seq, attempt } = claimed;
+        let (begun, body) = (self.now(), store::numbered_body(body, seq));
         self.0.metrics.active.inc();
-        let outcome = delivery_request::send_request(&self.0.clients, &lane.target, &id, body, self.now()).await;
+        let outcome = delivery_request::send_request(&self.0.clients, &lane.target, &id, body, begun).await;
         self.0.metrics.active.dec();
         crash_point!("webhooks.after_call");
-        if outcome.gone {
-            lane.gone.store(true, Ordering::Release);
-        }
+        let (sign, ask) = (outcome.sign(), outcome.ask);
         let settled = self.attempt_record(id, lease, attempt, outcome);
-        let (record, now) = (settled.clone(), self.now());
-        let known = self.0.db.write(async move |tx: &mut Tx| store::record_attempt(tx, &record, now).await).await;
+        let (record, me, name) = (settled.clone(), self.clone(), endpoint.clone());
+        let known = self.0.db.write(async move |tx: &mut Tx| me.settle(tx, &name, record, (sign, ask), begun).await);
+        let (settled, known) = match known.await {
+            Ok((settled, known)) => (settled, Ok(known)),
+            Err(error) => (settled, Err(error)),
+        };
         let AttemptRecord { id, state, next_attempt_at: again, error, .. } = &settled;
         let (id, said) = (id.as_str(), error.as_deref().unwrap_or_default());
         self.0.metrics.attempt(*state);
@@ -176,6 +198,44 @@ impl WebhookService {
                 tracing::warn!(delivery = id, %error, "could not record the result of a webhook request; it will be repeated");
             }
         }
+    }
+
+    /// Store the result of an attempt and what it tells of the endpoint. All deliveries to an endpoint that does not work
+    /// wait together: the first failure since it was called again sets for how long.
+    async fn settle(
+        &self,
+        tx: &mut Tx,
+        name: &str,
+        mut record: AttemptRecord,
+        (sign, ask): (EndpointSign, Option<Duration>),
+        begun: Timestamp,
+    ) -> Result<(AttemptRecord, bool)> {
+        let now = self.now();
+        match sign {
+            EndpointSign::Works => store::record_success(tx, name).await?,
+            EndpointSign::Gone => {
+                let address = self.0.targets.get(name).map(|lane| lane.target.address_hash.as_str());
+                store::record_gone(tx, name, address.unwrap_or_default(), now).await?;
+            }
+            EndpointSign::Fails => {
+                let health = store::endpoint_health(tx, name).await?;
+                let closed = match health.closed_until {
+                    Some(closed) if closed > begun => closed,
+                    _ => {
+                        let (failures, chance) = (health.failures + 1, self.0.ids.fraction());
+                        let wait = retry_schedule::endpoint_wait(failures, self.0.retry_scale, chance, ask);
+                        let closed = add_duration(now, wait);
+                        store::record_failure(tx, name, failures, closed).await?;
+                        closed
+                    }
+                };
+                if record.state == DeliveryState::Pending {
+                    record.next_attempt_at = closed;
+                }
+            }
+        }
+        let known = store::record_attempt(tx, &record, now).await?;
+        Ok((record, known))
     }
 
     fn attempt_record(&self, id: DeliveryId, lease: String, attempt: i64, outcome: DeliveryOutcome) -> AttemptRecord {

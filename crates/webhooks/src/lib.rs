@@ -16,13 +16,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use prometheus_client::registry::Registry;
 use serde::Serialize;
@@ -80,8 +74,6 @@ struct WebhookServiceInner {
 struct EndpointState {
     target: EndpointTarget,
     places: Arc<Semaphore>,
-    /// Whether the endpoint answered 410 Gone since the process started.
-    gone: AtomicBool,
 }
 
 /// Body of a webhook request.
@@ -100,14 +92,7 @@ impl WebhookService {
     pub fn new(db: Database, clock: Clock, ids: IdGenerator, config: &WebhookConfig) -> Result<Self> {
         let lane = |(name, endpoint): (&String, _)| -> Result<(String, EndpointState)> {
             let target = EndpointTarget::new(name, endpoint)?;
-            Ok((
-                name.clone(),
-                EndpointState {
-                    target,
-                    places: Arc::new(Semaphore::new(ENDPOINT_CONCURRENCY)),
-                    gone: AtomicBool::new(false),
-                },
-            ))
+            Ok((name.clone(), EndpointState { target, places: Arc::new(Semaphore::new(ENDPOINT_CONCURRENCY)) }))
         };
         let targets = config.endpoints.iter().map(lane).collect::<Result<_>>()?;
         let kept = chrono::Duration::from_std(config.kept).unwrap_or(chrono::Duration::MAX);
@@ -227,9 +212,23 @@ impl WebhookService {
     /// Returns a database error when a query fails.
     #[boxed]
     pub async fn endpoints(&self) -> Result<Vec<EndpointStatus>> {
-        let counts = store::count_by_state(&mut *self.0.db.read().await?).await?;
+        let mut conn = self.0.db.read().await?;
+        let counts = store::count_by_state(&mut conn).await?;
+        let health = store::read_health(&mut conn).await?;
+        drop(conn);
+        let now = self.now();
         let mut all: BTreeMap<&str, EndpointStatus> =
             self.0.targets.iter().map(|(name, lane)| (name.as_str(), endpoint_status(name, Some(lane)))).collect();
+        for known in &health {
+            let (Some(endpoint), Some(lane)) = (all.get_mut(known.name.as_str()), self.0.targets.get(&known.name))
+            else {
+                continue;
+            };
+            endpoint.disabled_at = known.gone_at.filter(|_| known.is_gone(&lane.target.address_hash));
+            endpoint.active = endpoint.disabled_at.is_none();
+            (endpoint.failures, endpoint.last_sequence) = (known.failures, known.last_seq);
+            endpoint.paused_until = known.closed_until.filter(|until| *until > now);
+        }
         for DeliveryCount { endpoint: name, state, deliveries } in &counts {
             let endpoint = all.entry(name).or_insert_with(|| endpoint_status(name, None));
             match state {
@@ -259,7 +258,7 @@ impl WebhookService {
         store::get(&mut *self.0.db.read().await?, id).await?.ok_or_else(|| delivery_not_found(id))
     }
 
-    /// Send a delivery now, whatever its state, with a new retry schedule. It keeps its `webhook-id`. The rows of
+    /// Send a delivery now, whatever its state and its endpoint's, with a new retry schedule. It keeps its `webhook-id`. The rows of
     /// `beside` are inserted in the same transaction.
     ///
     /// # Errors
@@ -285,6 +284,7 @@ impl WebhookService {
             if !store::requeue(tx, &id, now).await? {
                 return Err(WebhookError::InvalidState("The delivery is being sent now".to_owned()));
             }
+            store::reopen_endpoint(tx, &found.endpoint).await?;
             beside.execute(tx).await?;
             tx.after_commit(move || me.wake());
             store::get(tx.conn().await?, &id).await?.ok_or_else(|| delivery_not_found(&id))
@@ -315,6 +315,7 @@ impl WebhookService {
             let kind = WebhookEventKind::EndpointTest;
             let new = NewDelivery { id, endpoint: &endpoint, kind, source: None, body: &body };
             store::insert_delivery(tx, &new, now).await?;
+            store::reopen_endpoint(tx, &endpoint).await?;
             beside.execute(tx).await?;
             tx.after_commit(move || me.wake());
             store::get(tx.conn().await?, &new.id).await?.ok_or_else(|| delivery_not_found(&new.id))
@@ -343,7 +344,11 @@ fn endpoint_status(name: &str, lane: Option<&EndpointState>) -> EndpointStatus {
         events: target.map(events).unwrap_or_default(),
         allow_private: target.is_some_and(|target| target.allow_private),
         timeout_seconds: target.map(|target| target.timeout.as_secs_f64()),
-        active: lane.is_some_and(|lane| !lane.gone.load(Ordering::Acquire)),
+        active: lane.is_some(),
+        disabled_at: None,
+        failures: 0,
+        paused_until: None,
+        last_sequence: 0,
         pending: 0,
         delivered: 0,
         dead: 0,

@@ -64,6 +64,9 @@ pub struct WebhookDelivery {
     pub endpoint: String,
     /// Kind of the event.
     pub kind: String,
+    /// Number of the delivery among those of its endpoint, in the order of their events, sent as `sequence`; null until
+    /// the first attempt.
+    pub sequence: Option<i64>,
     /// State of the delivery.
     pub state: DeliveryState,
     /// Number of attempts so far, including one that is running.
@@ -94,6 +97,30 @@ pub(super) struct DeliveryCount {
     pub(super) deliveries: i64,
 }
 
+/// What is known of an endpoint, over all processes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct EndpointHealth {
+    /// Name of the endpoint.
+    pub(super) name: String,
+    /// Number of the last delivery.
+    pub(super) last_seq: i64,
+    /// Attempts that failed since one succeeded.
+    pub(super) failures: i64,
+    /// The endpoint is not called before; `None` when it is called.
+    pub(super) closed_until: Option<Timestamp>,
+    /// Time when it answered 410; `None` if it did not.
+    pub(super) gone_at: Option<Timestamp>,
+    /// Hash of the address that answered 410.
+    pub(super) gone_address: Option<String>,
+}
+
+impl EndpointHealth {
+    /// Whether the endpoint answered 410 at this address.
+    pub(super) fn is_gone(&self, address_hash: &str) -> bool {
+        self.gone_at.is_some() && self.gone_address.as_deref() == Some(address_hash)
+    }
+}
+
 /// Filter for a list of deliveries. `None` members restrict nothing.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryFilter {
@@ -119,9 +146,17 @@ pub struct EndpointStatus {
     pub allow_private: bool,
     /// Time limit of a request in seconds; null when the endpoint is no longer configured.
     pub timeout_seconds: Option<f64>,
-    /// Whether the endpoint is called: false when it is no longer configured, or answered 410 since this process
-    /// started.
+    /// Whether the endpoint is called: false when it is no longer configured, or answered 410.
     pub active: bool,
+    /// Time when the endpoint answered 410 Gone; null if it did not. It is called again after a test or a redelivery
+    /// that an operator asks for, or with another URL.
+    pub disabled_at: Option<Timestamp>,
+    /// Number of attempts that failed since one succeeded.
+    pub failures: i64,
+    /// Time before which nothing is sent because of failures; null when the endpoint is called.
+    pub paused_until: Option<Timestamp>,
+    /// Number of the last delivery that was begun.
+    pub last_sequence: i64,
     /// Number of pending deliveries.
     pub pending: i64,
     /// Number of accepted deliveries that are still stored.

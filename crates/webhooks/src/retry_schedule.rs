@@ -29,6 +29,13 @@ pub(super) fn retry_wait(attempt: i64, scale: f64, chance: f64, ask: Option<Dura
     Some(wait.max(ask.unwrap_or_default().min(MAX_REQUESTED_WAIT)))
 }
 
+/// Time for which an endpoint is not called after `failures` attempts without success (from 1): the same schedule, whose
+/// last wait is repeated. The endpoint may request more (`ask`).
+pub(super) fn endpoint_wait(failures: i64, scale: f64, chance: f64, ask: Option<Duration>) -> Duration {
+    let attempt = failures.clamp(1, RETRY_WAITS.len() as i64);
+    retry_wait(attempt, scale, chance, ask).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +51,13 @@ mod tests {
             (retry_wait(0, 1.0, 0.0, None), retry_wait(10, 1.0, 0.0, None), retry_wait(99, 1.0, 0.0, None)),
             (None, None, None)
         );
+    }
+
+    #[test]
+    fn an_endpoint_is_tried_for_ever() {
+        let waits = [1, 2, 9, 10, 1000].map(|failures| endpoint_wait(failures, 1.0, 0.0, None).as_secs());
+        assert_eq!(waits, [5, 300, 86_400, 86_400, 86_400]);
+        assert_eq!(endpoint_wait(1, 0.0, 1.0, Some(Duration::from_secs(7))), Duration::from_secs(7));
     }
 
     #[test]

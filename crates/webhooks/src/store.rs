@@ -1,8 +1,8 @@
-//! SQL of table `am_webhook_deliveries`.
+//! SQL of tables `am_webhook_deliveries` and `am_webhook_endpoints`.
 
 use super::{
     error::Result,
-    model::{DeliveryCount, DeliveryFilter, DeliveryState, WebhookDelivery, WebhookEventKind},
+    model::{DeliveryCount, DeliveryFilter, DeliveryState, EndpointHealth, WebhookDelivery, WebhookEventKind},
 };
 use am_core::ids::DeliveryId;
 use am_db::{
@@ -15,6 +15,7 @@ use am_db::{
     row::Columns,
     sql,
     statement::Query,
+    update,
 };
 
 row! {
@@ -22,6 +23,7 @@ row! {
         id,
         endpoint,
         kind,
+        sequence = "seq",
         state,
         attempts,
         // Once it has ended there is none.
@@ -51,6 +53,8 @@ row! {
         pub(super) id: DeliveryId,
         pub(super) endpoint: String,
         pub(super) body: String,
+        /// Its number among those of the endpoint.
+        pub(super) seq: Option<i64>,
         /// The number of this attempt, from 1.
         pub(super) attempt: i64 = "attempts",
     }
@@ -97,18 +101,97 @@ pub(super) async fn insert_delivery(tx: &mut Tx, new: &NewDelivery<'_>, now: Tim
     Ok(inserted.execute(tx.conn().await?).await? > 0)
 }
 
-/// Time of the earliest pending delivery of each of `endpoints` (a JSON list of names); endpoints without a pending one
-/// are left out.
+/// Time at which each of `endpoints` (a JSON list of names) is called next; endpoints without a pending delivery are left
+/// out.
 pub(super) async fn earliest_due(conn: &mut Connection, endpoints: &str) -> Result<Vec<(String, Timestamp)>> {
     let rows = sql!(
-        "SELECT value, (SELECT min(next_attempt_at) FROM am_webhook_deliveries WHERE endpoint = value AND state = 'PENDING')
+        "SELECT value, (SELECT min(next_attempt_at) FROM am_webhook_deliveries WHERE endpoint = value AND state = 'PENDING'),
+             (SELECT closed_until FROM am_webhook_endpoints WHERE name = value)
          FROM {texts $1} AS name",
     );
-    let rows: Vec<(String, Option<Timestamp>)> = rows.bind(endpoints).fetch_all(conn).await?;
-    Ok(rows.into_iter().filter_map(|(name, at)| Some((name, at?))).collect())
+    let rows: Vec<(String, Option<Timestamp>, Option<Timestamp>)> = rows.bind(endpoints).fetch_all(conn).await?;
+    let later = |at: Timestamp, closed: Option<Timestamp>| closed.map_or(at, |closed| closed.max(at));
+    Ok(rows.into_iter().filter_map(|(name, at, closed)| Some((name, later(at?, closed)))).collect())
 }
 
-/// Claim at most `most` due deliveries to `endpoint` for one attempt, under the lease `lease` that ends at `until`.
+row! {
+    EndpointHealth { name, last_seq, failures, closed_until, gone_at, gone_address }
+}
+
+/// What is known of all endpoints.
+pub(super) async fn read_health(conn: &mut Connection) -> Result<Vec<EndpointHealth>> {
+    let all = sql!("SELECT ", EndpointHealth::COLUMNS, " FROM am_webhook_endpoints ORDER BY name");
+    Ok(all.fetch_all(conn).await?)
+}
+
+/// What is known of an endpoint, whose row is made if there is none.
+pub(super) async fn endpoint_health(tx: &mut Tx, name: &str) -> Result<EndpointHealth> {
+    insert!("am_webhook_endpoints" { name: name } "ON CONFLICT (name) DO NOTHING").execute(tx.conn().await?).await?;
+    let found = sql!("SELECT ", EndpointHealth::COLUMNS, " FROM am_webhook_endpoints WHERE name = $1").bind(name);
+    let found: Option<EndpointHealth> = found.fetch_optional(tx.conn().await?).await?;
+    Ok(found.unwrap_or_default())
+}
+
+/// Number the pending deliveries of an endpoint that have no number yet, in the order of their events.
+pub(super) async fn number_deliveries(tx: &mut Tx, name: &str) -> Result<()> {
+    let numbered = sql!(
+        "UPDATE am_webhook_deliveries SET seq = numbered.seq FROM
+             (SELECT d.id, e.last_seq + row_number() OVER (ORDER BY d.created_at, d.id) AS seq
+              FROM am_webhook_deliveries d JOIN am_webhook_endpoints e ON e.name = d.endpoint
+              WHERE d.endpoint = $1 AND d.state = 'PENDING' AND d.seq IS NULL) AS numbered
+         WHERE am_webhook_deliveries.id = numbered.id",
+    );
+    let numbered = numbered.bind(name).execute(tx.conn().await?).await?;
+    if numbered > 0 {
+        sql!("UPDATE am_webhook_endpoints SET last_seq = last_seq + $2 WHERE name = $1")
+            .bind(name)
+            .bind(numbered as i64)
+            .execute(tx.conn().await?)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Record that an endpoint works: all of its deliveries are sent.
+pub(super) async fn record_success(tx: &mut Tx, name: &str) -> Result<()> {
+    sql!(
+        "UPDATE am_webhook_endpoints SET failures = 0, closed_until = NULL, gone_at = NULL, gone_address = NULL
+         WHERE name = $1 AND (failures > 0 OR closed_until IS NOT NULL OR gone_at IS NOT NULL)",
+    )
+    .bind(name)
+    .execute(tx.conn().await?)
+    .await?;
+    Ok(())
+}
+
+/// Record that an endpoint does not work, and is not called before `until`.
+pub(super) async fn record_failure(tx: &mut Tx, name: &str, failures: i64, until: Timestamp) -> Result<()> {
+    update!("am_webhook_endpoints" { failures: failures, closed_until: until } where "name = $1" (name))
+        .execute(tx.conn().await?)
+        .await?;
+    Ok(())
+}
+
+/// Record that an endpoint answered 410 at an address.
+pub(super) async fn record_gone(tx: &mut Tx, name: &str, address_hash: &str, now: Timestamp) -> Result<()> {
+    update!("am_webhook_endpoints" { gone_at: now, gone_address: address_hash } where "name = $1" (name))
+        .execute(tx.conn().await?)
+        .await?;
+    Ok(())
+}
+
+/// Call an endpoint again, because an operator wants it or its address has changed.
+pub(super) async fn reopen_endpoint(tx: &mut Tx, name: &str) -> Result<()> {
+    sql!("UPDATE am_webhook_endpoints SET closed_until = NULL, gone_at = NULL, gone_address = NULL WHERE name = $1")
+        .bind(name)
+        .execute(tx.conn().await?)
+        .await?;
+    Ok(())
+}
+
+/// Claim at most `most` due deliveries to `endpoint` for one attempt, in the order of their numbers, under the lease
+/// `lease` that ends at `until`. Of heads of the audit log only the first that is pending is claimed, so that they are
+/// delivered one after the other.
 pub(super) async fn claim_deliveries(
     tx: &mut Tx,
     endpoint: &str,
@@ -119,13 +202,35 @@ pub(super) async fn claim_deliveries(
 ) -> Result<Vec<ClaimedDelivery>> {
     let claimed = sql!(
         "UPDATE am_webhook_deliveries SET lease = $3, next_attempt_at = $5, attempts = attempts + 1
-         WHERE id IN (SELECT id FROM am_webhook_deliveries WHERE endpoint = $1 AND state = 'PENDING' AND next_attempt_at <= $4
-             ORDER BY next_attempt_at LIMIT $2)
+         WHERE id IN (SELECT d.id FROM am_webhook_deliveries d WHERE d.endpoint = $1 AND d.state = 'PENDING' AND d.next_attempt_at <= $4
+             AND (d.kind <> 'audit.head' OR d.seq = (SELECT min(h.seq) FROM am_webhook_deliveries h
+                 WHERE h.endpoint = $1 AND h.state = 'PENDING' AND h.kind = 'audit.head'))
+             ORDER BY d.seq LIMIT $2)
          RETURNING ",
         ClaimedDelivery::COLUMNS,
     );
     let claimed = claimed.bind(endpoint).bind(most as i64).bind(lease).bind(now).bind(until);
     Ok(claimed.fetch_all(tx.conn().await?).await?)
+}
+
+/// Claim the due delivery to `endpoint` that was tried least, to find out whether the endpoint works again.
+pub(super) async fn claim_probe(
+    tx: &mut Tx,
+    endpoint: &str,
+    lease: &str,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<Vec<ClaimedDelivery>> {
+    let claimed = sql!(
+        "UPDATE am_webhook_deliveries SET lease = $2, next_attempt_at = $4, attempts = attempts + 1
+         WHERE id IN (SELECT d.id FROM am_webhook_deliveries d WHERE d.endpoint = $1 AND d.state = 'PENDING' AND d.next_attempt_at <= $3
+             AND (d.kind <> 'audit.head' OR d.seq = (SELECT min(h.seq) FROM am_webhook_deliveries h
+                 WHERE h.endpoint = $1 AND h.state = 'PENDING' AND h.kind = 'audit.head'))
+             ORDER BY d.attempts, d.seq LIMIT 1)
+         RETURNING ",
+        ClaimedDelivery::COLUMNS,
+    );
+    Ok(claimed.bind(endpoint).bind(lease).bind(now).bind(until).fetch_all(tx.conn().await?).await?)
 }
 
 /// Store the result of an attempt. Returns false when its lease had expired and another worker claimed the delivery.
@@ -146,7 +251,7 @@ pub(super) async fn record_attempt(tx: &mut Tx, settled: &AttemptRecord, now: Ti
     Ok(done > 0)
 }
 
-/// Give up the due deliveries of an endpoint that answered 410. Returns their number.
+/// Give up the deliveries of an endpoint that are due at `now`. Returns their number.
 pub(super) async fn give_up_due(tx: &mut Tx, endpoint: &str, now: Timestamp, error: &str) -> Result<u64> {
     let done = sql!(
         "UPDATE am_webhook_deliveries SET lease = NULL, state = 'DEAD', last_error = $3
@@ -216,13 +321,24 @@ pub(super) async fn get(conn: &mut Connection, id: &DeliveryId) -> Result<Option
     Ok(found.fetch_optional(conn).await?.map(|WithBody(delivery)| delivery))
 }
 
+/// The body of a delivery as it is sent: with its number, once it has one.
+pub(super) fn numbered_body(body: String, seq: Option<i64>) -> String {
+    match (seq, body.strip_prefix('{')) {
+        (Some(seq), Some(rest)) => format!("{{\"sequence\":{seq},{rest}"),
+        _ => body,
+    }
+}
+
 /// A delivery with what is sent, which is the last column.
 struct WithBody(WebhookDelivery);
 
 impl FromRow for WithBody {
     fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
         let delivery = WebhookDelivery::from_row(columns)?;
-        Ok(Self(WebhookDelivery { payload: columns.next_value::<JsonText>()?.into_raw(), ..delivery }))
+        let body: String = columns.next_value()?;
+        let payload = JsonText::from_stored(&numbered_body(body, delivery.sequence));
+        let payload = payload.map_err(|error| am_db::DatabaseError::InvalidValue(error.to_string()))?.into_raw();
+        Ok(Self(WebhookDelivery { payload, ..delivery }))
     }
 }
 

@@ -16,8 +16,8 @@ use crate::{
 /// Requests sent for each operation.
 const MUTATIONS: usize = 12;
 
-/// What changes by itself: beats of processes, presence, notices on their way, the sealing of the log, and scores that are counted from it.
-const BACKGROUND: [&str; 12] = [
+/// What changes by itself: beats of processes, presence, what is on its way, the sealing of the log, scores counted from it.
+const BACKGROUND: [&str; 13] = [
     "am_workers",
     "am_presence",
     "am_assignment_notices",
@@ -30,6 +30,7 @@ const BACKGROUND: [&str; 12] = [
     "am_audit_counts",
     "am_audit_cursors",
     "am_webhook_deliveries",
+    "am_webhook_endpoints",
 ];
 
 /// A digest of each table's rows. Of the audit log only changes count: it may tell of a refusal.
