@@ -6,7 +6,7 @@ use super::StartError;
 use am_audit::AuditLog;
 use am_communication::{
     channels::ChannelService,
-    delivery::DeliveryService,
+    delivery::{DeliveryLimits, DeliveryService},
     encryption::{self, EncryptionService},
     messages::{self, MessageService},
     payments::PaymentRecords,
@@ -51,9 +51,10 @@ impl Messaging {
         let payments = PaymentRecords::new(db.clone(), clock.clone(), audit.clone());
         let transfer = TransferService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), sealing.clone());
         let channels = ChannelService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), relations.clone());
-        let sockets = config.messages.sockets;
+        let limits =
+            DeliveryLimits { connections: config.messages.sockets, presence_kept: config.messages.presence_kept };
         let (delivery, delivering) =
-            DeliveryService::open(db.clone(), clock.clone(), ids, audit.clone(), sealing.clone(), sockets);
+            DeliveryService::open(db.clone(), clock.clone(), ids, audit.clone(), sealing.clone(), limits);
         let parts = messages::MessageServiceParts {
             db: db.clone(),
             clock: clock.clone(),

@@ -8,7 +8,7 @@ use std::{
 use agent_management::app;
 use am_communication::encryption::{
     AgentPrivateKey, ContentEnvelope, EncryptionService, EnvelopeBinding, KeyKind, MessageEncryption,
-    RecipientPublicKey,
+    RecipientPublicKey, SharedEnvelope,
 };
 use am_core::{
     ambient::{Clock, IdGenerator},
@@ -163,14 +163,25 @@ fn open_sealed(key: &AgentPrivateKey, read: Value) -> Result<(), CommandError> {
 /// Return the content of a message; content that was not encrypted to an agent is returned unchanged.
 fn open_content(key: &AgentPrivateKey, message: &Value) -> Result<Value, CommandError> {
     let content = message.get("content").ok_or("this is not a message: it has no content")?;
-    let Some(envelope) = ContentEnvelope::from_content(content)? else { return Ok(content.clone()) };
+    let shared = SharedEnvelope::from_content(content)?;
+    let whole = if shared.is_some() { None } else { ContentEnvelope::from_content(content)? };
+    if shared.is_none() && whole.is_none() {
+        return Ok(content.clone());
+    }
     let part = |name: &str| {
         let text = message.get(name).and_then(Value::as_str);
         text.ok_or_else(|| format!("this is not a message: it has no {name}"))
     };
-    let message_id = &part("message_id")?.into();
+    // An imported message has an id of its own here, and its envelope is bound to the former one.
+    let imported = message.get("imported").and_then(|origin| origin.get("message_id")?.as_str());
+    let message_id = &imported.map_or_else(|| part("message_id"), Ok)?.into();
     let (sender, recipient) = (&part("sender")?.into(), &part("recipient")?.into());
-    Ok(key.open(&envelope, &EnvelopeBinding { message_id, sender, recipient })?)
+    let bound = EnvelopeBinding { message_id, sender, recipient };
+    Ok(match (shared, whole) {
+        (Some(envelope), _) => envelope.open(key, &bound)?,
+        (None, Some(envelope)) => key.open(&envelope, &bound)?,
+        (None, None) => content.clone(),
+    })
 }
 
 /// Run the operation on the configured database.

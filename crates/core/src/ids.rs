@@ -44,6 +44,7 @@ id_kinds! {
     BroadcastKind BroadcastId "Identifier of a message to several recipients, which each copy names: `msg_` and hex digits, or a text that its sender chose.";
     ChannelKind ChannelId "Identifier of a channel: `channel_` and hex digits.";
     ContentKeyKind ContentKeyId "Identifier of the key that a message's content is encrypted with: an agent's public key, or a channel's data key.";
+    ContentKind ContentId "Identifier of content that the copies of a message share: `content_` and hex digits.";
     DataKeyKind DataKeyId "Identifier of a channel's data key: `mdk_` and hex digits.";
     DeliveryKind DeliveryId "Identifier of a webhook's delivery: `msg_` and hex digits.";
     ExecutionKind ExecutionId "Identifier of an execution: `exec_` and 10 hex digits.";

@@ -47,7 +47,7 @@ pub struct ChannelCreate {
     post, path = "/api/v1/agents/{agent_id}/channels", operation_id = "channels_create", tag = "channels",
     security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         IdempotencyHeader,
     ),
     request_body = ChannelCreate,
@@ -77,7 +77,7 @@ pub async fn create_channel(
     get, path = "/api/v1/agents/{agent_id}/channels", operation_id = "channels_list", tag = "channels",
     security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         PageQuery,
     ),
     responses((status = 200, body = Vec<MessageChannel>, description = "A page of channels, the newest first"))
@@ -97,7 +97,7 @@ pub async fn list_channels(
     get, path = "/api/v1/agents/{agent_id}/channels/{channel_id}", operation_id = "channels_get", tag = "channels",
     security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         ("channel_id" = String, Path, description = "Id of the channel"),
     ),
     responses(
@@ -129,7 +129,7 @@ pub struct CloseQuery {
     delete, path = "/api/v1/agents/{agent_id}/channels/{channel_id}", operation_id = "channels_close",
     tag = "channels", security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         ("channel_id" = String, Path, description = "Id of the channel"),
         CloseQuery,
     ),
@@ -167,7 +167,7 @@ pub struct MemberAdd {
     post, path = "/api/v1/agents/{agent_id}/channels/{channel_id}/members", operation_id = "channels_add_member",
     tag = "channels", security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         ("channel_id" = String, Path, description = "Id of the channel"),
         IdempotencyHeader,
     ),
@@ -197,7 +197,7 @@ pub async fn add_channel_member(
     delete, path = "/api/v1/agents/{agent_id}/channels/{channel_id}/members/{member_id}",
     operation_id = "channels_remove_member", tag = "channels", security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         ("channel_id" = String, Path, description = "Id of the channel"),
         ("member_id" = String, Path, description = "Name of the member to remove"),
     ),
@@ -235,7 +235,7 @@ message_request! {
     post, path = "/api/v1/agents/{agent_id}/channels/{channel_id}/messages", operation_id = "channels_send",
     tag = "channels", security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         ("channel_id" = String, Path, description = "Id of the channel"),
         IdempotencyHeader,
     ),
@@ -267,7 +267,7 @@ pub async fn send_channel_message(
     get, path = "/api/v1/agents/{agent_id}/channels/{channel_id}/messages", operation_id = "channels_list_messages",
     tag = "channels", security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         ("channel_id" = String, Path, description = "Id of the channel"),
         PageQuery,
     ),

@@ -36,7 +36,7 @@ pub struct KeyCreate {
     post, path = "/api/v1/agents/{agent_id}/keys", operation_id = "agent_keys_create", tag = "agent_keys",
     security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         IdempotencyHeader,
     ),
     request_body = KeyCreate,
@@ -63,7 +63,7 @@ pub async fn create_agent_key(
     get, path = "/api/v1/agents/{agent_id}/keys", operation_id = "agent_keys_list", tag = "agent_keys",
     security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         PageQuery,
     ),
     responses((status = 200, body = Vec<AgentKey>, description = "A page of keys, the newest first"))
@@ -86,7 +86,7 @@ pub async fn list_agent_keys(
     delete, path = "/api/v1/agents/{agent_id}/keys/{key_id}", operation_id = "agent_keys_revoke", tag = "agent_keys",
     security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         ("key_id" = String, Path, description = "Id of the public key"),
     ),
     responses(

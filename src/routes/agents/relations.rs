@@ -34,7 +34,7 @@ pub struct ContactCreate {
     post, path = "/api/v1/agents/{agent_id}/contacts", operation_id = "contacts_add", tag = "contacts",
     security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         IdempotencyHeader,
     ),
     request_body = ContactCreate,
@@ -62,7 +62,7 @@ pub async fn add_contact(
     get, path = "/api/v1/agents/{agent_id}/contacts", operation_id = "contacts_list", tag = "contacts",
     security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         PageQuery,
     ),
     responses((status = 200, body = Vec<AgentContact>, description = "A page of contacts, the newest first"))
@@ -82,7 +82,7 @@ pub async fn list_contacts(
     delete, path = "/api/v1/agents/{agent_id}/contacts/{contact_id}", operation_id = "contacts_remove",
     tag = "contacts", security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         ("contact_id" = String, Path, description = "Name of the other agent"),
     ),
     responses(
@@ -116,7 +116,7 @@ pub struct BlockCreate {
     post, path = "/api/v1/agents/{agent_id}/blocks", operation_id = "blocks_add", tag = "blocks",
     security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         IdempotencyHeader,
     ),
     request_body = BlockCreate,
@@ -144,7 +144,7 @@ pub async fn block_agent(
     get, path = "/api/v1/agents/{agent_id}/blocks", operation_id = "blocks_list", tag = "blocks",
     security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         PageQuery,
     ),
     responses((status = 200, body = Vec<AgentBlock>, description = "A page of blocks, the newest first"))
@@ -164,7 +164,7 @@ pub async fn list_blocks(
     delete, path = "/api/v1/agents/{agent_id}/blocks/{blocked_id}", operation_id = "blocks_remove", tag = "blocks",
     security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         ("blocked_id" = String, Path, description = "Name of the blocked agent"),
     ),
     responses(
@@ -197,7 +197,7 @@ pub struct AuthorizationCreate {
     post, path = "/api/v1/agents/{agent_id}/authorizations", operation_id = "authorizations_grant",
     tag = "authorizations", security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         IdempotencyHeader,
     ),
     request_body = Option<AuthorizationCreate>,
@@ -241,7 +241,7 @@ pub struct AuthorizationResponse {
     get, path = "/api/v1/agents/{agent_id}/authorizations", operation_id = "authorizations_get",
     tag = "authorizations", security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         AuthorizationQuery,
     ),
     responses((status = 200, body = AuthorizationResponse, description = "The agent's authorization"))
@@ -278,7 +278,7 @@ pub struct RevokeAuthorizationQuery {
     delete, path = "/api/v1/agents/{agent_id}/authorizations", operation_id = "authorizations_revoke",
     tag = "authorizations", security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         RevokeAuthorizationQuery,
     ),
     responses((status = 200, body = AuthorizationStatus, description = "The agent's authorization"))

@@ -30,7 +30,7 @@ pub struct AgentReputation {
     get, path = "/api/v1/agents/{agent_id}/reputation", operation_id = "reputation_get", tag = "reputation",
     security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
     ),
     responses((status = 200, body = AgentReputation, description = "The agent's reputation"))
 )]

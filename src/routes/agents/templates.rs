@@ -50,7 +50,7 @@ pub struct TemplateCreate {
     post, path = "/api/v1/agents/{agent_id}/templates", operation_id = "templates_create", tag = "templates",
     security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         IdempotencyHeader,
     ),
     request_body = TemplateCreate,
@@ -86,7 +86,7 @@ pub async fn create_template(
     get, path = "/api/v1/agents/{agent_id}/templates", operation_id = "templates_list", tag = "templates",
     security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         PageQuery,
     ),
     responses((status = 200, body = Vec<MessageTemplate>, description = "A page of templates, the newest first"))
@@ -111,7 +111,7 @@ pub async fn list_templates(
     get, path = "/api/v1/agents/{agent_id}/templates/{template_id}", operation_id = "templates_get",
     tag = "templates", security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         ("template_id" = String, Path, description = "Id of the template"),
     ),
     responses(
@@ -132,7 +132,7 @@ pub async fn get_template(
     delete, path = "/api/v1/agents/{agent_id}/templates/{template_id}", operation_id = "templates_delete",
     tag = "templates", security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         ("template_id" = String, Path, description = "Id of the template"),
     ),
     responses(
@@ -167,7 +167,7 @@ pub struct RenderTemplateRequest {
     post, path = "/api/v1/agents/{agent_id}/templates/{template_id}/render", operation_id = "templates_render",
     tag = "templates", security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         ("template_id" = String, Path, description = "Id of the template"),
         IdempotencyHeader,
     ),

@@ -36,7 +36,7 @@ use am_core::ids::{AgentId, MessageId};
     get, path = "/api/v1/agents/{agent_id}/communication-stats", operation_id = "messages_get_statistics",
     tag = "messages", security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
     ),
     responses((status = 200, body = CommunicationStatistics, description = "The agent's statistics"))
 )]
@@ -67,7 +67,7 @@ pub struct PaymentCreate {
     post, path = "/api/v1/agents/{agent_id}/payments", operation_id = "payments_record", tag = "payments",
     security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         IdempotencyHeader,
     ),
     request_body = PaymentCreate,
@@ -94,7 +94,7 @@ pub async fn record_payment(
     get, path = "/api/v1/agents/{agent_id}/messages/export", operation_id = "messages_export", tag = "messages",
     security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
     ),
     responses(
         (status = 200, body = String, content_type = "application/x-ndjson", description = "The messages, one JSON document a line"),
@@ -115,7 +115,8 @@ pub async fn export_messages(
 
 /// Import messages of an agent
 ///
-/// An export of at most 20 000 messages. Messages that exist already, by id, stay as they are, so an import can be
+/// An export of at most 20 000 messages. Each gets an id of its own and is shown with `imported`, and is not paid for.
+/// Messages that exist already, by sender, recipient and former id, stay as they are, so an import can be
 /// repeated. If a line is invalid, a 422 names it and nothing is stored. Nothing is delivered: pending messages are
 /// imported as expired. Each message is added to the end of the channel of its two agents; content in the clear is
 /// encrypted at rest.
@@ -123,7 +124,7 @@ pub async fn export_messages(
     post, path = "/api/v1/agents/{agent_id}/messages/import", operation_id = "messages_import", tag = "messages",
     security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         IdempotencyHeader,
     ),
     request_body(content = String, content_type = "application/x-ndjson"),

@@ -5,12 +5,15 @@ pub mod client;
 mod contract;
 mod crash;
 mod delivery;
+mod fan_out;
 mod ids;
+mod migration;
+mod model;
 mod refusals;
+mod socket_close;
 mod topics;
 
 pub use client::Socket;
-mod socket_close;
 
 use serde_json::{Value, json};
 

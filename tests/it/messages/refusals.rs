@@ -43,7 +43,9 @@ fn drawn(lottery: &mut Lottery, id: &str, groups: &[String]) -> Value {
         _ => payload["channel_id"] = json!(groups[lottery.below(groups.len() as u64) as usize]),
     }
     match lottery.below(5) {
-        0 | 1 => {}
+        0 => {}
+        // Long enough to be shared by the copies.
+        1 => payload["content"]["long"] = json!("x".repeat(1500)),
         2 => payload["encryption"] = json!("hpke"),
         3 => payload["encryption"] = json!("aes256"),
         _ => {
@@ -108,6 +110,10 @@ async fn try_with(seed: u64) {
     let keys = "SELECT count(*) FROM am_message_data_keys AS k
          WHERE NOT EXISTS (SELECT 1 FROM am_messages AS m WHERE m.key_id = k.id)";
     assert_eq!(number(&server, keys).await, 0, "no key was made for a refused message");
+    let contents = "SELECT count(*) FROM am_message_contents AS c
+         WHERE NOT EXISTS (SELECT 1 FROM am_messages AS m WHERE m.content_id = c.id)";
+    assert_eq!(number(&server, contents).await, 0, "no content was stored for a refused message");
+    assert_ne!(number(&server, "SELECT count(*) FROM am_message_contents").await, 0);
     let mut audited = BTreeSet::new();
     let trail = server.get(&format!("{AGENTS}/security/audit-logs?event_type=workflow_updated&limit=500")).await.ok();
     for data in each(trail.as_array().unwrap(), "event_data") {

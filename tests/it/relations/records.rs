@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::{get, keyed, opened, post, told, try_send};
 use crate::{
     harness::{Answer, ApiClient, TestApp},
-    kit::{AGENTS, locations, sql},
-    messages::{MESSAGES, inbox, send},
+    kit::{AGENTS, JsonDocument, locations, sql},
+    messages::{MESSAGES, each, inbox, send},
 };
 
 fn number(value: &Value) -> f64 {
@@ -113,13 +113,14 @@ async fn message_export_is_imported_once_elsewhere() {
     let history = other.get(&format!("{MESSAGES}/history?sender_id=alice&receiver_id=bob")).await.ok();
     assert_eq!(history[0]["scope"], "sealed_on_arrival");
     assert_eq!(opened(&server, "bob", &history[0]), json!({"n": 3}), "bob's key opens it there too");
-    let ids = |text: &str| -> Vec<String> {
-        text.lines()
-            .filter_map(|line| Some(serde_json::from_str::<Value>(line).unwrap()["message_id"].as_str()?.to_owned()))
-            .collect()
+    let messages = |text: &str| -> Vec<Value> {
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["message_id"].is_string()).collect()
     };
-    let again = get(&other, "alice", "messages/export").await.text;
-    assert_eq!(ids(&again)[1..], ids(&export.text)[..], "the same messages in the same order, after what was there");
+    let again = messages(&get(&other, "alice", "messages/export").await.text);
+    let former: Vec<&Value> = again[1..].iter().map(|message| &message["imported"]["message_id"]).collect();
+    let exported = messages(&export.text);
+    assert_eq!(former, each(&exported, "message_id"), "the same messages in the same order, after what was there");
     send(&other, "alice", "carol", json!({"n": 9})).await;
     assert_eq!(inbox(&other, "carol", "").await.len(), 1, "an import delivers nothing");
     assert_eq!(told(&other, "message").await.iter().filter(|action| *action == "imported").count(), 4);
@@ -143,12 +144,11 @@ async fn invalid_import_is_refused_with_its_line() {
     import(&other, "b", &export).await.is(422);
     import(&other, "a", "\u{0}").await.is(422);
     assert_eq!(get(&other, "a", "communication-stats").await.ok()["sent"]["messages"], 0);
-    // Another message under an id that is there.
+    // Another message under an id that is there hinders none: imported ones have ids of their own.
     let mut first: Value = serde_json::from_str(lines[1]).unwrap();
     let body = json!({"sender": "a", "recipient": "c", "content": {}, "message_id": first["message_id"]});
     other.post(&format!("{MESSAGES}/send"), body).await.ok();
-    let refused = import(&other, "a", &export).await.is(422);
-    assert_eq!(locations(&refused), [json!(["body", 2, "message_id"])]);
+    assert_eq!(import(&other, "a", &export).await.ok(), json!({"imported": 3, "skipped": 0}));
     // A key of an import is that import's.
     first["message_id"] = json!("fresh");
     let one = [lines[0], &first.to_string(), &lines[4].replace('3', "1")].join("\n");
@@ -159,4 +159,76 @@ async fn invalid_import_is_refused_with_its_line() {
     let (fresh, again) = (ask().await, ask().await);
     assert_eq!((fresh.header("idempotency-replayed"), again.header("idempotency-replayed")), ("", "true"));
     assert_eq!((fresh.body.clone(), again.body), (json!({"imported": 1, "skipped": 0}), fresh.body));
+}
+
+#[tokio::test]
+async fn imported_messages_are_marked_and_prove_nothing() {
+    let server = TestApp::start().await;
+    send(&server, "alice", "bob", json!({"n": 1})).await;
+    let stats = get(&server, "alice", "communication-stats").await.ok();
+    let export = get(&server, "alice", "messages/export").await.text;
+    let mut lines: Vec<Value> = export.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let taken = lines[1]["message_id"].clone();
+    let mut forged = lines[1].clone();
+    for (member, value) in [
+        ("sender", json!("mallory")),
+        ("recipient", json!("alice")),
+        ("status", json!("read")),
+        ("payment_status", json!("paid")),
+        ("price", json!(1000)),
+        ("sent_at", json!("2001-01-01T00:00:00.000000Z")),
+        ("read_at", json!("2001-01-01T00:00:01.000000Z")),
+        ("reply_to", taken.clone()),
+    ] {
+        forged[member] = value;
+    }
+    let mut fresh = lines[1].clone();
+    fresh["message_id"] = json!("fresh");
+    lines.splice(2..2, [forged, fresh]);
+    lines[4]["messages"] = json!(3);
+    let text = lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    assert_eq!(import(&server, "alice", &text).await.ok(), json!({"imported": 2, "skipped": 1}));
+    assert_eq!(import(&server, "alice", &text).await.ok(), json!({"imported": 0, "skipped": 3}));
+    let shown = inbox(&server, "alice", "").await;
+    let (id, origin) = (shown[0].text("message_id"), &shown[0]["imported"]);
+    assert!(id.starts_with("import_"), "{id}");
+    assert_eq!(origin["message_id"], taken, "its id here is its own");
+    assert!(origin.text("source").starts_with("export of alice at 20"), "{origin}");
+    let trail = server.get(&format!("{AGENTS}/security/audit-logs?event_type=workflow_updated&limit=50")).await.ok();
+    let entry = trail.as_array().unwrap().iter().find(|entry| entry["event_data"]["action"] == "imported").unwrap();
+    assert_eq!(origin["imported_by"], entry["user_id"]);
+    assert_eq!((&shown[0]["price"], &shown[0]["payment_status"]), (&json!(0.0), &json!("waived")));
+    // Everywhere the same.
+    let one = server.get(&format!("{MESSAGES}/id/{id}")).await.ok();
+    let listed = server.get(&format!("{MESSAGES}/history?sender_id=mallory")).await.ok().as_array().unwrap().clone();
+    let exported = get(&server, "alice", "messages/export").await.text;
+    let exported: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let exported = exported.iter().find(|line| line["message_id"] == id).unwrap();
+    for place in [&one, &listed[0], exported] {
+        assert_eq!(&place["imported"], origin, "{place}");
+    }
+    assert!(server.get(&format!("{MESSAGES}/id/{}", taken.as_str().unwrap())).await.ok().get("imported").is_none());
+    // Nothing is counted or paid, and no id is taken.
+    assert_eq!(get(&server, "alice", "communication-stats").await.ok()["sent"], stats["sent"]);
+    assert_eq!(get(&server, "alice", "communication-stats").await.ok()["received"], stats["received"]);
+    let paid = json!({"message_ids": [id], "payment_status": "paid"});
+    assert_ne!(post(&server, "mallory", "payments", paid).await.status, 200);
+    let body = json!({"sender": "alice", "recipient": "bob", "content": {}, "message_id": "fresh"});
+    assert_eq!(server.post(&format!("{MESSAGES}/send"), body).await.ok()["repeated"], false);
+}
+
+#[tokio::test]
+async fn exported_copies_are_imported_and_opened_elsewhere() {
+    let server = TestApp::start().await;
+    keyed(&server, "bob").await;
+    let group = post(&server, "alice", "channels", json!({"type": "group", "members": ["bob", "carol"]})).await.is(201);
+    let content = json!({"text": "tomatoes ".repeat(300)});
+    let path = format!("channels/{}/messages", group.text("channel_id"));
+    post(&server, "alice", &path, json!({"content": content})).await.ok();
+    let export = get(&server, "bob", "messages/export").await.text;
+    let other = TestApp::start().await;
+    assert_eq!(import(&other, "bob", &export).await.ok(), json!({"imported": 1, "skipped": 0}));
+    let history = other.get(&format!("{MESSAGES}/history?receiver_id=bob")).await.ok();
+    assert_eq!(history[0]["scope"], "sealed_on_arrival");
+    assert_eq!(opened(&server, "bob", &history[0]), content);
 }

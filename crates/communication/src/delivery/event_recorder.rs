@@ -25,6 +25,8 @@ const EVENT_BATCH: usize = 1024;
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Interval at which a process reports that it is alive.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+/// Interval at which it is recorded that a connected agent is still there.
+const RENEWAL_INTERVAL: chrono::Duration = chrono::Duration::hours(1);
 
 /// An event to record.
 #[derive(Clone, Debug)]
@@ -118,6 +120,7 @@ impl DeliveryService {
                 false => store::remove_process(tx, &process).await?,
             }
             store::reconcile_presence(tx, &process, &agents, now).await?;
+            store::renew_presence(tx, &process, Timestamp(now.0 - RENEWAL_INTERVAL), now).await?;
             Ok::<_, CommunicationError>(())
         };
         self.0.db.write(work).await

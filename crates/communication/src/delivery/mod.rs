@@ -12,9 +12,12 @@ mod presence;
 mod store;
 mod topics;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -26,7 +29,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub(super) use connection_hub::{ConnectionHub, OutgoingEntry};
 pub use delivery_session::{DeliverySession, ReplySender};
 pub use model::{AgentPresence, SocketFrameKind, TopicSubscription};
-pub(super) use store::known_agents;
 pub(super) use topics::matching_subscribers;
 
 use self::event_recorder::AckEvent;
@@ -57,8 +59,7 @@ struct DeliveryServiceInner {
     hub: ConnectionHub,
     /// Name of this process among those with connections.
     process: String,
-    /// Maximum number of connections of this process.
-    most: usize,
+    limits: DeliveryLimits,
     notes: mpsc::Sender<AckEvent>,
     /// Sessions that are not dropped yet.
     open: AtomicUsize,
@@ -68,8 +69,17 @@ struct DeliveryServiceInner {
     end: CancellationToken,
 }
 
+/// Limits of delivery.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryLimits {
+    /// Maximum number of connections of this process.
+    pub connections: usize,
+    /// Time after which an agent without a connection is forgotten.
+    pub presence_kept: Duration,
+}
+
 impl DeliveryService {
-    /// What is delivered from `db`, to at most `most` sockets of this process, and the tasks that do it. They end with
+    /// What is delivered from `db`, within `limits`, and the tasks that do it. They end with
     /// [`DeliveryService::stop`].
     pub fn open(
         db: Database,
@@ -77,7 +87,7 @@ impl DeliveryService {
         ids: &IdGenerator,
         audit: AuditLog,
         sealing: EncryptionService,
-        most: usize,
+        limits: DeliveryLimits,
     ) -> (Self, [BackgroundTask; 2]) {
         let (notes, waiting) = mpsc::channel(event_recorder::EVENT_QUEUE_CAPACITY);
         let process = ids.random_id("sockets_", 16);
@@ -88,7 +98,7 @@ impl DeliveryService {
             sealing,
             hub: ConnectionHub::default(),
             process,
-            most,
+            limits,
             notes,
             open: AtomicUsize::new(0),
             closed: Notify::new(),
@@ -124,7 +134,7 @@ impl DeliveryService {
             0 => message_log::last_id(&mut *self.0.db.read().await?).await?,
             _ => 0,
         };
-        let joined = self.0.hub.join(&agent, self.0.most, last).map_err(|full| match full {
+        let joined = self.0.hub.join(&agent, self.0.limits.connections, last).map_err(|full| match full {
             connection_hub::CapacityError::Stopping => CommunicationError::Stopping,
             full => CommunicationError::LimitReached(full.to_string()),
         })?;

@@ -31,7 +31,7 @@ pub struct AgentPresence {
     pub agent_id: AgentId,
     /// Whether the agent is connected to any process now.
     pub online: bool,
-    /// Time of the last change.
+    /// Time when the agent came or went last; while it is connected, at most an hour and some seconds ago.
     pub last_seen: Timestamp,
 }
 

@@ -18,9 +18,42 @@ pub async fn record_heartbeat(tx: &mut Tx, process: &str, now: Timestamp) -> Res
     Ok(())
 }
 
-/// Remove a process without connections, and others without a report for an hour.
+/// Remove a process without connections.
 pub async fn remove_process(tx: &mut Tx, process: &str) -> Result<()> {
     sql!("DELETE FROM am_socket_processes WHERE id = $1").bind(process).execute(tx.conn().await?).await?;
+    Ok(())
+}
+
+/// Whether there is something for [`forget_absent`] to forget.
+pub async fn has_absent(conn: &mut Connection, silent: Timestamp, unseen: Timestamp) -> Result<bool> {
+    let absent = sql!(
+        "SELECT EXISTS (SELECT 1 FROM am_socket_processes WHERE beat_at < $1)
+             OR EXISTS (SELECT 1 FROM am_presence WHERE seen_at < $2)",
+    );
+    Ok(absent.bind(silent).bind(unseen).fetch_value(conn).await?)
+}
+
+/// Remove processes without a report since `silent`, and at most `limit` agents that were not seen since `unseen`.
+/// Returns the number of removed agents.
+pub async fn forget_absent(tx: &mut Tx, silent: Timestamp, unseen: Timestamp, limit: i64) -> Result<u64> {
+    sql!("DELETE FROM am_socket_processes WHERE beat_at < $1").bind(silent).execute(tx.conn().await?).await?;
+    let forgotten = sql!(
+        "DELETE FROM am_presence WHERE agent_id IN
+             (SELECT p.agent_id FROM am_presence p WHERE p.seen_at < $1
+                 AND NOT (p.online AND EXISTS (SELECT 1 FROM am_socket_processes s WHERE s.id = p.process))
+              ORDER BY p.seen_at LIMIT $2)",
+    );
+    Ok(forgotten.bind(unseen).bind(limit).execute(tx.conn().await?).await?)
+}
+
+/// Record that agents that stay connected to this process are there, where that was last recorded before `due`.
+pub async fn renew_presence(tx: &mut Tx, process: &str, due: Timestamp, now: Timestamp) -> Result<()> {
+    sql!("UPDATE am_presence SET seen_at = $3 WHERE process = $1 AND online AND seen_at < $2")
+        .bind(process)
+        .bind(due)
+        .bind(now)
+        .execute(tx.conn().await?)
+        .await?;
     Ok(())
 }
 
@@ -87,12 +120,16 @@ pub async fn list_presence(
     Ok(seen.bind(alive).bind_some(agent).bind_flag(online_only).bind(limit).fetch_all(conn).await?)
 }
 
-/// Agents that were ever connected or have a subscription.
-pub async fn known_agents(conn: &mut Connection, limit: usize) -> Result<Vec<AgentId>> {
+/// At most `limit` agents that were connected since `unseen` or have a subscription, last seen first.
+pub async fn known_agents(conn: &mut Connection, unseen: Timestamp, limit: usize) -> Result<Vec<AgentId>> {
     let everybody = sql!(
-        "SELECT agent_id FROM am_presence UNION SELECT agent_id FROM am_subscriptions ORDER BY agent_id LIMIT $1",
+        "SELECT agent_id FROM
+             (SELECT agent_id, seen_at FROM
+                 (SELECT agent_id, seen_at FROM am_presence WHERE seen_at >= $1 ORDER BY seen_at DESC LIMIT $2) AS seen
+              UNION ALL SELECT agent_id, created_at FROM am_subscriptions) AS known
+         GROUP BY agent_id ORDER BY max(seen_at) DESC, agent_id LIMIT $2",
     );
-    Ok(everybody.bind(limit as i64).fetch_values(conn).await?)
+    Ok(everybody.bind(unseen).bind(limit as i64).fetch_values(conn).await?)
 }
 
 /// Insert a subscription or change its filter. Returns whether anything changed.

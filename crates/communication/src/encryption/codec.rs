@@ -35,6 +35,11 @@ pub fn recipient_binding(bound: &EnvelopeBinding<'_>) -> Vec<u8> {
     encode_parts(&["agent-management message v1", bound.message_id, bound.sender, bound.recipient])
 }
 
+/// Data that the key of shared content is bound to, as [`recipient_binding`] is.
+pub fn content_key_binding(bound: &EnvelopeBinding<'_>) -> Vec<u8> {
+    encode_parts(&["agent-management content key v1", bound.message_id, bound.sender, bound.recipient])
+}
+
 /// Data that content encrypted at rest is bound to.
 pub fn at_rest_binding(bound: &CiphertextBinding<'_>) -> Vec<u8> {
     let (kind, recipient) = bound.recipient.map_or(("all", ""), |recipient| ("one", recipient.as_str()));

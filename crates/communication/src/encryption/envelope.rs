@@ -154,7 +154,7 @@ impl ContentEnvelope {
 }
 
 /// A public key that content can be encrypted to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecipientPublicKey {
     kind: KeyKind,
     /// 32 bytes of X25519, or DER of RSA.
@@ -212,7 +212,7 @@ impl RecipientPublicKey {
         hex::encode(&Sha256::digest(&self.bytes)[..16]).into()
     }
 
-    fn rsa(&self) -> Result<OaepPublicEncryptingKey> {
+    pub(super) fn rsa(&self) -> Result<OaepPublicEncryptingKey> {
         let failed = |_| EncryptionError::CryptoFailed("an RSA public key is invalid");
         let key = PublicEncryptingKey::from_der(&self.bytes).map_err(failed)?;
         if key.key_size_bits() < MIN_RSA_BITS {
@@ -221,7 +221,7 @@ impl RecipientPublicKey {
         OaepPublicEncryptingKey::new(key).map_err(|_| EncryptionError::CryptoFailed("an RSA public key is invalid"))
     }
 
-    fn hpke_encrypt(&self, info: &[u8], content: &[u8]) -> Result<(EncapsulatedSecret, Vec<u8>)> {
+    pub(super) fn hpke_encrypt(&self, info: &[u8], content: &[u8]) -> Result<(EncapsulatedSecret, Vec<u8>)> {
         let key = HpkePublicKey(self.bytes.clone());
         DH_KEM_X25519_HKDF_SHA256_AES_256
             .seal(info, b"", content, &key)
@@ -267,7 +267,7 @@ impl RecipientPublicKey {
     }
 }
 
-fn oaep_encrypt(key: &OaepPublicEncryptingKey, plain: &[u8], label: &[u8]) -> Result<Vec<u8>> {
+pub(super) fn oaep_encrypt(key: &OaepPublicEncryptingKey, plain: &[u8], label: &[u8]) -> Result<Vec<u8>> {
     let mut out = vec![0; key.ciphertext_size()];
     let sealed = key.encrypt(&OAEP_SHA256_MGF1SHA256, plain, &mut out, Some(label));
     Ok(sealed.map_err(|_| EncryptionError::CryptoFailed("RSA-OAEP"))?.to_vec())
@@ -357,7 +357,12 @@ impl AgentPrivateKey {
     }
 }
 
-fn hpke_decrypt(secret: &[u8; 32], info: &[u8], enc: Vec<u8>, ciphertext: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+pub(super) fn hpke_decrypt(
+    secret: &[u8; 32],
+    info: &[u8],
+    enc: Vec<u8>,
+    ciphertext: &[u8],
+) -> Option<Zeroizing<Vec<u8>>> {
     let secret = HpkePrivateKey::from(secret.to_vec());
     let opened = DH_KEM_X25519_HKDF_SHA256_AES_256.open(&EncapsulatedSecret(enc), info, b"", ciphertext, &secret);
     opened.ok().map(Zeroizing::new)

@@ -12,6 +12,8 @@ mod error;
 mod key_rotation;
 mod master_keys;
 mod model;
+mod plan;
+mod shared_content;
 mod store;
 
 use std::{num::NonZeroUsize, sync::Arc};
@@ -19,8 +21,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 use lru::LruCache;
 use parking_lot::Mutex;
 use secrecy::SecretString;
-use serde_json::{Value, json};
-use zeroize::Zeroizing;
+use serde_json::Value;
 
 pub use self::{
     codec::decode_base64,
@@ -28,25 +29,20 @@ pub use self::{
     error::{EncryptionError, Result},
     model::{
         AgentKey, CiphertextBinding, DecryptedContent, EncryptedContent, EncryptionRequest, EncryptionScope,
-        EnvelopeBinding, KeyKind, KeyRotationReport, MasterKeyUsage, MessageEncryption,
+        EnvelopeBinding, KeyKind, KeyRotationReport, MasterKeyUsage, MessageEncryption, SharedContent,
     },
+    plan::{DrawnDataKey, EncryptionPlan, KeyDirectory},
+    shared_content::{HPKE_SHARED_SUITE, HYBRID_SHARED_SUITE, SharedDraft, SharedEnvelope, WrappedContentKey},
 };
 
-use self::{
-    master_keys::{AtRestCiphertext, DataKey, MasterKeys, WrappedDataKey},
-    store::AvailableKeys,
-};
+use self::master_keys::{AtRestCiphertext, DataKey, MasterKeys, WrappedDataKey};
 use am_audit::AuditLog;
 use am_core::{
     ambient::{Clock, IdGenerator},
     boxed,
-    ids::{AgentId, DataKeyId},
+    ids::{AgentId, AgentKeyId, ChannelId, DataKeyId},
 };
-use am_db::{
-    Connection, Database, Tx,
-    bulk_insert::RowBatch,
-    codec::{JsonText, Timestamp},
-};
+use am_db::{Connection, Database, Tx, bulk_insert::RowBatch, codec::Timestamp};
 
 /// Number of unwrapped data keys in the cache.
 const DATA_KEY_CACHE_CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
@@ -74,27 +70,11 @@ struct EncryptionServiceInner {
     data_keys: Mutex<LruCache<DataKeyId, Arc<DataKey>>>,
 }
 
-/// A data key of a channel that is not stored yet.
-pub struct DrawnDataKey {
-    key: DataKey,
-    wrapped: WrappedDataKey,
-}
-
 impl DrawnDataKey {
     /// Add the row that stores the key.
     pub fn add_row(&self, rows: &mut RowBatch, now: Timestamp) {
         store::add_data_key_row(rows, &self.wrapped, now);
     }
-}
-
-/// Plan how a message will be encrypted.
-enum EncryptionPlan {
-    /// Stored as it arrived.
-    EndToEnd(ContentEnvelope),
-    /// Encrypted to this key.
-    ToRecipient(RecipientPublicKey, MessageEncryption),
-    AtRest,
-    Plain,
 }
 
 impl EncryptionService {
@@ -125,7 +105,7 @@ impl EncryptionService {
     }
 
     /// Encrypt the content of a message, in the transaction that stores it. Public-key cryptography makes this
-    /// expensive: with many messages call [`EncryptionService::try_encrypt`] first, outside the writer's thread.
+    /// expensive: with many messages call [`EncryptionService::plan`] and [`EncryptionPlan::seal`] before.
     ///
     /// # Errors
     /// Returns [`EncryptionError::Invalid`] for a malformed envelope or an impossible encryption, [`EncryptionError::PlaintextForbidden`] or
@@ -138,9 +118,10 @@ impl EncryptionService {
         content: &Value,
         now: Timestamp,
     ) -> Result<EncryptedContent> {
-        let mut drawn = None;
-        let sealed = self.encrypt(tx.conn().await?, to, content, &mut drawn).await?;
-        if let Some(drawn) = drawn {
+        let mut keys = KeyDirectory::default();
+        self.learn(tx.conn().await?, &mut keys, &[to.bound.channel], to.bound.recipient.as_slice()).await?;
+        let sealed = self.plan(&mut keys, to, content)?.seal(&to.bound, content)?;
+        if let Some(drawn) = keys.drawn_key(to.bound.channel, &sealed) {
             let mut rows = RowBatch::default();
             drawn.add_row(&mut rows, now);
             rows.execute(tx).await?;
@@ -148,95 +129,47 @@ impl EncryptionService {
         Ok(sealed)
     }
 
-    /// Encrypt without writing. `drawn` is the data key of the channel that is not stored yet; one is generated where
-    /// the channel has none, and whoever stores the content stores it too.
+    /// Read the keys of channels and agents that `keys` does not have yet.
+    ///
+    /// # Errors
+    /// Returns a database error when the query fails.
+    #[boxed]
+    pub async fn learn(
+        &self,
+        conn: &mut Connection,
+        keys: &mut KeyDirectory,
+        channels: &[&ChannelId],
+        agents: &[&AgentId],
+    ) -> Result<()> {
+        let mut channels = channels.to_vec();
+        channels.retain(|channel| !keys.channels.contains_key(*channel));
+        let mut agents = agents.to_vec();
+        agents.retain(|agent| !keys.agents.contains_key(*agent));
+        if channels.is_empty() && agents.is_empty() {
+            return Ok(());
+        }
+        Ok(store::read_available_keys(conn, keys, &channels, &agents).await?)
+    }
+
+    /// Decide how a message is encrypted, by the keys that were read. A data key is generated for a channel that needs
+    /// one and has none.
     ///
     /// # Errors
     /// Same as [`EncryptionService::seal`].
-    pub async fn encrypt(
-        &self,
-        conn: &mut Connection,
-        to: &EncryptionRequest<'_>,
-        content: &Value,
-        drawn: &mut Option<DrawnDataKey>,
-    ) -> Result<EncryptedContent> {
-        if let Some(sealed) = self.try_encrypt(conn, to, content).await? {
-            return Ok(sealed);
-        }
-        let drawn = match drawn {
-            Some(drawn) => drawn,
-            None => {
-                let id = self.0.ids.random_id("mdk_", 16).into();
-                let (key, wrapped) = self.0.masters.draw(&id, to.bound.channel)?;
-                drawn.insert(DrawnDataKey { key, wrapped })
-            }
+    pub fn plan(&self, keys: &mut KeyDirectory, to: &EncryptionRequest<'_>, content: &Value) -> Result<EncryptionPlan> {
+        let draw = |channel: &ChannelId| {
+            let (key, wrapped) = self.0.masters.draw(&self.0.ids.random_id("mdk_", 16).into(), channel)?;
+            Ok(DrawnDataKey { key: Arc::new(key), wrapped })
         };
-        encrypt_at_rest(&drawn.key, &to.bound, content)
+        plan::plan_encryption(keys, to, content, self.0.allow_plaintext, |key| self.unwrap_data_key(key), draw)
     }
 
-    /// Encrypt without writing; `None` when the channel has no data key yet, which [`EncryptionService::seal`] creates.
+    /// Encrypt content that the copies of a message share, by a key of its own.
     ///
     /// # Errors
-    /// Same as [`EncryptionService::seal`].
-    pub async fn try_encrypt(
-        &self,
-        conn: &mut Connection,
-        to: &EncryptionRequest<'_>,
-        content: &Value,
-    ) -> Result<Option<EncryptedContent>> {
-        let found = store::find_available_keys(conn, to.bound.channel, to.bound.recipient).await?;
-        match self.way(to, content, &found)? {
-            EncryptionPlan::EndToEnd(envelope) => Ok(Some(encrypted_envelope(&envelope, EncryptionScope::EndToEnd)?)),
-            EncryptionPlan::ToRecipient(key, by) => {
-                let nobody = AgentId::default();
-                let CiphertextBinding { message_id, sender, recipient, .. } = to.bound;
-                let bound = EnvelopeBinding { message_id, sender, recipient: recipient.unwrap_or(&nobody) };
-                let envelope = key.seal(by, &bound, content)?;
-                Ok(Some(encrypted_envelope(&envelope, EncryptionScope::SealedOnArrival)?))
-            }
-            EncryptionPlan::Plain => {
-                let stored = JsonText::from_value(content).map_err(|_| EncryptionError::CryptoFailed("no JSON"))?;
-                Ok(Some(EncryptedContent {
-                    encryption: MessageEncryption::None,
-                    scope: EncryptionScope::None,
-                    key_id: None,
-                    stored,
-                }))
-            }
-            EncryptionPlan::AtRest => match found.data_key {
-                Some(wrapped) => Ok(Some(encrypt_at_rest(&*self.unwrap_data_key(&wrapped)?, &to.bound, content)?)),
-                // Fails before anything is written.
-                None => self.0.masters.current().map(|_| None),
-            },
-        }
-    }
-
-    fn way(&self, to: &EncryptionRequest<'_>, content: &Value, found: &AvailableKeys) -> Result<EncryptionPlan> {
-        if let Some(envelope) = ContentEnvelope::from_content(content)? {
-            return plan_end_to_end(to, envelope, found);
-        }
-        let newest = |kind: KeyKind| {
-            let key = found.keys.iter().find(|key| key.kind == kind);
-            key.map(|key| RecipientPublicKey::from_stored(key.kind, &key.text)).transpose()
-        };
-        let wanted = |kind: KeyKind, by: MessageEncryption| match newest(kind)? {
-            Some(key) => Ok(EncryptionPlan::ToRecipient(key, by)),
-            None => Err(EncryptionError::invalid(&["encryption"], format!("the recipient has no {kind} key"))),
-        };
-        match to.encryption {
-            Some(MessageEncryption::Hpke) => wanted(KeyKind::X25519, MessageEncryption::Hpke),
-            Some(by @ (MessageEncryption::Rsa | MessageEncryption::Hybrid)) => wanted(KeyKind::Rsa, by),
-            Some(MessageEncryption::Aes256) => Ok(EncryptionPlan::AtRest),
-            Some(MessageEncryption::None) if self.0.allow_plaintext => Ok(EncryptionPlan::Plain),
-            Some(MessageEncryption::None) => Err(EncryptionError::PlaintextForbidden),
-            None if !to.encrypt && self.0.allow_plaintext => Ok(EncryptionPlan::Plain),
-            None if !to.encrypt => Ok(EncryptionPlan::AtRest),
-            None => Ok(match (newest(KeyKind::X25519)?, newest(KeyKind::Rsa)?) {
-                (Some(key), _) => EncryptionPlan::ToRecipient(key, MessageEncryption::Hpke),
-                (None, Some(key)) => EncryptionPlan::ToRecipient(key, MessageEncryption::Hybrid),
-                (None, None) => EncryptionPlan::AtRest,
-            }),
-        }
+    /// Returns [`EncryptionError::CryptoFailed`] when encryption fails.
+    pub fn share(&self, content: &Value, encrypted: bool) -> Result<SharedDraft> {
+        SharedDraft::new(self.0.ids.random_id("content_", 24).into(), content, encrypted)
     }
 
     /// Decrypt the content of a message, for those who may read it.
@@ -253,15 +186,25 @@ impl EncryptionService {
     ) -> Result<DecryptedContent> {
         let tampered = || EncryptionError::Tampered(bound.message_id.to_string());
         let value: Value = stored.stored.parse().map_err(|_| tampered())?.unwrap_or_default();
-        match stored.scope {
-            EncryptionScope::None => Ok(DecryptedContent::Plain(value)),
-            EncryptionScope::EndToEnd | EncryptionScope::SealedOnArrival => Ok(DecryptedContent::Envelope(value)),
-            EncryptionScope::AtRest => {
+        match (stored.scope, &stored.shared) {
+            (EncryptionScope::None, None) => Ok(DecryptedContent::Plain(value)),
+            (EncryptionScope::None, Some(shared)) => {
+                let value = shared.stored.parse().map_err(|_| tampered())?;
+                Ok(DecryptedContent::Plain(value.unwrap_or_default()))
+            }
+            (EncryptionScope::EndToEnd | EncryptionScope::SealedOnArrival, _) => {
+                Ok(DecryptedContent::Envelope(stored_envelope(stored).ok_or_else(tampered)?))
+            }
+            (EncryptionScope::AtRest, shared) => {
                 let sealed: AtRestCiphertext =
                     serde_json::from_value(value["aes256"].clone()).map_err(|_| tampered())?;
                 let key = self.data_key(conn, &sealed.key_id).await?.ok_or_else(tampered)?;
                 let plain = key.open(bound, &sealed)?;
-                Ok(DecryptedContent::Plain(serde_json::from_slice(&plain).map_err(|_| tampered())?))
+                let content = match shared {
+                    None => serde_json::from_slice(&plain).ok(),
+                    Some(shared) => shared_content::open_stored(&plain, shared),
+                };
+                Ok(DecryptedContent::Plain(content.ok_or_else(tampered)?))
             }
         }
     }
@@ -288,52 +231,25 @@ impl EncryptionService {
     }
 }
 
-/// Check that the sender's envelope is for an active key of the recipient and matches the requested encryption.
-fn plan_end_to_end(
-    to: &EncryptionRequest<'_>,
-    envelope: ContentEnvelope,
-    found: &AvailableKeys,
-) -> Result<EncryptionPlan> {
-    let kind = envelope.encryption().value();
-    if to.bound.recipient.is_none() {
-        return Err(EncryptionError::invalid(
-            &["content", kind],
-            "an envelope has a single recipient, and this message has several",
-        ));
+/// Encryption of an envelope of either kind, and the recipient's key that it names; `None` when content is not one.
+///
+/// # Errors
+/// Returns [`EncryptionError::Invalid`] when it is one but malformed.
+pub fn envelope_key(content: &Value) -> Result<Option<(MessageEncryption, AgentKeyId)>> {
+    if let Some(envelope) = SharedEnvelope::from_content(content)? {
+        return Ok(Some((envelope.key.encryption(), envelope.key.key_id().clone())));
     }
-    if !found.keys.iter().any(|key| key.kind == envelope.required_key_kind() && key.id == *envelope.key_id()) {
-        let message = format!("names no active {} key of the recipient", envelope.required_key_kind());
-        return Err(EncryptionError::invalid(&["content", kind, "key_id"], message));
-    }
-    match to.encryption {
-        Some(other) if other != envelope.encryption() => Err(EncryptionError::invalid(
-            &["encryption"],
-            format!("the content is encrypted with {kind}, not with {other}"),
-        )),
-        _ => Ok(EncryptionPlan::EndToEnd(envelope)),
-    }
+    let envelope = ContentEnvelope::from_content(content)?;
+    Ok(envelope.map(|envelope| (envelope.encryption(), envelope.key_id().clone())))
 }
 
-fn encrypted_envelope(envelope: &ContentEnvelope, scope: EncryptionScope) -> Result<EncryptedContent> {
-    let stored = JsonText::from_value(envelope).map_err(|_| EncryptionError::CryptoFailed("no JSON"))?;
-    Ok(EncryptedContent {
-        encryption: envelope.encryption(),
-        scope,
-        key_id: Some(envelope.key_id().as_str().into()),
-        stored,
-    })
-}
-
-fn encrypt_at_rest(key: &DataKey, bound: &CiphertextBinding<'_>, content: &Value) -> Result<EncryptedContent> {
-    let plain = Zeroizing::new(serde_json::to_vec(content).map_err(|_| EncryptionError::CryptoFailed("no JSON"))?);
-    let stored = JsonText::from_value(&json!({"aes256": key.seal(bound, &plain)?}))
-        .map_err(|_| EncryptionError::CryptoFailed("no JSON"))?;
-    Ok(EncryptedContent {
-        encryption: MessageEncryption::Aes256,
-        scope: EncryptionScope::AtRest,
-        key_id: Some(key.id.as_str().into()),
-        stored,
-    })
+/// The envelope of stored content as its recipient gets it; `None` when it was altered.
+pub fn stored_envelope(stored: &EncryptedContent) -> Option<Value> {
+    let own: Value = stored.stored.parse().ok().flatten()?;
+    match &stored.shared {
+        None => Some(own),
+        Some(shared) => shared_content::complete_envelope(own, shared),
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Model of encrypted content and its keys.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use am_core::ids::{AgentId, AgentKeyId, ChannelId, ContentKeyId, MasterKeyId, MessageId, PrincipalId};
+use am_core::ids::{AgentId, AgentKeyId, ChannelId, ContentId, ContentKeyId, MasterKeyId, MessageId, PrincipalId};
 use am_db::codec::{JsonText, Timestamp};
 
 am_db::stored_enum! {
@@ -94,7 +96,18 @@ pub struct EncryptedContent {
     pub scope: EncryptionScope,
     /// Id of the recipient's or the channel's key; `None` without one.
     pub key_id: Option<ContentKeyId>,
-    /// Content as stored JSON.
+    /// Content as stored JSON; of a copy that shares its content, the encrypted key to it.
+    pub stored: JsonText,
+    /// Content that the copy shares with others; `None` when it has its own.
+    pub shared: Option<Arc<SharedContent>>,
+}
+
+/// Content of a message to several, stored once for all copies.
+#[derive(Clone, Debug)]
+pub struct SharedContent {
+    /// Id of the content.
+    pub id: ContentId,
+    /// Nonce and ciphertext as JSON, or the content itself where the copies are not encrypted.
     pub stored: JsonText,
 }
 

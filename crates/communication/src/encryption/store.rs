@@ -3,6 +3,7 @@
 use super::{
     master_keys::WrappedDataKey,
     model::{AgentKey, KeyKind, MasterKeyUsage},
+    plan::{ActiveKey, KeyDirectory},
 };
 use am_core::ids::{AgentId, AgentKeyId, ChannelId, ContentKeyId, DataKeyId, MasterKeyId};
 use am_db::{
@@ -78,26 +79,11 @@ pub(super) async fn revoke_key(tx: &mut Tx, agent: &AgentId, key_id: &AgentKeyId
     Ok(())
 }
 
-/// An active public key of a recipient.
-pub(super) struct ActiveKey {
-    pub kind: KeyKind,
-    pub id: AgentKeyId,
-    /// The key in base64.
-    pub text: String,
-}
-
-/// Keys available for a message.
-#[derive(Default)]
-pub(super) struct AvailableKeys {
-    /// Active keys of the recipient, newest first.
-    pub keys: Vec<ActiveKey>,
-    /// Active data key of the channel; `None` when there is none yet.
-    pub data_key: Option<WrappedDataKey>,
-}
-
 row! {
     /// A key of an agent or a channel.
     struct AvailableKeyRow {
+        /// The agent, or the channel.
+        of: String = "agent_id",
         /// Kind of an agent's key; `None` for a data key.
         kind: Option<KeyKind>,
         id: ContentKeyId = "key_id",
@@ -108,36 +94,42 @@ row! {
     }
 }
 
-/// Keys available for a message in `channel` to `recipient`, in one query.
-pub(super) async fn find_available_keys(
+/// Read the active keys of channels and agents into `keys`, in one query.
+pub(super) async fn read_available_keys(
     conn: &mut Connection,
-    channel: &ChannelId,
-    recipient: Option<&AgentId>,
-) -> Result<AvailableKeys> {
+    keys: &mut KeyDirectory,
+    channels: &[&ChannelId],
+    agents: &[&AgentId],
+) -> Result<()> {
     let rows = sql!(
         "SELECT ",
         AvailableKeyRow::COLUMNS,
-        " FROM am_agent_keys WHERE agent_id = $2 AND revoked_at IS NULL
+        " FROM am_agent_keys WHERE agent_id IN {texts $2} AND revoked_at IS NULL
          UNION ALL
-         SELECT NULL, id, wrapped, master_id FROM am_message_data_keys WHERE channel_id = $1 AND retired_at IS NULL
+         SELECT channel_id, NULL, id, wrapped, master_id FROM am_message_data_keys
+             WHERE channel_id IN {texts $1} AND retired_at IS NULL
          ORDER BY at DESC",
     );
-    let rows: Vec<AvailableKeyRow> = rows.bind(channel).bind(recipient).fetch_all(conn).await?;
-    let mut found = AvailableKeys::default();
-    for AvailableKeyRow { kind, id, text, at } in rows {
+    let rows = rows.bind(serde_json::json!(channels).to_string()).bind(serde_json::json!(agents).to_string());
+    for channel in channels {
+        keys.channels.insert((*channel).clone(), None);
+    }
+    for agent in agents {
+        keys.agents.insert((*agent).clone(), Vec::new());
+    }
+    for AvailableKeyRow { of, kind, id, text, at } in rows.fetch_all::<AvailableKeyRow>(conn).await? {
+        let id = id.into_string();
         match kind {
-            Some(kind) => found.keys.push(ActiveKey { kind, id: id.into_string().into(), text }),
+            Some(kind) => keys.agents.entry(of.into()).or_default().push(ActiveKey { kind, id: id.into(), text }),
             None => {
-                found.data_key = Some(WrappedDataKey {
-                    id: id.into_string().into(),
-                    channel: channel.clone(),
-                    master_id: at.into(),
-                    wrapped: text,
-                });
+                let channel: ChannelId = of.into();
+                let key =
+                    WrappedDataKey { id: id.into(), channel: channel.clone(), master_id: at.into(), wrapped: text };
+                keys.channels.insert(channel, Some(key));
             }
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// A data key by its id, retired or not.

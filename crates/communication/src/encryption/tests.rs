@@ -2,6 +2,8 @@
 
 use std::{sync::LazyLock, time::Duration};
 
+use serde_json::json;
+
 use super::{codec::encode_base64, *};
 use am_core::{
     crypto::Signer,

@@ -5,11 +5,11 @@ mod model;
 mod store;
 
 pub(super) use model::StoredMessage;
-pub use model::{HistoryFilter, MessageView};
+pub use model::{HistoryFilter, ImportOrigin, MessageView};
 pub(super) use store::{
-    add_message_row, count_pending, find_messages, find_sent, get_message, has_expired, last_id, mark_acknowledged,
-    mark_delivered, mark_expired, mark_failed, mark_read, messages_of_agent, pending_by_ids, pending_messages,
-    read_history, read_inbox, recipients_after,
+    add_content_row, add_message_row, count_pending, find_imported, find_messages, find_sent, get_message, has_expired,
+    last_id, mark_acknowledged, mark_delivered, mark_expired, mark_failed, mark_read, messages_of_agent,
+    pending_by_ids, pending_messages, read_history, read_inbox, recipients_after,
 };
 
 use super::{

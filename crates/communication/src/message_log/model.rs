@@ -1,6 +1,6 @@
 //! Model of a stored message.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -10,10 +10,23 @@ use crate::{
     price::MessageType,
 };
 use am_core::{
-    ids::{AgentId, BroadcastId, ChannelId, ContentKeyId, MessageId},
+    ids::{AgentId, BroadcastId, ChannelId, ContentKeyId, MessageId, PrincipalId},
     money::Money,
 };
 use am_db::codec::Timestamp;
+
+/// Where an imported message comes from. What such a message says of itself, its sender, its times and its status, is
+/// what the imported file says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ImportOrigin)]
+pub struct ImportOrigin {
+    /// Export that the message came with: its agent, and when it was made, as it says.
+    pub source: String,
+    /// Principal that imported the message.
+    pub imported_by: PrincipalId,
+    /// Id of the message in the export, which an envelope in its content is bound to.
+    pub message_id: MessageId,
+}
 
 /// A message in the form shown to agents that may read it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -65,7 +78,10 @@ pub struct MessageView {
     /// Id of the message to several recipients that this is a copy of; null otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broadcast_id: Option<BroadcastId>,
-    /// Time when the message was stored.
+    /// Where the message comes from, if it was imported; null for a message that this service got from its sender.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub imported: Option<ImportOrigin>,
+    /// Time when the message was stored; of an imported one, when it was sent as the import says.
     pub sent_at: Timestamp,
     /// Time at which the message expires if it is not delivered.
     pub expires_at: Timestamp,

@@ -1,17 +1,19 @@
-//! SQL of table `am_messages`.
+//! SQL of tables `am_messages` and `am_message_contents`.
+
+use std::sync::Arc;
 
 use super::{
     message_state::MessageEvent,
-    model::{HistoryFilter, MessageView, StoredMessage},
+    model::{HistoryFilter, ImportOrigin, MessageView, StoredMessage},
 };
 use crate::{
-    encryption::{EncryptedContent, EncryptionScope, MessageEncryption},
+    encryption::{EncryptedContent, EncryptionScope, MessageEncryption, SharedContent},
     error::{CommunicationError, Result},
     model::{MessagePriority, MessageStatus, PaymentStatus},
     price::MessageType,
 };
 use am_core::{
-    ids::{AgentId, BroadcastId, ChannelId, ContentKeyId, MessageId},
+    ids::{AgentId, BroadcastId, ChannelId, ContentId, ContentKeyId, MessageId, PrincipalId},
     money::Money,
 };
 use am_db::{
@@ -25,9 +27,15 @@ use am_db::{
     statement::Query,
 };
 
+/// Add the row of content that copies share.
+pub fn add_content_row(rows: &mut RowBatch, shared: &SharedContent, now: Timestamp) {
+    push_row!(rows, "am_message_contents" { id: &shared.id, content: &shared.stored, created_at: now });
+}
+
 /// Add the row of a new message.
 pub fn add_message_row(rows: &mut RowBatch, stored: &StoredMessage) {
     let (message, sealed) = (&stored.message, &stored.sealed);
+    let imported = message.imported.as_ref();
     push_row!(rows, "am_messages" {
         id: message.id,
         message_id: &message.message_id,
@@ -44,6 +52,7 @@ pub fn add_message_row(rows: &mut RowBatch, stored: &StoredMessage) {
         scope: sealed.scope,
         key_id: &sealed.key_id,
         content: &sealed.stored,
+        content_id: sealed.shared.as_ref().map(|shared| &shared.id),
         bytes: message.size_bytes,
         price: message.price,
         payment_status: message.payment_status,
@@ -55,6 +64,9 @@ pub fn add_message_row(rows: &mut RowBatch, stored: &StoredMessage) {
         delivered_at: message.delivered_at,
         read_at: message.read_at,
         draft_hash: &stored.draft_hash,
+        imported_from: imported.map(|origin| &origin.source),
+        imported_by: imported.map(|origin| &origin.imported_by),
+        imported_id: imported.map(|origin| &origin.message_id),
     });
 }
 
@@ -76,6 +88,10 @@ row! {
         scope: EncryptionScope,
         key_id: Option<ContentKeyId>,
         content: JsonText,
+        content_id: Option<ContentId>,
+        /// Content that the copy shares with others; `None` when it has its own.
+        shared: Option<JsonText> =
+            "(SELECT shared.content FROM am_message_contents shared WHERE shared.id = am_messages.content_id)",
         bytes: i64,
         price: Money,
         payment_status: PaymentStatus,
@@ -87,6 +103,9 @@ row! {
         delivered_at: Option<Timestamp>,
         read_at: Option<Timestamp>,
         draft_hash: Option<String>,
+        imported_from: Option<String>,
+        imported_by: Option<PrincipalId>,
+        imported_id: Option<MessageId>,
     }
 }
 
@@ -95,11 +114,17 @@ impl FromRow for StoredMessage {
 
     fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
         let row = MessageRow::from_row(columns)?;
+        // Content that is gone leaves a copy that can't be decrypted.
+        let shared = row.content_id.map(|id| {
+            let stored = row.shared.unwrap_or_else(JsonText::none);
+            Arc::new(SharedContent { id, stored })
+        });
         let sealed = EncryptedContent {
             encryption: row.encryption,
             scope: row.scope,
             key_id: row.key_id.clone(),
             stored: row.content,
+            shared,
         };
         let message = MessageView {
             id: row.id,
@@ -123,6 +148,11 @@ impl FromRow for StoredMessage {
             topic: row.topic,
             reply_to: row.reply_to,
             broadcast_id: row.broadcast_id,
+            imported: row.imported_id.map(|message_id| ImportOrigin {
+                source: row.imported_from.unwrap_or_default(),
+                imported_by: row.imported_by.unwrap_or_default(),
+                message_id,
+            }),
             sent_at: row.created_at,
             expires_at: row.expires_at,
             delivered_at: row.delivered_at,
@@ -141,6 +171,16 @@ pub async fn last_id(conn: &mut Connection) -> Result<i64> {
 /// Existing messages among these ids, of any sender.
 pub async fn find_messages(conn: &mut Connection, ids: &[&MessageId]) -> Result<Vec<StoredMessage>> {
     let messages = sql!("SELECT ", StoredMessage::COLUMNS, " FROM am_messages WHERE message_id IN {texts $1}");
+    Ok(messages.bind(serde_json::json!(ids).to_string()).fetch_all(conn).await?)
+}
+
+/// Existing messages that were imported under one of these ids of an export.
+pub async fn find_imported(conn: &mut Connection, ids: &[&MessageId]) -> Result<Vec<StoredMessage>> {
+    let messages = sql!(
+        "SELECT ",
+        StoredMessage::COLUMNS,
+        " FROM am_messages WHERE imported_id IS NOT NULL AND imported_id IN {texts $1}",
+    );
     Ok(messages.bind(serde_json::json!(ids).to_string()).fetch_all(conn).await?)
 }
 

@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use model::IMPORT_ID_PREFIX;
 pub use model::{MAX_TTL, MessageDestination, MessageDraft, RejectedRecipient, SendReceipt};
 
 use self::{
@@ -98,6 +99,7 @@ impl MessageService {
             sealing: sealing.clone(),
             relations,
             hub: delivery.hub().clone(),
+            delivery: delivery.clone(),
         };
         let (office, work) = SendQueue::open(db.clone(), post, metrics.clone(), stop);
         (Self(Arc::new(MessageServiceInner { db, clock, audit, sealing, delivery, channels, office, metrics })), work)
@@ -261,7 +263,7 @@ impl MessageService {
             if kept.is_none_or(|at| at.elapsed() >= MAINTENANCE_INTERVAL) {
                 kept = Some(tokio::time::Instant::now());
                 if let Err(error) = self.keep_house().await {
-                    tracing::warn!(%error, "could not close idle channels");
+                    tracing::warn!(%error, "could not close idle channels or forget absent agents");
                 }
             }
         }
@@ -270,6 +272,7 @@ impl MessageService {
     async fn keep_house(&self) -> Result<()> {
         self.0.metrics.waiting.set(message_log::count_pending(&mut *self.0.db.read().await?).await?);
         while let (_, true) = self.0.channels.close_idle().await? {}
+        self.0.delivery.forget_absent().await?;
         Ok(())
     }
 

@@ -252,6 +252,7 @@ pub(super) mod tests {
             ("message_id", MessageDraft { message_id: Some("copy_1".into()), ..sample_draft() }),
             ("message_id", MessageDraft { message_id: Some("import_1".into()), ..sample_draft() }),
             ("reply_to", MessageDraft { reply_to: Some("x".repeat(129).into()), ..sample_draft() }),
+            ("reply_to", MessageDraft { reply_to: Some("ü".repeat(129).into()), ..sample_draft() }),
             ("ttl", MessageDraft { ttl: Duration::ZERO, ..sample_draft() }),
             ("ttl", MessageDraft { ttl: MAX_TTL + Duration::from_secs(1), ..sample_draft() }),
             ("content", MessageDraft { content: json!({ "x": long }), ..sample_draft() }),
@@ -270,6 +271,8 @@ pub(super) mod tests {
                 other => panic!("{field}: {other:?}"),
             }
         }
+        let wide = MessageDraft { message_id: Some("漢".repeat(MAX_ID_LEN).into()), ..sample_draft() };
+        assert!(wide.checked().is_ok(), "characters are counted, not bytes");
         let all = MessageDraft {
             sender: AgentId::default(),
             reply_to: Some("\n".into()),

@@ -1,12 +1,14 @@
 //! Send queue. One task takes the waiting messages, writes them, and distributes them to connections in the order in
 //! which they were written, so that no message overtakes an earlier one.
 
+use std::sync::Arc;
+
 use am_core::boxed;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    message_writer::{MessageWriter, OutgoingMessage, WrittenMessages},
+    message_writer::{MessageWriter, OutgoingMessage, PreparedBatch, WrittenMessages, are_prepared, outgoing_entries},
     metrics::MessageMetrics,
     model::SendReceipt,
 };
@@ -102,10 +104,12 @@ impl BatchWriter {
             return;
         }
         let (letters, callers): (Vec<_>, Vec<_>) = batch.into_iter().map(|one| (one.letter, one.answer)).unzip();
+        let letters: Arc<[OutgoingMessage]> = letters.into();
+        let prepared = self.prepare(&letters).await;
         let (post, kept) = (self.post.clone(), letters.clone());
-        match self.db.write(async move |tx: &mut Tx| post.write(tx, &letters).await).await {
+        match self.db.write(async move |tx: &mut Tx| post.write(tx, &letters, prepared).await).await {
             Ok(written) => {
-                let answers = self.deliver(written).await;
+                let answers = self.deliver(written, &kept).await;
                 for (caller, answer) in callers.into_iter().zip(answers) {
                     let _ = caller.send(answer.map(IdempotentResult::fresh));
                 }
@@ -122,8 +126,8 @@ impl BatchWriter {
             }
             Err(error) => {
                 tracing::warn!(%error, letters = kept.len(), "messages could not be written together; retrying each alone");
-                for (letter, answer) in kept.into_iter().zip(callers) {
-                    self.write_one(QueuedMessage { letter, once: None, answer }).await;
+                for (letter, answer) in kept.iter().zip(callers) {
+                    self.write_one(QueuedMessage { letter: letter.clone(), once: None, answer }).await;
                 }
             }
         }
@@ -140,32 +144,53 @@ impl BatchWriter {
     }
 
     async fn try_write_one(&self, letter: &OutgoingMessage, once: Option<IdempotencyKey>) -> SendAnswer {
-        let (post, letters) = (self.post.clone(), [letter.clone()]);
+        let letters: Arc<[OutgoingMessage]> = [letter.clone()].into();
+        let prepared = self.prepare(&letters).await;
+        let (post, kept) = (self.post.clone(), letters.clone());
         let Some(once) = once else {
-            let written = self.db.write(async move |tx: &mut Tx| post.write(tx, &letters).await).await?;
-            let answer = self.deliver(written).await.pop();
+            let written = self.db.write(async move |tx: &mut Tx| post.write(tx, &letters, prepared).await).await?;
+            let answer = self.deliver(written, &kept).await.pop();
             return answer.unwrap_or(Err(CommunicationError::Stopping)).map(IdempotentResult::fresh);
         };
-        // Entries for connections are returned separately from the answer, which is stored.
+        // Copies for connections are returned separately from the answer, which is stored.
         let (tell, told) = oneshot::channel();
         let work = async move |tx: &mut Tx| {
-            let mut written = post.write(tx, &letters).await?;
+            let mut written = post.write(tx, &letters, prepared).await?;
             let receipt = written.answers.pop().unwrap_or(Err(CommunicationError::Stopping))?;
             let _ = tell.send(written);
             Ok::<_, CommunicationError>(receipt)
         };
         let done = self.db.write_idempotent(&self.post.clock, Some(once), work).await?;
         if let Ok(written) = told.await {
-            self.deliver(written).await;
+            self.deliver(written, &kept).await;
         }
         Ok(done)
     }
 
+    /// Encrypt what takes long before the transaction, so that nobody waits for it with the write lock.
+    async fn prepare(&self, letters: &Arc<[OutgoingMessage]>) -> PreparedBatch {
+        if !are_prepared(letters) {
+            return PreparedBatch::default();
+        }
+        match self.plan(letters).await {
+            Ok(prepared) => self.post.seal(prepared, letters).await,
+            Err(error) => {
+                tracing::debug!(%error, "messages are encrypted in their transaction");
+                PreparedBatch::default()
+            }
+        }
+    }
+
+    async fn plan(&self, letters: &[OutgoingMessage]) -> Result<PreparedBatch> {
+        self.post.prepare(&mut *self.db.read().await?, letters).await
+    }
+
     /// Distribute durable messages to connections.
-    async fn deliver(&self, written: WrittenMessages) -> Vec<Result<SendReceipt>> {
+    async fn deliver(&self, written: WrittenMessages, letters: &Arc<[OutgoingMessage]>) -> Vec<Result<SendReceipt>> {
         am_core::crash_point!("messages.before_push");
         self.metrics.written(&written.answers);
-        self.post.hub.push(written.before, written.last, written.pushed);
+        let entries = outgoing_entries(written.pushed, letters).await;
+        self.post.hub.push(written.before, written.last, entries);
         written.answers
     }
 }

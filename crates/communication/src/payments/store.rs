@@ -9,14 +9,17 @@ row! {
     MessagePayment { message_id, payment_status, price }
 }
 
-/// Messages among `ids` that `agent` sent.
+/// Messages among `ids` that `agent` sent. Nothing is paid for imported ones.
 pub(super) async fn sent_payments(
     conn: &mut Connection,
     agent: &AgentId,
     ids: &[MessageId],
 ) -> Result<Vec<MessagePayment>> {
-    let messages =
-        sql!("SELECT ", MessagePayment::COLUMNS, " FROM am_messages WHERE sender = $1 AND message_id IN {texts $2}",);
+    let messages = sql!(
+        "SELECT ",
+        MessagePayment::COLUMNS,
+        " FROM am_messages WHERE sender = $1 AND message_id IN {texts $2} AND imported_id IS NULL",
+    );
     messages.bind(agent).bind(serde_json::json!(ids).to_string()).fetch_all(conn).await
 }
 

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    encryption::{ContentEnvelope, EncryptionError, EncryptionScope},
-    message_log::MessageView,
+    encryption::{EncryptionError, EncryptionScope, envelope_key},
+    message_log::{ImportOrigin, MessageView},
     model::{MessagePriority, MessageStatus, PaymentStatus, is_printable, validate_agent_name},
     price::{MAX_CONTENT_BYTES, MessageType},
 };
@@ -23,6 +23,8 @@ pub(super) const EXPORT_FORMAT_ID: &str = "agent-management messages v1";
 const MAX_ENVELOPE_BYTES: usize = 2 * MAX_CONTENT_BYTES;
 /// Maximum length of a message id, in characters: that of a copy is longer than one chosen by a sender.
 const MAX_RECORD_ID_LEN: usize = 160;
+/// Maximum length of a topic's name, in characters.
+const MAX_RECORD_TOPIC_LEN: usize = 200;
 
 /// First line of an export.
 #[derive(Serialize, Deserialize)]
@@ -51,8 +53,6 @@ pub(super) struct ExportRecord {
     pub content: Value,
     pub scope: EncryptionScope,
     pub size_bytes: i64,
-    pub price: Money,
-    pub payment_status: PaymentStatus,
     pub status: MessageStatus,
     #[serde(default)]
     pub failure: Option<String>,
@@ -68,6 +68,9 @@ pub(super) struct ExportRecord {
     pub delivered_at: Option<Timestamp>,
     #[serde(default)]
     pub read_at: Option<Timestamp>,
+    /// Where the message came from, if it was imported where it was exported.
+    #[serde(default)]
+    pub imported: Option<ImportOrigin>,
 }
 
 /// Fault of a line: the member and the description.
@@ -90,11 +93,7 @@ impl ExportRecord {
         if line.sender != *agent && line.recipient != *agent {
             return wrong("sender", "neither sender nor recipient is the agent of this export");
         }
-        let texts = [
-            ("reply_to", line.reply_to.as_deref()),
-            ("broadcast_id", line.broadcast_id.as_deref()),
-            ("topic", line.topic.as_deref()),
-        ];
+        let texts = [("reply_to", line.reply_to.as_deref()), ("broadcast_id", line.broadcast_id.as_deref())];
         let fine = |text: &str| is_printable(text, MAX_RECORD_ID_LEN);
         if !fine(&line.message_id) {
             return wrong("message_id", "must be 1 to 160 printable characters");
@@ -102,8 +101,11 @@ impl ExportRecord {
         if let Some((member, _)) = texts.into_iter().find(|(_, text)| text.is_some_and(|text| !fine(text))) {
             return wrong(member, "must be 1 to 160 printable characters");
         }
-        if !(Money::ZERO..=Money::from_f64(1e6)).contains(&line.price) {
-            return wrong("price", "must be a number from 0 to 1000000");
+        if line.topic.as_deref().is_some_and(|topic| !is_printable(topic, MAX_RECORD_TOPIC_LEN)) {
+            return wrong("topic", "must be 1 to 200 printable characters");
+        }
+        if line.imported.as_ref().is_some_and(|origin| !fine(&origin.message_id)) {
+            return wrong("imported", "must have a message_id of 1 to 160 printable characters");
         }
         let bytes = serde_json::to_vec(&line.content).map_or(usize::MAX, |json| json.len());
         let size = line.check_content(bytes)?;
@@ -124,7 +126,7 @@ impl ExportRecord {
                 false => Err(("content", format!("has {bytes} bytes as JSON, over {MAX_CONTENT_BYTES}"))),
             };
         }
-        match ContentEnvelope::from_content(&self.content) {
+        match envelope_key(&self.content) {
             Ok(Some(_)) if bytes > MAX_ENVELOPE_BYTES => {
                 Err(("content", format!("has {bytes} bytes, over {MAX_ENVELOPE_BYTES}")))
             }
@@ -141,11 +143,22 @@ impl ExportRecord {
         }
     }
 
-    /// Convert the record to a stored message, with the channel that it goes to and its number among all.
-    pub fn message(&self, id: i64, (channel_id, seq): (&ChannelId, i64)) -> MessageView {
+    /// Id of the message where it was sent first, as far as the export tells.
+    pub fn original_id(&self) -> &MessageId {
+        self.imported.as_ref().map_or(&self.message_id, |origin| &origin.message_id)
+    }
+
+    /// Convert the record to a stored message with an id of its own, its number among all, and the channel that it
+    /// goes to.
+    pub fn message(
+        &self,
+        (id, message_id): (i64, MessageId),
+        (channel_id, seq): (&ChannelId, i64),
+        origin: ImportOrigin,
+    ) -> MessageView {
         MessageView {
             id,
-            message_id: self.message_id.clone(),
+            message_id,
             channel_id: channel_id.clone(),
             seq,
             sender: self.sender.clone(),
@@ -158,13 +171,15 @@ impl ExportRecord {
             scope: self.scope,
             key_id: None,
             size_bytes: self.size_bytes,
-            price: self.price,
-            payment_status: self.payment_status,
+            // Nothing is due for it here, whatever was paid elsewhere.
+            price: Money::ZERO,
+            payment_status: PaymentStatus::Waived,
             status: self.status,
             failure: self.failure.clone(),
             topic: self.topic.clone(),
             reply_to: self.reply_to.clone(),
             broadcast_id: self.broadcast_id.clone(),
+            imported: Some(origin),
             sent_at: self.sent_at,
             expires_at: self.expires_at,
             delivered_at: self.delivered_at,

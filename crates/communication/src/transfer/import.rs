@@ -12,10 +12,11 @@ use super::{
 use crate::{
     channels::{self, ChannelKey, ChannelRef, MessageChannel},
     encryption::{
-        CiphertextBinding, ContentEnvelope, EncryptedContent, EncryptionRequest, EncryptionScope, MessageEncryption,
+        CiphertextBinding, EncryptedContent, EncryptionRequest, EncryptionScope, MessageEncryption, envelope_key,
     },
     error::{CommunicationError, Result},
-    message_log::{StoredMessage, add_message_row, find_messages, last_id},
+    message_log::{ImportOrigin, StoredMessage, add_message_row, find_imported, find_messages, last_id},
+    messages::IMPORT_ID_PREFIX,
     model::{ChannelKind, ChannelStatus},
 };
 use am_audit::{AuditEntry, EventType};
@@ -29,6 +30,18 @@ use am_db::{
     statement_batch::StatementBatch,
 };
 
+/// Size of content, in bytes of JSON, that is encrypted and written in one transaction.
+const MAX_PIECE_BYTES: i64 = 4 << 20;
+
+/// A file that was read.
+#[derive(Debug)]
+struct ImportedFile {
+    /// Agent of the export, and when it was made, as it says.
+    source: String,
+    /// Messages with the numbers of their lines.
+    lines: Vec<(usize, ExportRecord)>,
+}
+
 fn line_error(line: usize, (member, message): RecordFault) -> ImportError {
     ImportError::Line { line, member, message }
 }
@@ -39,22 +52,22 @@ fn parse_export(
     text: &str,
     agent: &AgentId,
     is_key: impl Fn(&str) -> bool,
-) -> std::result::Result<Vec<(usize, ExportRecord)>, ImportError> {
+) -> std::result::Result<ImportedFile, ImportError> {
     let lines = text.lines().enumerate().map(|(at, text)| (at + 1, text)).filter(|(_, text)| !text.trim().is_empty());
     let lines: Vec<(usize, &str)> = lines.collect();
     let [(first, head), between @ .., (last, end)] = lines.as_slice() else {
         return Err(line_error(1, ("", "an export has a header line and a trailer line".to_owned())));
     };
-    match serde_json::from_str::<ExportHeader>(head) {
+    let source = match serde_json::from_str::<ExportHeader>(head) {
         Ok(head) if head.format != EXPORT_FORMAT_ID => {
             return Err(line_error(*first, ("format", format!("should be '{EXPORT_FORMAT_ID}'"))));
         }
         Ok(head) if head.agent_id != *agent => {
             return Err(line_error(*first, ("agent_id", "the export belongs to another agent".to_owned())));
         }
-        Ok(_) => {}
+        Ok(head) => format!("export of {} at {}", head.agent_id, head.exported_at),
         Err(error) => return Err(line_error(*first, ("", format!("should be the header of an export: {error}")))),
-    }
+    };
     match serde_json::from_str::<ExportTrailer>(end) {
         Ok(ExportTrailer { end: true, messages }) if messages == between.len() as u64 => {}
         Ok(_) => {
@@ -83,17 +96,18 @@ fn parse_export(
                 return Err(line_error(*at, (member, "is an API key, which is never stored".to_owned())));
             }
         }
-        if !seen.insert(line.message_id.clone()) {
+        if !seen.insert((line.message_id.clone(), line.sender.clone(), line.recipient.clone())) {
             return Err(line_error(*at, ("message_id", "comes twice".to_owned())));
         }
         found.push((*at, line));
     }
-    Ok(found)
+    Ok(ImportedFile { source, lines: found })
 }
 
 impl TransferService {
-    /// Import an export of the messages of `agent`. Messages are identified by their ids and existing ones are not
-    /// changed, so that an interrupted import can be repeated. Nothing is delivered: pending messages become expired.
+    /// Import an export of the messages of `agent`. Each gets an id of its own, is marked as imported by `by`, and costs
+    /// nothing. Messages are known by their sender, recipient and former id, and existing ones are not changed, so that
+    /// an interrupted import can be repeated. Nothing is delivered: pending messages become expired.
     ///
     /// # Errors
     /// Returns [`ImportError::Line`] for the first invalid line; nothing is stored then.
@@ -105,30 +119,15 @@ impl TransferService {
         is_key: impl Fn(&str) -> bool,
         once: Option<IdempotencyKey>,
     ) -> std::result::Result<IdempotentResult<ImportReport>, ImportError> {
-        let lines = parse_export(text, agent, is_key)?;
+        let file = parse_export(text, agent, is_key)?;
         if let Some(done) = self.db.answered(&self.clock, once.as_ref()).await? {
             return Ok(done);
         }
-        for piece in lines.chunks(TRANSFER_BATCH) {
-            let ids: Vec<&MessageId> = piece.iter().map(|(_, line)| &line.message_id).collect();
-            let known = find_messages(&mut *self.db.read().await?, &ids).await?;
-            let other = |line: &ExportRecord| {
-                known.iter().any(|stored| {
-                    let there = &stored.message;
-                    there.message_id == line.message_id
-                        && (there.sender != line.sender || there.recipient != line.recipient)
-                })
-            };
-            if let Some((at, _)) = piece.iter().find(|(_, line)| other(line)) {
-                return Err(line_error(*at, ("message_id", "another line has this id".to_owned())));
-            }
-        }
         let mut total = ImportReport { imported: 0, skipped: 0 };
-        let pieces: Vec<Vec<ExportRecord>> =
-            lines.chunks(TRANSFER_BATCH).map(|piece| piece.iter().map(|(_, line)| line.clone()).collect()).collect();
-        for piece in pieces {
+        let ImportedFile { source, lines } = file;
+        for piece in pieces(lines) {
             let count = piece.len() as u64;
-            let imported = self.write(by, agent, piece).await?;
+            let imported = self.write(by, (agent, &source), piece).await?;
             total.imported += imported;
             total.skipped += count - imported;
         }
@@ -146,24 +145,59 @@ impl TransferService {
     }
 
     /// Write messages that do not exist yet. Returns their number.
-    async fn write(&self, by: &Principal, agent: &AgentId, lines: Vec<ExportRecord>) -> Result<u64> {
+    async fn write(&self, by: &Principal, (agent, source): (&AgentId, &str), lines: Vec<ExportRecord>) -> Result<u64> {
         let (transfer, entry) = (self.clone(), self.told(by, agent));
+        let (source, imported_by) = (source.to_owned(), by.id());
         let work = async move |tx: &mut Tx| {
-            let ids: Vec<&MessageId> = lines.iter().map(|line| &line.message_id).collect();
-            let known = find_messages(tx.conn().await?, &ids).await?;
-            let known: HashSet<&MessageId> = known.iter().map(|stored| &stored.message.message_id).collect();
+            let mut known = known_messages(tx, &lines).await?;
             let mut writing = ImportBatch::begin(&transfer, tx, &lines).await?;
-            for line in lines.iter().filter(|line| !known.contains(&line.message_id)) {
-                writing.add(tx, line).await?;
+            for line in &lines {
+                let key = |id: &MessageId| (id.clone(), line.sender.clone(), line.recipient.clone());
+                if !known.contains(&key(&line.message_id)) && known.insert(key(line.original_id())) {
+                    let message_id = line.original_id().clone();
+                    let (source, imported_by) = (source.clone(), imported_by.clone());
+                    writing.add(tx, line, ImportOrigin { source, imported_by, message_id }).await?;
+                }
             }
             let count = writing.count;
-            let entry = entry.data("messages", json!(count));
+            let entry = entry.data("messages", json!(count)).data("source", json!(source));
             transfer.audit.add_entry_rows(&mut writing.rows, [entry]);
             writing.end(tx).await?;
             Ok(count)
         };
         self.db.write(work).await
     }
+}
+
+/// Ids, senders and recipients of the messages of an export that exist, under their ids or the ids they had in an
+/// export.
+async fn known_messages(tx: &mut Tx, lines: &[ExportRecord]) -> Result<HashSet<(MessageId, AgentId, AgentId)>> {
+    let ids: Vec<&MessageId> = lines.iter().flat_map(|line| [&line.message_id, line.original_id()]).collect();
+    let sent = find_messages(tx.conn().await?, &ids).await?.into_iter();
+    let sent = sent.map(|StoredMessage { message, .. }| (message.message_id, message.sender, message.recipient));
+    let mut known: HashSet<_> = sent.collect();
+    for StoredMessage { message, .. } in find_imported(tx.conn().await?, &ids).await? {
+        if let Some(origin) = message.imported {
+            known.insert((origin.message_id, message.sender, message.recipient));
+        }
+    }
+    Ok(known)
+}
+
+/// Divide messages into those that are written in one transaction each.
+fn pieces(lines: Vec<(usize, ExportRecord)>) -> Vec<Vec<ExportRecord>> {
+    let (mut pieces, mut bytes) = (Vec::<Vec<ExportRecord>>::new(), 0);
+    for (_, line) in lines {
+        bytes += line.size_bytes;
+        match pieces.last_mut() {
+            Some(piece) if piece.len() < TRANSFER_BATCH && bytes <= MAX_PIECE_BYTES => piece.push(line),
+            _ => {
+                bytes = line.size_bytes;
+                pieces.push(vec![line]);
+            }
+        }
+    }
+    pieces
 }
 
 /// State of writing imported messages.
@@ -198,13 +232,14 @@ impl<'a> ImportBatch<'a> {
     }
 
     /// Append a message to the direct channel of its two agents.
-    async fn add(&mut self, tx: &mut Tx, line: &ExportRecord) -> Result<()> {
+    async fn add(&mut self, tx: &mut Tx, line: &ExportRecord, origin: ImportOrigin) -> Result<()> {
         let spot = self.spot(line);
         let seq = self.reached.get(&spot.id).copied().unwrap_or(spot.last_seq) + 1;
         self.reached.insert(spot.id.clone(), seq);
         self.last += 1;
-        let mut message = line.message(self.last, (&spot.id, seq));
-        let sealed = self.sealed(tx, line, &spot.id).await?;
+        let message_id: MessageId = self.transfer.ids.random_id(IMPORT_ID_PREFIX, 24).into();
+        let sealed = self.sealed(tx, line, (&message_id, &spot.id)).await?;
+        let mut message = line.message((self.last, message_id), (&spot.id, seq), origin);
         (message.encryption, message.scope) = (sealed.encryption, sealed.scope);
         (message.key_id, message.encrypted) = (sealed.key_id.clone(), sealed.is_encrypted());
         add_message_row(&mut self.rows, &StoredMessage { message, sealed, pushed: false, draft_hash: None });
@@ -213,21 +248,21 @@ impl<'a> ImportBatch<'a> {
     }
 
     /// An envelope is kept, whatever keys its recipient has now; other content is encrypted at rest.
-    async fn sealed(&self, tx: &mut Tx, line: &ExportRecord, channel: &ChannelId) -> Result<EncryptedContent> {
-        if let (EncryptionScope::EndToEnd | EncryptionScope::SealedOnArrival, Some(envelope)) =
-            (line.scope, ContentEnvelope::from_content(&line.content)?)
+    async fn sealed(
+        &self,
+        tx: &mut Tx,
+        line: &ExportRecord,
+        (message_id, channel): (&MessageId, &ChannelId),
+    ) -> Result<EncryptedContent> {
+        if let (EncryptionScope::EndToEnd | EncryptionScope::SealedOnArrival, Some((encryption, key_id))) =
+            (line.scope, envelope_key(&line.content)?)
         {
             let stored = JsonText::from_value(&line.content)
                 .map_err(|error| am_db::DatabaseError::InvalidValue(error.to_string()))?;
-            let (encryption, key_id) = (envelope.encryption(), Some(envelope.key_id().as_str().into()));
-            return Ok(EncryptedContent { encryption, scope: line.scope, key_id, stored });
+            let key_id = Some(key_id.as_str().into());
+            return Ok(EncryptedContent { encryption, scope: line.scope, key_id, stored, shared: None });
         }
-        let bound = CiphertextBinding {
-            message_id: &line.message_id,
-            channel,
-            sender: &line.sender,
-            recipient: Some(&line.recipient),
-        };
+        let bound = CiphertextBinding { message_id, channel, sender: &line.sender, recipient: Some(&line.recipient) };
         let to = EncryptionRequest { bound, encryption: Some(MessageEncryption::Aes256), encrypt: true };
         Ok(self.transfer.sealing.seal(tx, &to, &line.content, self.now).await?)
     }
@@ -311,9 +346,9 @@ mod tests {
     fn what_is_malformed_is_named_by_its_line() {
         let (head, end) = (head(), r#"{"end": true, "messages": 1}"#);
         let good = text(&[&head, &message(&[]), "", end]);
-        assert_eq!(parse_export(&good, &"a".into(), |_| false).unwrap().len(), 1);
+        assert_eq!(parse_export(&good, &"a".into(), |_| false).unwrap().lines.len(), 1);
         let pending = text(&[&head, &message(&[("status", json!("pending"))]), end]);
-        let found = parse_export(&pending, &"a".into(), |_| false).unwrap();
+        let found = parse_export(&pending, &"a".into(), |_| false).unwrap().lines;
         assert_eq!(found[0].1.status.value(), "expired", "an import sends nothing");
         for bad in ["", "{}", &head] {
             assert_eq!(wrong(bad).0, 1);
@@ -329,7 +364,8 @@ mod tests {
             ("recipient", json!("a"), "recipient"),
             ("recipient", json!(" b"), "recipient"),
             ("recipient", json!("secret-key"), "recipient"),
-            ("price", json!(-1), "price"),
+            ("imported", json!({"source": "x", "imported_by": "y", "message_id": ""}), "imported"),
+            ("topic", json!("x".repeat(201)), "topic"),
             ("reply_to", json!("\n"), "reply_to"),
             ("scope", json!("end_to_end"), "content"),
             ("content", json!("x".repeat(100_001)), "content"),

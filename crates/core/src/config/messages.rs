@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use super::{
     group::settings,
-    setting_reader::{SettingReader, boolean, number, seconds},
+    setting_reader::{SettingReader, boolean, days, number, seconds},
 };
 
 settings! {
@@ -24,6 +24,9 @@ settings! {
         /// Interval between two pings of a connection, default 30 s; a connection that is silent for three intervals is
         /// closed.
         "MESSAGE_PING_SECONDS" ping: Duration = Duration::from_secs(30), seconds(1..=3600);
+        /// Time after which an agent without a connection is forgotten, default 30 days: it is in no list of presence,
+        /// and a message to all agents does not go to it.
+        "MESSAGE_PRESENCE_DAYS" presence_kept: Duration = Duration::from_secs(30 * 24 * 3600), days(1..=3650);
     }
 }
 

@@ -123,7 +123,7 @@ pub async fn discover_agents(
     get, path = "/api/v1/agents/messages/presence/{agent_id}", operation_id = "presence_get", tag = "presence",
     security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
     ),
     responses(
         (status = 200, body = AgentPresence, description = "The agent's presence"),

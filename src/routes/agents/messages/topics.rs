@@ -127,7 +127,7 @@ pub struct SubscriptionList {
     get, path = "/api/v1/agents/messages/subscriptions/{agent_id}", operation_id = "topics_list_subscriptions",
     tag = "topics", security(("ApiKey" = ["admin"])),
     params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
     ),
     responses((status = 200, body = SubscriptionList, description = "The agent's subscriptions, by topic"))
 )]
