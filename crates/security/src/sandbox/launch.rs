@@ -29,16 +29,20 @@ const WRITABLE_PATHS: [&str; 3] = [WORKSPACE_PATH, SCRATCH_PATH, SHARED_MEMORY_P
 const PROGRAM_DIRECTORIES: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
 /// Directories with programs that packages start internally. They are hidden unless an allowed program needs them: the
 /// dynamic loader, which must be executable, could start any program that it can read.
-const HELPER_DIRECTORIES: [&str; 8] = [
+const HELPER_DIRECTORIES: [&str; 7] = [
     "/usr/libexec",
     "/usr/local/libexec",
-    "/usr/games",
     "/usr/lib/git-core",
     "/usr/lib/jvm",
     "/usr/lib/openssh",
     "/usr/lib/sudo",
     "/usr/lib/systemd",
 ];
+/// Directories whose entries are shown only if programs need them: what else an administrator keeps there (sources,
+/// settings, packages of others) is no part of the system.
+const SYSTEM_DIRECTORIES: [&str; 2] = ["/usr", "/usr/local"];
+/// Names in [`SYSTEM_DIRECTORIES`] that programs need, beside those of libraries, which begin with `lib`.
+const SYSTEM_ENTRIES: [&str; 5] = ["bin", "sbin", "share", "include", "local"];
 /// Files of /etc that programs need and that are not confidential.
 const SYSTEM_FILES: [&str; 8] = [
     "/etc/ld.so.cache",
@@ -310,8 +314,8 @@ impl BindMounts<'_> {
         let mut args = BwrapArguments::default();
         args.words("--unshare-all --unshare-user --disable-userns --new-session --die-with-parent --clearenv");
         args.words("--cap-drop ALL");
-        self.system(&mut args, rules, programs);
-        self.files(&mut args, rules);
+        let emptied = self.system(&mut args, rules, programs);
+        self.files(&mut args, rules, &emptied);
         args.two("--bind", &self.place("workspace", self.workspace), WORKSPACE_PATH);
         args.two("--ro-bind", &self.place("helper", &self.host.helper), HELPER_PATH);
         args.words("--remount-ro /dev --remount-ro / --chdir /workspace --");
@@ -319,8 +323,9 @@ impl BindMounts<'_> {
         args.0
     }
 
-    /// Add the system: libraries completely, programs one by one, and only a few files of /etc.
-    fn system(&self, args: &mut BwrapArguments, rules: &SandboxRules, programs: &[AllowedProgram]) {
+    /// Add the system: libraries completely, programs one by one, and only a few files of /etc. Returns the directories in
+    /// which nothing is left of the host but these programs.
+    fn system(&self, args: &mut BwrapArguments, rules: &SandboxRules, programs: &[AllowedProgram]) -> Vec<String> {
         args.two("--ro-bind", Path::new("/usr"), "/usr");
         for directory in ["/lib", "/lib32", "/lib64", "/bin", "/sbin"] {
             let path = Path::new(directory);
@@ -334,9 +339,26 @@ impl BindMounts<'_> {
         let shown: Vec<&str> = shown.collect();
         shown.iter().for_each(|directory| args.words(&format!("--tmpfs {directory}")));
         let needed = executable_files(programs);
+        let mut emptied: Vec<String> = shown.iter().map(|directory| (*directory).to_owned()).collect();
         for directory in HELPER_DIRECTORIES.iter().filter(|directory| is_real_directory(directory)) {
             if !needed.iter().any(|file| is_below(file, directory)) {
                 args.words(&format!("--size 4096 --tmpfs {directory} --remount-ro {directory}"));
+                emptied.push((*directory).to_owned());
+            }
+        }
+        for (entry, is_directory) in
+            SYSTEM_DIRECTORIES.iter().flat_map(|directory| foreign_entries(Path::new(directory)))
+        {
+            if needed.iter().any(|file| is_below(file, &entry)) {
+                continue;
+            }
+            if is_directory {
+                args.words("--size 4096 --tmpfs");
+                args.0.extend([entry.clone(), "--remount-ro".to_owned(), entry.clone()]);
+                emptied.push(entry);
+            } else {
+                // Devices can't be opened there.
+                args.two("--ro-bind", Path::new("/dev/null"), &entry);
             }
         }
         for file in programs.iter().map(|program| &program.file).filter(|file| *file != Path::new(HELPER_PATH)) {
@@ -370,10 +392,12 @@ impl BindMounts<'_> {
         }
         let scratch = scratch_bytes(rules);
         args.words(&format!("--size {scratch} --tmpfs {SCRATCH_PATH} --size {scratch} --tmpfs {SHARED_MEMORY_PATH}"));
+        emptied
     }
 
-    /// Add the allowed directories, without blocked directories and those of the service.
-    fn files(&self, args: &mut BwrapArguments, rules: &SandboxRules) {
+    /// Add the allowed directories, without blocked directories and those of the service. Of the latter, those in `emptied`
+    /// directories are not there.
+    fn files(&self, args: &mut BwrapArguments, rules: &SandboxRules, emptied: &[String]) {
         let mut bound = vec![(PathBuf::from("/usr"), "/usr".to_owned())];
         for path in rules.allowed_file_paths.iter().filter(|path| is_bindable(path)) {
             let blocked = rules.blocked_file_paths.iter().any(|blocked| is_below(path, blocked));
@@ -390,6 +414,9 @@ impl BindMounts<'_> {
             for (real, shown) in &bound {
                 if let Ok(rest) = path.strip_prefix(real) {
                     let place = Path::new(shown).join(rest).display().to_string();
+                    if emptied.iter().any(|directory| is_below(&place, directory)) {
+                        continue;
+                    }
                     args.0.extend(["--size", "4096", "--tmpfs", &place, "--remount-ro", &place].map(str::to_owned));
                 }
             }
@@ -400,6 +427,19 @@ impl BindMounts<'_> {
 /// Maximum size of `/tmp` and `/dev/shm` in bytes; they are in memory.
 pub fn scratch_bytes(rules: &SandboxRules) -> u64 {
     (rules.memory_limit * (1 << 20) / 4).min(rules.disk_limit << 20)
+}
+
+/// Entries of `directory` that are no part of the system, and whether each is a directory. Links are left out: what they
+/// lead to is shown or not.
+fn foreign_entries(directory: &Path) -> Vec<(String, bool)> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten().filter_map(|entry| {
+        // A name that is no text can't be passed to bubblewrap.
+        let name = entry.file_name().into_string().ok()?;
+        let kind = entry.file_type().ok().filter(|kind| !kind.is_symlink())?;
+        let known = name.starts_with("lib") || SYSTEM_ENTRIES.contains(&name.as_str());
+        (!known || !kind.is_dir()).then(|| (directory.join(name).display().to_string(), kind.is_dir()))
+    });
+    entries.collect()
 }
 
 /// Whether `path` is a directory and not a link to another, as `/usr/sbin` is on some systems.

@@ -34,7 +34,7 @@ fn allowed_directories_are_shown_without_what_is_blocked_or_the_services_own() {
     rules.blocked_file_paths.push(text(&data.join("secret")));
     let mut args = BwrapArguments::default();
     let stage = BindMounts { host: &host, workspace: Path::new("/w"), bubblewrap: Path::new("/x/bwrap") };
-    stage.files(&mut args, &rules);
+    stage.files(&mut args, &rules, &[]);
     let (data, link) = (text(&data), text(&link));
     let expected = format!(
         "--ro-bind-try {data} {link} --size 4096 --tmpfs {link}/secret --remount-ro {link}/secret \
@@ -42,6 +42,44 @@ fn allowed_directories_are_shown_without_what_is_blocked_or_the_services_own() {
          --size 4096 --tmpfs {link}/am/sandboxes --remount-ro {link}/am/sandboxes"
     );
     assert_eq!(args.0.join(" "), expected);
+    // bubblewrap could mount nothing in a directory that is empty and read-only.
+    let mut args = BwrapArguments::default();
+    stage.files(&mut args, &rules, &[format!("{link}/am")]);
+    assert_eq!(args.0.join(" "), expected.split_once(&format!(" --size 4096 --tmpfs {link}/am ")).unwrap().0);
+}
+
+#[test]
+fn entries_that_are_no_part_of_the_system_are_known_by_their_names() {
+    let place = tempfile::tempdir().unwrap();
+    for name in ["bin", "lib", "lib64", "libexec", "share", "local", "src", "etc", "games", "Cellar"] {
+        fs::create_dir(place.path().join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink("share/man", place.path().join("man")).unwrap();
+    for name in ["notes", "library.conf"] {
+        fs::write(place.path().join(name), "x").unwrap();
+    }
+    let mut found = foreign_entries(place.path());
+    found.sort();
+    let path = |name: &str| place.path().join(name).display().to_string();
+    let foreign =
+        [("Cellar", true), ("etc", true), ("games", true), ("library.conf", false), ("notes", false), ("src", true)];
+    assert_eq!(found, foreign.map(|(name, is_directory)| (path(name), is_directory)));
+    assert_eq!(foreign_entries(&place.path().join("missing")), []);
+}
+
+#[test]
+fn directories_of_the_administrator_are_hidden_unless_a_program_is_there() {
+    let place = tempfile::tempdir().unwrap();
+    let host = host(place.path());
+    let rules = presets::rules_for_level(SecurityLevel::Public);
+    let stage = BindMounts { host: &host, workspace: Path::new("/w"), bubblewrap: Path::new("/x/bwrap") };
+    // Most systems have it, if only empty.
+    if !is_real_directory("/usr/src") {
+        return;
+    }
+    assert!(stage.arguments(&rules, &[]).join(" ").contains("--tmpfs /usr/src --remount-ro /usr/src"));
+    let program = AllowedProgram { link: "/usr/bin/x".into(), file: "/usr/src/x/bin/x".into() };
+    assert!(!stage.arguments(&rules, &[program]).join(" ").contains("--tmpfs /usr/src"));
 }
 
 #[test]
