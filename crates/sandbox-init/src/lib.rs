@@ -2,6 +2,7 @@
 //! first process, which applies the rules to itself and executes the program. It starts within milliseconds, because it
 //! links nothing else of the service.
 
+mod allowed_calls;
 mod confine;
 pub mod ipc;
 mod launcher;
@@ -69,7 +70,8 @@ fn confine_process(control: BorrowedFd<'_>) -> io::Result<InitPlan> {
     let port = proxy.as_ref().map(|proxy| proxy.local_addr().map(|address| address.port())).transpose()?;
     confine::restrict_with_landlock(&plan, port).map_err(|error| error_with_name("Landlock", &error))?;
     rustix::thread::set_no_new_privs(true)?;
-    let filter = seccomp_filter::compile_filter(&seccomp_filter::filter_rules(plan.network, plan.watch_files));
+    let rules = seccomp_filter::filter_rules(plan.network, plan.watch_files);
+    let filter = seccomp_filter::compile_filter(&rules, plan.network);
     let listener = sys::install_filter(&filter).map_err(|error| error_with_name("seccomp", &error))?;
     let mut descriptors = vec![listener.as_fd()];
     descriptors.extend(proxy.as_ref().map(AsFd::as_fd));

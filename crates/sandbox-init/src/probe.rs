@@ -109,6 +109,7 @@ fn run_rule_trials(outside: &ProbeFacts) -> Vec<TrialResult> {
     add("seccomp_mount", is_refusal(sys::try_system_call(libc::SYS_umount2, [0, 0, 0, 0])));
     add("seccomp_ptrace", is_refusal(sys::try_system_call(libc::SYS_ptrace, [0, 0, 0, 0])));
     add("seccomp_io_uring", is_refusal(sys::try_system_call(libc::SYS_io_uring_setup, [1, 0, 0, 0])));
+    add("seccomp_allow_list", try_unlisted_calls());
     add("no_socket", is_refusal(TcpStream::connect(("127.0.0.1", 1)).map(drop)));
     add("cpu_limit", check_status("Cpus_allowed_list:", |list| count_processors(list) <= outside.processors));
     add("process_limit", try_threads(outside.processes));
@@ -116,6 +117,26 @@ fn run_rule_trials(outside: &ProbeFacts) -> Vec<TrialResult> {
     add("file_size_limit", try_large_file("/workspace/probe", outside.file_bytes));
     add("scratch_limit", try_many_files("/tmp", outside.scratch_bytes));
     trials
+}
+
+/// Make calls that any kernel answers and that no program inside needs.
+fn try_unlisted_calls() -> (bool, String) {
+    let own = i64::from(std::process::id() as i32);
+    let calls = [
+        ("pidfd_open", libc::SYS_pidfd_open, [own, 0, 0, 0]),
+        // Its answer is the version of Landlock.
+        ("landlock_create_ruleset", libc::SYS_landlock_create_ruleset, [0, 0, 1, 0]),
+        ("semget", libc::SYS_semget, [0, 1, 0o600, 0]),
+        #[cfg(target_arch = "x86_64")]
+        ("modify_ldt", libc::SYS_modify_ldt, [0, 0, 0, 0]),
+    ];
+    let refused = |result: io::Result<()>| {
+        result.is_err_and(|error| matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)))
+    };
+    let passed = calls.iter().filter(|(_, call, arguments)| !refused(sys::try_system_call(*call, *arguments)));
+    let passed: Vec<&str> = passed.map(|(name, ..)| *name).collect();
+    let said = if passed.is_empty() { "none was made".to_owned() } else { format!("{} was made", passed.join(", ")) };
+    (passed.is_empty(), said)
 }
 
 /// Check that an attempt failed with a refusal and not for another reason.

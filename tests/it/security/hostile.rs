@@ -184,7 +184,7 @@ async fn hostile_programs_are_contained_and_recorded() {
 async fn sandbox_hides_host_files_and_processes() {
     let server = Server::start().await;
     let code = r##"
-import ctypes, json, os, socket, subprocess
+import ctypes, fcntl, json, os, socket, subprocess
 def denied(attempt):
     try:
         attempt()
@@ -196,6 +196,10 @@ def own_program():
     os.chmod("/workspace/own", 0o755)
     subprocess.run(["/workspace/own"])
 libc = ctypes.CDLL(None, use_errno=True)
+def called(result):
+    return os.strerror(ctypes.get_errno()) if result == -1 else "allowed"
+def reserve():
+    with open("/workspace/reserved", "wb") as file: fcntl.ioctl(file, 0x40305828, bytes(48))
 print(json.dumps({
     "root": sorted(os.listdir("/")),
     "programs": sorted(os.listdir("/usr/bin")),
@@ -203,6 +207,14 @@ print(json.dumps({
     "uid": os.getuid(),
     "own_program": denied(own_program),
     "loader": denied(lambda: os.stat("/usr/bin/rm")),
+    "foreign": [name for name in ("/usr/src", "/usr/local/src", "/usr/local/etc", "/usr/etc", "/usr/games") if os.path.isdir(name) and os.listdir(name)],
+    "vmsplice": called(libc.vmsplice(1, None, 0, 0)),
+    "pidfd": called(libc.syscall(434, os.getpid(), 0)),
+    "landlock": called(libc.syscall(444, None, 0, 1)),
+    "ldt": called(libc.syscall(154, 0, None, 0)),
+    "filter": called(libc.prctl(22, 2, None)),
+    "dumpable": called(libc.prctl(4, 0)),
+    "reserved": denied(reserve),
     "helpers": [name for name in ("/usr/libexec", "/usr/lib/git-core", "/usr/games") if os.path.isdir(name) and os.listdir(name)],
     "init_memory": denied(lambda: open("/proc/1/mem", "rb")),
     "init_root": denied(lambda: os.listdir("/proc/1/root")),
@@ -238,10 +250,70 @@ print(json.dumps({
         ("device", "No such file or directory"),
         ("null", "allowed"),
         ("affinity", "Operation not permitted"),
+        ("vmsplice", "Operation not permitted"),
+        ("pidfd", "Function not implemented"),
+        ("landlock", "Function not implemented"),
+        ("ldt", "Operation not permitted"),
+        ("filter", "Operation not permitted"),
+        ("dumpable", "Operation not permitted"),
+        ("reserved", "Operation not supported"),
     ] {
         assert_eq!(seen[what], expected, "{what}");
     }
-    assert_eq!((&seen["memfd"], &seen["helpers"]), (&json!(-1), &json!([])));
+    assert_eq!((&seen["memfd"], &seen["foreign"], &seen["helpers"]), (&json!(-1), &json!([]), &json!([])));
+}
+
+#[tokio::test]
+async fn real_programs_run_inside() {
+    let server = Server::start().await;
+    let everything = r##"
+import concurrent.futures, hashlib, json, mmap, multiprocessing, os, pathlib, queue, random, select, shutil, signal, socket
+import sqlite3, subprocess, tempfile, threading, time, zipfile
+place = pathlib.Path(tempfile.mkdtemp(dir="/workspace"))
+(place / "a").write_text("text")
+os.chmod(place / "a", 0o600); os.utime(place / "a"); os.link(place / "a", place / "b"); os.rename(place / "b", place / "c")
+os.symlink("a", place / "d"); os.truncate(place / "c", 2); shutil.copytree(place, "/workspace/copy", symlinks=True)
+with zipfile.ZipFile(place / "z", "w") as archive: archive.write(place / "a")
+database = sqlite3.connect(place / "db"); database.execute("CREATE TABLE t (x)"); database.commit()
+with open(place / "m", "wb+") as file:
+    file.truncate(8192); held = mmap.mmap(file.fileno(), 8192); held[0] = 7; held.flush(); os.fsync(file.fileno())
+    os.posix_fallocate(file.fileno(), 0, 65536)
+with concurrent.futures.ThreadPoolExecutor(4) as pool: sums = list(pool.map(lambda n: n * n, range(50)))
+def child(connection): connection.send(os.getpid())
+mine, theirs = multiprocessing.Pipe()
+process = multiprocessing.Process(target=child, args=(theirs,)); process.start(); mine.recv(); process.join()
+one, other = socket.socketpair(); one.send(b"x"); ready = select.select([other], [], [], 1)[0]
+epoll = select.epoll(); epoll.register(other.fileno()); epoll.poll(0.1)
+signal.signal(signal.SIGALRM, lambda *_: None); signal.setitimer(signal.ITIMER_REAL, 0.01); time.sleep(0.02)
+print(json.dumps({"sums": sum(sums), "ready": len(ready), "hash": hashlib.sha256(random.randbytes(8)).digest_size,
+                  "load": os.getloadavg() is not None, "python": process.exitcode}))
+"##;
+    let ended = run(&server, json!({"s": python(everything, json!({}))}), json!({})).await;
+    let seen = &ended["final_result"]["step_results"]["s"]["json"];
+    assert_eq!((&seen["sums"], &seen["ready"], &seen["python"]), (&json!(40425), &json!(1), &json!(0)), "{ended}");
+    // Others as far as they are installed, git among them.
+    let node = "const fs = require('fs'), { Worker, isMainThread } = require('worker_threads'); \
+        if (isMainThread) { fs.writeFileSync('/workspace/n', 'x'); fs.watch('/workspace').close(); \
+        new Worker('process.exit(0)', { eval: true }).on('exit', code => console.log('node ' + code)); }";
+    let shell = "set -e; cd /workspace; echo a b | while read x y; do echo $y > f; done; (sleep 0.01; exit 3) || test -s f; echo sh $(cat f | tr b c)";
+    for (argv, said) in [
+        (vec!["sh", "-c", shell], "sh c"),
+        (vec!["awk", "BEGIN { while ((\"echo x\" | getline line) > 0) n++; print \"awk\" n }"], "awk1"),
+        (vec!["jq", "-n", "[range(3)] | add | \"jq\\(.)\""], "jq3"),
+        (vec!["node", "-e", node], "node 0"),
+        (vec!["git", "init", "--quiet", "--initial-branch=there", "/workspace/repository"], ""),
+    ] {
+        let found = std::env::split_paths(&std::env::var_os("PATH").unwrap()).any(|place| place.join(argv[0]).exists());
+        if !found {
+            println!("left out: {} is not there", argv[0]);
+            continue;
+        }
+        let rest = json!({"limits": {"memory_mb": 1024, "processes": 64}, "requirements": {"allowed_commands":
+            ["sh", "awk", "jq", "node", "git", "cat", "sleep", "tr"]}});
+        let ended = run(&server, json!({"s": super::command(&argv, rest)}), json!({})).await;
+        let text = ended["final_result"]["step_results"]["s"]["stdout"].as_str().unwrap_or_default();
+        assert!(ended["status"] == "completed" && text.contains(said), "{}: {ended}", argv[0]);
+    }
 }
 
 #[tokio::test]

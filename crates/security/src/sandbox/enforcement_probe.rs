@@ -91,7 +91,7 @@ impl HostCapabilities {
 }
 
 /// Mechanism and test of each rule, by the prefix of its name.
-const RULE_DESCRIPTIONS: [(&str, &str, &str); 20] = [
+const RULE_DESCRIPTIONS: [(&str, &str, &str); 21] = [
     ("no_new_privileges", "prctl", "a process inside read its own status"),
     ("capabilities_dropped", "bubblewrap", "a process inside read its own status"),
     ("environment_cleared", "execve", "a process inside listed its variables"),
@@ -104,6 +104,7 @@ const RULE_DESCRIPTIONS: [(&str, &str, &str); 20] = [
     ("seccomp_mount", "seccomp", "a process inside asked for an unmount"),
     ("seccomp_ptrace", "seccomp", "a process inside asked to be traced"),
     ("seccomp_io_uring", "seccomp", "a process inside asked for a ring"),
+    ("seccomp_allow_list", "seccomp", "a process inside made calls that are not on the list"),
     ("no_socket", "seccomp and network namespace", "a process inside opened a connection"),
     ("process_limit", "", "a process inside began more threads than it may"),
     ("file_size_limit", "RLIMIT_FSIZE", "a process inside wrote a file of twice the size"),
