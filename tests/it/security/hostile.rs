@@ -59,6 +59,13 @@ fn programs(server: &ApiClient) -> Vec<Hostile> {
     let mut hog = takes("memory hog", "held = []\nwhile True: held.append(bytearray(1 << 20))", "memory limit");
     // Where there are no control groups, the kernel gives one process no more, before anybody has measured.
     hog.errors.push("MemoryError");
+    let mut late = takes(
+        "disk filler that waits to be ended",
+        "import signal, time\ndef fill(*_):\n    n = 0\n    while True:\n        open(f'/workspace/{n}', 'wb').write(b'x' * (16 << 20))\n        n += 1\n\
+         signal.signal(signal.SIGTERM, fill)\ntime.sleep(60)",
+        "time limit",
+    );
+    late.limits["seconds"] = json!(1);
     vec![
         bomb,
         hog,
@@ -67,6 +74,22 @@ fn programs(server: &ApiClient) -> Vec<Hostile> {
             "n = 0\nwhile True:\n    open(f'/workspace/{n}', 'wb').write(b'x' * (1 << 20))\n    n += 1",
             "disk limit",
         ),
+        takes(
+            "space without writing",
+            "import os\nn = 0\nwhile True:\n    file = os.open(f'/workspace/{n}', os.O_RDWR | os.O_CREAT)\n    os.posix_fallocate(file, 0, 16 << 20)\n    n += 1",
+            "disk limit",
+        ),
+        takes(
+            "deaf disk filler",
+            "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nn = 0\nwhile True:\n    open(f'/workspace/{n}', 'wb').write(b'x' * (16 << 20))\n    n += 1",
+            "disk limit",
+        ),
+        takes(
+            "filler that is done before anybody looks",
+            "for n in range(4): open(f'/workspace/{n}', 'wb').write(b'x' * (12 << 20))",
+            "disk limit",
+        ),
+        late,
         takes(
             "files without a name",
             "import os\nheld = []\nwhile True:\n    file = open('/workspace/x', 'wb', buffering=0)\n    os.unlink('/workspace/x')\n    file.write(b'x' * (1 << 20))\n    held.append(file)",
@@ -162,6 +185,9 @@ async fn hostile_programs_are_contained_and_recorded() {
         let execution = ended.text("id");
         let seen = monitor(&server, execution).await;
         assert_ne!(seen["last_exit_code"], 42, "{name} got what it wanted: {seen}");
+        // Beyond the 16 MiB that are allowed: what is written until it is seen.
+        let written = seen["totals"]["disk_bytes"].as_u64().unwrap() >> 20;
+        assert!(written < 16 + 144, "{name} wrote {written} MiB");
         let breaches = audited(&server, execution, "SANDBOX_BREACH").await;
         server.post(&format!("/api/v1/agents/security/sandbox/{execution}/cleanup"), Value::Null).await.ok();
         assert!(!server.dir().join("sandboxes").join(execution).exists(), "{name} left something");

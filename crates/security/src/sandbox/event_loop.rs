@@ -19,6 +19,7 @@ use rustix::{
 
 use super::{
     cgroups::CgroupGuard,
+    disk_watch::DiskWatch,
     error::{Result, SandboxError},
     measure,
     model::{CapturedOutput, CommandOutcome, SandboxUsage, TerminationReason},
@@ -70,7 +71,7 @@ pub struct CommandEventLoop<'a> {
     active: Instant,
     crowded_since: Option<Instant>,
     measured: Option<Instant>,
-    files_due: Instant,
+    files: DiskWatch,
     looks: u32,
     pid: u32,
 }
@@ -119,7 +120,7 @@ impl<'a> CommandEventLoop<'a> {
             active: now,
             crowded_since: None,
             measured: None,
-            files_due: now,
+            files: DiskWatch::new(job.bounds.disk, now),
             looks: 0,
             pid: child.id(),
         })
@@ -139,8 +140,13 @@ impl<'a> CommandEventLoop<'a> {
                 while self.turn(&mut input, Duration::ZERO) {}
                 return;
             }
+            self.measure_files();
             self.measure();
             self.check();
+            if self.ready && self.files.is_over() {
+                // It would go on writing until it is killed, whatever it is ended for.
+                return;
+            }
             match (self.ended, asked) {
                 (Some(_), None) => {
                     self.send_sigterm();
@@ -166,10 +172,15 @@ impl<'a> CommandEventLoop<'a> {
         }
     }
 
-    /// Interval between measurements: short at first, so that short commands are measured too.
+    /// Time until the next look at the command.
     fn pause(&self) -> Duration {
-        let next = Duration::from_millis(100).min(Duration::from_millis(5) * (self.looks + 1));
+        let next = self.measure_interval().min(self.files.pause(Instant::now()));
         if self.ended.is_some() { next.min(Duration::from_millis(10)) } else { next }
+    }
+
+    /// Interval between measurements of processes: short at first, so that short commands are measured too.
+    fn measure_interval(&self) -> Duration {
+        Duration::from_millis(100).min(Duration::from_millis(5) * (self.looks + 1))
     }
 
     /// Wait for an event and handle it. Returns whether there was one.
@@ -301,7 +312,7 @@ impl<'a> CommandEventLoop<'a> {
     }
 
     fn measure(&mut self) {
-        if self.measured.is_some_and(|at| at.elapsed() < self.pause()) {
+        if self.measured.is_some_and(|at| at.elapsed() < self.measure_interval()) {
             return;
         }
         self.looks = (self.looks + 1).min(20);
@@ -323,17 +334,16 @@ impl<'a> CommandEventLoop<'a> {
         // Two processes belong to bubblewrap and not to the command.
         usage.processes = sample.processes.saturating_sub(2);
         usage.processes_peak = usage.processes_peak.max(usage.processes);
-        if self.files_due <= Instant::now() {
-            let began = Instant::now();
-            let files = measure::measure_files(self.workspace);
-            (usage.files, usage.disk_bytes) =
-                (files.count, files.bytes + measure::deleted_file_bytes(&pids, self.workspace));
-            // With many files, measuring them must not dominate.
-            self.files_due = Instant::now() + (began.elapsed() * 10).max(Duration::from_millis(50));
-        }
         usage.seconds = self.began.elapsed().as_secs_f64();
         self.measured = Some(Instant::now());
         *self.live.lock() = (self.usage, self.notices.judge.attempts());
+    }
+
+    /// Measure the files, more often than the rest: memory takes gigabytes of them in a second.
+    fn measure_files(&mut self) {
+        self.files.look(self.workspace, self.pid);
+        let found = self.files.found();
+        (self.usage.files, self.usage.disk_bytes) = (found.count, found.bytes);
     }
 
     /// Decide whether the command must be terminated.
@@ -351,7 +361,7 @@ impl<'a> CommandEventLoop<'a> {
         let reasons = [
             (self.live.stopped(), TerminationReason::Cancelled),
             (self.over_memory, TerminationReason::Memory),
-            (usage.disk_bytes > bounds.disk || usage.files > measure::MAX_COUNTED_FILES, TerminationReason::Disk),
+            (self.files.is_over(), TerminationReason::Disk),
             (output > bounds.output as u64 * OUTPUT_KILL_FACTOR, TerminationReason::Output),
             (self.notices.judge.breaches() > MAX_BREACHES, TerminationReason::Attempts),
             (
@@ -385,6 +395,10 @@ impl<'a> CommandEventLoop<'a> {
         }
         let files = measure::measure_files(self.workspace);
         (self.usage.files, self.usage.disk_bytes) = (files.count, files.bytes.max(self.usage.disk_bytes));
+        if self.ended.is_none() && self.ready && files.bytes > self.bounds.disk {
+            // It wrote that after the last look, and ended by itself.
+            self.ended = Some(TerminationReason::Disk);
+        }
         self.usage.seconds = self.began.elapsed().as_secs_f64();
         (self.usage.processes, self.usage.memory_bytes) = (0, 0);
         let cancelled = self.ended == Some(TerminationReason::Cancelled);

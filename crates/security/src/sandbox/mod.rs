@@ -8,6 +8,7 @@ mod ceilings;
 mod cgroups;
 mod changes;
 mod command_runner;
+mod disk_watch;
 mod enforcement_probe;
 mod error;
 mod event_loop;
