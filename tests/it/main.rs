@@ -12,6 +12,7 @@ mod access;
 mod agents;
 mod architecture;
 mod audit;
+mod audit_keys;
 mod circles;
 mod coordinator;
 #[cfg(feature = "failpoints")]

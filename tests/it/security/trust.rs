@@ -5,7 +5,7 @@ use std::path::Path;
 use reqwest::{Method, header::LINK};
 use serde_json::{Value, json};
 
-use super::{SECURITY, bad, good, run_of, score, seen};
+use super::{SECURITY, audited, bad, good, python, run_of, score, seen};
 use crate::harness::{ADMIN, Answer, ApiClient, Server, TestApp};
 use crate::kit::JsonDocument;
 
@@ -90,6 +90,29 @@ async fn audit_entries_change_trust_scores() {
     assert_eq!((&user["total_executions"], &user["failed_executions"]), (&json!(2), &json!(1)));
     explained(&server, "workflow", &workflow).await;
     explained(&server, "user", user.text("entity_id")).await;
+}
+
+#[tokio::test]
+async fn real_violations_lower_trust() {
+    let server = Server::start().await;
+    let breach = python("open('/etc/shadow')", json!({}));
+    let steps = json!({"s": breach, "t": {"step_type": "custom", "depends_on": ["s"]}});
+    let workflow = server.workflow(steps).await;
+    let ended = run_of(&server, &workflow).await;
+    assert_eq!(ended["status"], "failed", "{ended}");
+    let breaches = audited(&server, ended.text("id"), "SANDBOX_BREACH").await;
+    assert_eq!(breaches.len(), 1);
+    let last = score(&server, "workflow", &workflow).await;
+    assert_eq!((&last["sandbox_breaches"], &last["failed_executions"]), (&json!(1), &json!(1)), "{last}");
+    // One that only fails is trusted more.
+    let failing = server.workflow(bad()).await;
+    run_of(&server, &failing).await;
+    let only_failed = number(&score(&server, "workflow", &failing).await["trust_score"]);
+    assert!(number(&last["trust_score"]) < only_failed, "{last}");
+    explained(&server, "workflow", &workflow).await;
+    // As evidence the entry is the service's own.
+    let entries = server.get(&format!("{SECURITY}/audit-logs?event_type=sandbox_breach")).await.ok();
+    assert_eq!(entries[0]["source"], "service", "{entries}");
 }
 
 #[tokio::test]
