@@ -13,7 +13,7 @@ use crate::{
         pagination::{PageQuery, Paginator},
     },
 };
-use am_communication::encryption::{AgentKey, KeyKind};
+use am_communication::encryption::{AgentKey, KeyKind, NewAgentKey};
 use am_core::ids::{AgentId, AgentKeyId};
 
 /// A public key to register.
@@ -24,6 +24,14 @@ pub struct KeyCreate {
     /// Public key, in base64 or PEM: X25519 as 32 bytes or SubjectPublicKeyInfo, RSA (2048 to 8192 bits) as
     /// SubjectPublicKeyInfo.
     public_key: String,
+    /// Id of the key, as `agent-management agent-key new` prints it; refused when the key has another. Default: not compared.
+    key_id: Option<AgentKeyId>,
+}
+
+impl From<KeyCreate> for NewAgentKey {
+    fn from(KeyCreate { kind, public_key, key_id }: KeyCreate) -> Self {
+        Self { kind, public_key, key_id }
+    }
 }
 
 /// Register a public key of an agent
@@ -52,8 +60,7 @@ pub async fn create_agent_key(
     request: IdempotentJson<KeyCreate>,
 ) -> Result<IdempotentCreated<AgentKey>, ApiError> {
     let agent = check_agent_path(&app, "agent_id", &id)?;
-    let KeyCreate { kind, public_key } = request.body;
-    Ok(IdempotentCreated(app.sealing.register_key(&caller, &agent, (kind, &public_key), request.once).await?))
+    Ok(IdempotentCreated(app.sealing.register_key(&caller, &agent, request.body.into(), request.once).await?))
 }
 
 /// List the public keys of an agent

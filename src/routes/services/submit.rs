@@ -100,15 +100,15 @@ pub fn service_endpoints(service: JobService) -> &'static [&'static str] {
 #[serde(untagged)]
 #[expect(dead_code, reason = "describes what the generic route takes")]
 pub enum ServiceRequest {
-    /// For `whisper`.
+    /// Request of `whisper`, for speech.
     Whisper(WhisperRequest),
-    /// For `stable_diffusion`.
+    /// Request of `stable_diffusion`, for images.
     StableDiffusion(StableDiffusionRequest),
-    /// For `llm_inference`.
+    /// Request of `llm_inference`, for text.
     LlmInference(LlmRequest),
-    /// For `ffmpeg`.
+    /// Request of `ffmpeg`, for video and audio.
     Ffmpeg(FfmpegRequest),
-    /// For `blender`.
+    /// Request of `blender`, for scenes.
     Blender(BlenderRequest),
 }
 

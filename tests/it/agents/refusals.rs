@@ -78,9 +78,10 @@ impl TableDigests {
         while quiet < 3 {
             poll_interval().await;
             let now = self.read().await;
-            let ready = "SELECT count(*) FROM am_runs WHERE state = 'ready' AND NOT paused";
-            let ready: i64 = sqlx::query_scalar(ready).fetch_one(&mut self.conn).await.unwrap();
-            quiet = if now == before && ready == 0 { quiet + 1 } else { 0 };
+            let due = "SELECT (SELECT count(*) FROM am_runs WHERE state = 'ready' AND NOT paused)
+                 + (SELECT count(*) FROM am_assignment_notices WHERE tries = 0)";
+            let due: i64 = sqlx::query_scalar(due).fetch_one(&mut self.conn).await.unwrap();
+            quiet = if now == before && due == 0 { quiet + 1 } else { 0 };
             before = now;
         }
         before

@@ -6,7 +6,7 @@ use super::{
     EncryptionService,
     envelope::RecipientPublicKey,
     error::{EncryptionError, Result},
-    model::{AgentKey, KeyKind},
+    model::{AgentKey, NewAgentKey},
     store,
 };
 use am_audit::{AuditEntry, EventType};
@@ -40,10 +40,13 @@ impl EncryptionService {
         &self,
         caller: &Principal,
         agent: &AgentId,
-        (kind, text): (KeyKind, &str),
+        new: NewAgentKey,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<AgentKey>> {
-        let key = RecipientPublicKey::parse(kind, text)?;
+        let (kind, key) = (new.kind, RecipientPublicKey::parse(new.kind, &new.public_key)?);
+        if new.key_id.is_some_and(|id| id != key.id()) {
+            return Err(EncryptionError::invalid(&["key_id"], format!("is not the key's: it has {}", key.id())));
+        }
         let (now, audit) = (self.now(), self.0.audit.clone());
         let (agent, caller) = (agent.clone(), caller.clone());
         let new = AgentKey {

@@ -29,7 +29,7 @@ pub use self::{
     error::{EncryptionError, Result},
     model::{
         AgentKey, CiphertextBinding, DecryptedContent, EncryptedContent, EncryptionRequest, EncryptionScope,
-        EnvelopeBinding, KeyKind, KeyRotationReport, MasterKeyUsage, MessageEncryption, SharedContent,
+        EnvelopeBinding, KeyKind, KeyRotationReport, MasterKeyUsage, MessageEncryption, NewAgentKey, SharedContent,
     },
     plan::{DrawnDataKey, EncryptionPlan, KeyDirectory},
     shared_content::{HPKE_SHARED_SUITE, HYBRID_SHARED_SUITE, SharedDraft, SharedEnvelope, WrappedContentKey},

@@ -176,3 +176,14 @@ pub struct MasterKeyUsage {
     /// Number of data keys that it wraps, including retired ones.
     pub data_keys: i64,
 }
+
+/// A public key to register.
+#[derive(Clone, Debug)]
+pub struct NewAgentKey {
+    /// Kind of the key.
+    pub kind: KeyKind,
+    /// The key in base64 or PEM.
+    pub public_key: String,
+    /// Id that the key must have; `None`: not compared.
+    pub key_id: Option<AgentKeyId>,
+}

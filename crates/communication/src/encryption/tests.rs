@@ -79,7 +79,8 @@ async fn open(sealing: &EncryptionService, sealed: &EncryptedContent) -> Result<
 }
 
 async fn register(sealing: &EncryptionService, kind: KeyKind, text: &str) -> AgentKey {
-    sealing.register_key(&caller(), &"b".into(), (kind, text), None).await.unwrap().value
+    let new = NewAgentKey { kind, public_key: text.to_owned(), key_id: None };
+    sealing.register_key(&caller(), &"b".into(), new, None).await.unwrap().value
 }
 
 fn rsa() -> String {
@@ -181,7 +182,13 @@ async fn an_agents_own_key_is_what_it_is_written_to_with() {
     sealing.revoke_key(&caller(), &"b".into(), &newest.key_id).await.unwrap();
     let sealed = seal(&sealing, to(None, true), &content).await.unwrap();
     assert_eq!(sealed.key_id.as_deref(), Some(first.key_id.as_str()), "and a revoked one is not");
-    let back = sealing.register_key(&caller(), &"b".into(), (KeyKind::X25519, &newest.public_key), None).await;
+    let again = async |key_id: Option<AgentKeyId>| {
+        let new = NewAgentKey { kind: KeyKind::X25519, public_key: newest.public_key.clone(), key_id };
+        sealing.register_key(&caller(), &"b".into(), new, None).await
+    };
+    let other = again(Some("of another".into())).await;
+    assert!(matches!(other, Err(EncryptionError::Invalid(found)) if found.path.to_string() == "key_id"));
+    let back = again(Some(newest.key_id.clone())).await;
     assert!(matches!(back, Err(EncryptionError::InvalidState(_))));
     let page = PageRequest { limit: 2, ..PageRequest::default() };
     let (keys, total) = sealing.keys(&"b".into(), &page).await.unwrap();
