@@ -3,7 +3,7 @@
 # in front of the service, bubblewrap for sandboxes and PostgreSQL, which prepares every statement, where they are not installed
 # unpacked from Debian's packages; and a Python with the coordinator's
 # SQLAlchemy, which reads what the service wrote, with onnxruntime, which runs exported policies, and with what validates the
-# OpenAPI document and generates a client from it; and the TypeScript generator. Prints the directories to put on PATH.
+# OpenAPI document and generates a client from it; the TypeScript generator; and jq's test suite. Prints the directories to put on PATH.
 #
 #   PATH="$(scripts/test-tools.sh):$PATH" cargo test --workspace --all-features
 set -euo pipefail
@@ -48,6 +48,22 @@ if ! brought; then
     if ! { python3 -m venv "$place/venv" && "$place/venv/bin/pip" --quiet --disable-pip-version-check install -r "$requirements"; } </dev/null >&2; then
         say "that did not work, and the tests that run it will fail: it needs python3 (3.11 or newer) with venv and pip"
         rm -rf "$place/venv"
+    fi
+fi
+
+# jq's own test suite, inside the source package of its Python binding, which pip checks by its hash.
+suite=$PWD/scripts/test-jq.txt
+if ! cmp -s "$suite" "$place/jq/test-jq.txt"; then
+    say "bringing jq's test suite into $place/jq"
+    rm -rf "$place/jq"
+    mkdir -p "$place/jq"
+    if "$place/venv/bin/pip" --quiet --disable-pip-version-check download --no-deps --no-binary :all: --require-hashes \
+        --dest "$place/jq" -r "$suite" </dev/null >&2 &&
+        tar -xzOf "$place"/jq/jq-*.tar.gz --wildcards 'jq-*/deps/jq-*.tar.gz' |
+        tar -xzC "$place/jq" --strip-components=2 --wildcards 'jq-*/tests/*.test'; then
+        cp "$suite" "$place/jq/test-jq.txt"
+    else
+        say "that did not work, and the test that runs it will fail"
     fi
 fi
 
