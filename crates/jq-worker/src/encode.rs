@@ -3,6 +3,8 @@
 
 use jaq_json::{Num, Val};
 
+use super::value::number;
+
 /// Maximum nesting depth: readers stop at 128 levels, and an output is nested in other documents.
 const MAX_DEPTH: usize = 100;
 
@@ -93,21 +95,15 @@ impl JsonEncoder<'_> {
     /// written.
     fn number(&mut self, number: &Num) -> Result<(), EncodeError> {
         let float = match number {
-            Num::Int(int) => return self.put(int.to_string().as_bytes()),
-            Num::Float(float) => *float,
-            other => {
-                let text = other.to_string();
-                if serde_json::from_str::<serde_json::Number>(&text).is_ok() {
-                    return self.put(text.as_bytes());
-                }
-                text.parse().unwrap_or(f64::NAN)
-            }
+            Num::Int(_) | Num::Float(_) => return self.put(number::text(number).as_bytes()),
+            Num::BigInt(_) | Num::Dec(_) => number::float(number),
         };
-        if float.is_nan() {
-            return self.put(b"null");
+        let written = number.to_string();
+        // A program may write what JSON has not, such as zeros before digits.
+        if float.is_finite() && serde_json::from_str::<serde_json::Number>(&written).is_ok() {
+            return self.put(written.as_bytes());
         }
-        let text = serde_json::to_string(&float.clamp(f64::MIN, f64::MAX));
-        self.put(text.map_err(|error| EncodeError::NotJson(error.to_string()))?.as_bytes())
+        self.put(number::text(&Num::Float(float)).as_bytes())
     }
 }
 

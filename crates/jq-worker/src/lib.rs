@@ -14,19 +14,25 @@ use std::{
 };
 
 use am_json_schema::CompiledSchema;
-use jaq_core::{Ctx, Exn, Vars, data::JustLut};
-use jaq_json::{Val, read};
+use jaq_core::{Ctx, Exn, Vars};
+use jaq_json::read;
 use lru::LruCache;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 
 mod encode;
+mod natives;
 pub mod program;
 pub mod protocol;
+mod rewrite;
+mod syntax;
+mod value;
 
 use self::{
     encode::{EncodeError, encode_json},
+    natives::ProgramData,
     program::JqProgram,
     protocol::{AnswerKind, MAX_MESSAGE_BYTES, RequestFrame, TaskKind},
+    value::JqValue,
 };
 
 /// Maximum number of cached compiled texts, and the maximum sum of their lengths in bytes: a compiled text takes up to
@@ -169,8 +175,8 @@ fn evaluate_request(
     let evaluation = || match request.task {
         TaskKind::Jq => {
             let program = compiled.programs.get(request.text, |text| program::compile_program(text).map(Rc::new))?;
-            let output = only_output(&program, read::parse_single(request.input).map_err(not_json_failure)?)?;
-            encode_json(&output, max_output, answer).map_err(|error| match error {
+            let output = only_output(&program, JqValue(read::parse_single(request.input).map_err(not_json_failure)?))?;
+            encode_json(&output.0, max_output, answer).map_err(|error| match error {
                 EncodeError::TooLarge => EvaluationFailure::TooLarge,
                 EncodeError::NotJson(message) => EvaluationFailure::Program(message),
             })
@@ -205,8 +211,8 @@ fn not_json_failure(error: impl fmt::Display) -> EvaluationFailure {
     EvaluationFailure::Program(format!("not JSON: {error}"))
 }
 
-fn only_output(program: &JqProgram, input: Val) -> Result<Val, EvaluationFailure> {
-    let context = Ctx::<JustLut<Val>>::new(&program.lut, Vars::new([]));
+fn only_output(program: &JqProgram, input: JqValue) -> Result<JqValue, EvaluationFailure> {
+    let context = Ctx::<ProgramData>::new(&program.lut, Vars::new([]));
     let mut outputs = program.id.run((context, input));
     let Some(first) = outputs.next() else {
         return Err(EvaluationFailure::Program("the program gave no value; use `// null` or wrap it in [ ]".into()));
@@ -226,7 +232,7 @@ fn only_output(program: &JqProgram, input: Val) -> Result<Val, EvaluationFailure
     }
 }
 
-fn exception_failure(exception: Exn<'_, Val>) -> EvaluationFailure {
+fn exception_failure(exception: Exn<'_, JqValue>) -> EvaluationFailure {
     let message = match exception.get_err() {
         Ok(error) => {
             let text = truncate_message(&error);

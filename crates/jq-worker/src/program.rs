@@ -1,19 +1,30 @@
 //! Compilation of jq programs.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap, HashSet},
+    ops::Range,
+    sync::LazyLock,
+};
 
 use jaq_core::{
     Compiler, Filter, compile,
-    data::JustLut,
-    load::{self, Arena, File, Loader, lex, parse, parse::Def},
+    load::{self, Arena, File, Loader, lex, parse::Def},
+    native::{self, Fun},
 };
-use jaq_json::Val;
+
+use super::{
+    natives::{ProgramData, native_filters},
+    rewrite::{OPERATOR_FILTERS, TermRewriter},
+    syntax::{SyntaxFault, parse_program},
+    value::JqValue,
+};
 
 /// Maximum length of a program, in bytes.
 pub const MAX_PROGRAM_BYTES: usize = 64 * 1024;
 
 /// Compiled program; its only context is its lookup table.
-pub type JqProgram = Filter<JustLut<Val>>;
+pub type JqProgram = Filter<ProgramData>;
 
 /// Error in a jq program.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,23 +42,57 @@ pub struct ProgramError {
 /// microseconds, and up to seconds for a program nested as deeply as its size allows. Recursive: a stack that is too small
 /// ends the process.
 pub fn compile_program(program: &str) -> Result<JqProgram, ProgramError> {
-    let funs = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
-    // The process's environment must not be visible; `ENV_OVERRIDE` replaces this filter.
-    let funs = funs.filter(|(name, ..)| *name != "env");
     if program.len() > MAX_PROGRAM_BYTES {
         let message = format!("the program has {} bytes, at most {MAX_PROGRAM_BYTES} are taken", program.len());
         return Err(ProgramError { message, line: 1, column: 1 });
     }
+    let paired = join_surrogates(program);
+    let program = paired.as_ref();
+    let tokens = lex::Lexer::new(program).lex().map_err(|errors| lex_error(program, errors))?;
+    let main = parse_program(program, &tokens).map_err(|fault| error_at(program, Some(fault.at(program))))?;
+    let main = TermRewriter { program }.program(main);
     let arena = Arena::default();
-    let file = File { code: program, path: () };
-    let modules = Loader::new(PRELUDE.definitions_for(program)).load(&arena, file);
-    let modules = modules.map_err(|errors| load_error(program, errors))?;
-    load::import(&modules, |_| Err("data files cannot be imported".into()))
-        .map_err(|errors| load_error(program, errors))?;
+    let main = Def { name: MAIN_FILTER, args: vec![], body: main };
+    let definitions = PRELUDE.definitions_for(program).into_iter().chain([main]);
+    let modules = Loader::new(definitions).load(&arena, File { code: MAIN_FILTER, path: () });
+    // The file is no more than the name of the program's definition.
+    let modules = modules.map_err(|_| error_at(program, None))?;
+    // The first filter of a name is taken. The process's environment must not be visible: the prelude has another `env`.
+    let funs = native_filters()
+        .chain([builtins_filter()])
+        .chain(jaq_core::funs())
+        .chain(jaq_std::funs())
+        .filter(|(name, ..)| *name != "env");
     Compiler::default().with_funs(funs).compile(modules).map_err(|errors| compile_error(program, errors))
 }
 
-/// Filters of jq that are defined in jq. Only those that a program can reach are compiled into it, which takes a tenth
+/// Return the text with the characters that are written as two surrogates (`\ud83d\ude00`), which jaq's lexer takes for
+/// none.
+fn join_surrogates(program: &str) -> Cow<'_, str> {
+    let surrogate = |at: usize, range: Range<u32>| {
+        let digits = program.get(at..)?.strip_prefix("\\u")?.get(..4)?;
+        u32::from_str_radix(digits, 16).ok().filter(|code| range.contains(code))
+    };
+    let mut joined = String::new();
+    let (mut kept, mut from) = (0, 0);
+    while let Some(found) = program[from..].find('\\') {
+        let at = from + found;
+        let pair = surrogate(at, 0xD800..0xDC00).zip(surrogate(at + 6, 0xDC00..0xE000));
+        let character = pair.and_then(|(high, low)| char::from_u32(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)));
+        match character {
+            Some(character) => {
+                joined.push_str(&program[kept..at]);
+                joined.push(character);
+                (kept, from) = (at + 12, at + 12);
+            }
+            // What follows a backslash is never one that begins an escape.
+            None => from = at + 1 + program[at + 1..].chars().next().map_or(0, char::len_utf8),
+        }
+    }
+    if kept == 0 { Cow::Borrowed(program) } else { Cow::Owned(joined + &program[kept..]) }
+}
+
+/// NativeFilters of jq that are defined in jq. Only those that a program can reach are compiled into it, which takes a tenth
 /// of the time and memory.
 struct JqPrelude {
     defs: Vec<Def<&'static str>>,
@@ -56,11 +101,109 @@ struct JqPrelude {
     calls: Vec<Vec<&'static str>>,
 }
 
-const ENV_OVERRIDE: &str = "def env: {};";
+/// What the operators of changes call: before all, as every definition may have them.
+const OPERATORS: &str = "
+def _assign(p; f): f as $x | _modify(p; $x);
+def _update_add(p; f): f as $x | _modify(p; . + $x);
+def _update_sub(p; f): f as $x | _modify(p; . - $x);
+def _update_mul(p; f): f as $x | _modify(p; . * $x);
+def _update_div(p; f): f as $x | _modify(p; . / $x);
+def _update_rem(p; f): f as $x | _modify(p; . % $x);
+def _update_alt(p; f): f as $x | _modify(p; . // $x);
+";
+/// jaq's filters of numbers, by the number of arguments. They are called by definitions with jq's message for what is none.
+const NUMBER_FILTERS: [&[&str]; 4] = [
+    &[
+        "acos",
+        "acosh",
+        "asin",
+        "asinh",
+        "atan",
+        "atanh",
+        "cbrt",
+        "ceil",
+        "cos",
+        "cosh",
+        "erf",
+        "erfc",
+        "exp",
+        "exp10",
+        "exp2",
+        "expm1",
+        "fabs",
+        "floor",
+        "frexp",
+        "j0",
+        "j1",
+        "lgamma",
+        "log",
+        "log10",
+        "log1p",
+        "log2",
+        "modf",
+        "nearbyint",
+        "rint",
+        "round",
+        "sin",
+        "sinh",
+        "sqrt",
+        "tan",
+        "tanh",
+        "tgamma",
+        "trunc",
+        "y0",
+        "y1",
+    ],
+    &[],
+    &[
+        "atan2",
+        "copysign",
+        "fdim",
+        "fmax",
+        "fmin",
+        "fmod",
+        "hypot",
+        "jn",
+        "ldexp",
+        "nextafter",
+        "pow",
+        "remainder",
+        "scalbln",
+        "yn",
+    ],
+    &["fma"],
+];
+
+static NUMBER_DEFINITIONS: LazyLock<String> = LazyLock::new(|| {
+    let mut text =
+        "def _number: if type == \"number\" then . else error(\"\\(_described) number required\") end;".to_owned();
+    for (names, (parameters, checked)) in NUMBER_FILTERS.iter().zip([
+        ("", ""),
+        ("($a)", "($a | _number)"),
+        ("($a; $b)", "($a | _number; $b | _number)"),
+        ("($a; $b; $c)", "($a | _number; $b | _number; $c | _number)"),
+    ]) {
+        let input = if parameters.is_empty() { "_number | " } else { "" };
+        for name in *names {
+            text += &format!("def _native_{name}{parameters}: {name}{};", parameters);
+            text += &format!("def {name}{parameters}: {input}_native_{name}{checked};");
+        }
+    }
+    text
+});
+
+/// Name of the definition that a program becomes.
+const MAIN_FILTER: &str = "_main";
 
 static PRELUDE: LazyLock<JqPrelude> = LazyLock::new(|| {
-    let own = load::parse(ENV_OVERRIDE, |parser| parser.defs()).unwrap_or_default();
-    let defs: Vec<_> = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs()).chain(own).collect();
+    let parse = |text: &'static str| load::parse(text, |parser| parser.defs()).unwrap_or_default();
+    let native: HashSet<_> = native_filters().map(|(name, parameters, _)| (name, parameters.len())).collect();
+    let defs = parse(OPERATORS).into_iter().chain(jaq_core::defs()).chain(jaq_std::defs()).chain(jaq_json::defs());
+    let defs = defs
+        .filter(|def| !native.contains(&(def.name, def.args.len())))
+        .chain(parse(&NUMBER_DEFINITIONS))
+        .chain(parse(include_str!("prelude.jq")));
+    let defs: Vec<_> = defs.map(|def| TermRewriter { program: "" }.definition(def)).collect();
     let mut by_name: HashMap<_, Vec<_>> = HashMap::new();
     for (index, def) in defs.iter().enumerate() {
         by_name.entry(def.name).or_default().push(index);
@@ -75,6 +218,9 @@ impl JqPrelude {
     fn definitions_for(&self, program: &str) -> Vec<Def<&'static str>> {
         let mut needed = vec![false; self.defs.len()];
         let mut names = referenced_names(program, &self.by_name);
+        if program.contains('=') {
+            names.extend(OPERATOR_FILTERS);
+        }
         while let Some(name) = names.pop() {
             for &index in self.by_name.get(name).into_iter().flatten() {
                 if !std::mem::replace(&mut needed[index], true) {
@@ -92,36 +238,15 @@ fn referenced_names(text: &str, known: &HashMap<&'static str, Vec<usize>>) -> Ve
         .collect()
 }
 
-fn load_error(program: &str, errors: load::Errors<&str, ()>) -> ProgramError {
-    let first = errors.into_iter().find_map(|(_, error)| match error {
-        load::Error::Io(errors) => errors.into_iter().next(),
-        load::Error::Lex(errors) => {
-            errors.into_iter().next().map(|(expected, place)| (place, lex_error(&expected, place)))
-        }
-        load::Error::Parse(errors) => {
-            errors.into_iter().next().map(|(expected, place)| (place, parse_error(&expected, place)))
-        }
+fn lex_error(program: &str, errors: Vec<lex::Error<&str>>) -> ProgramError {
+    let first = errors.into_iter().next().map(|(expected, place)| {
+        let expected = match expected {
+            lex::Expect::Delim(open) if !matches!(open, "(" | "[" | "{" | "\"") => "closing delimiter",
+            known => known.as_str(),
+        };
+        SyntaxFault::Expected(expected, (!place.is_empty()).then_some(place)).at(program)
     });
     error_at(program, first)
-}
-
-fn lex_error(expected: &lex::Expect<&str>, place: &str) -> String {
-    let expected = match expected {
-        lex::Expect::Delim(open) if !matches!(*open, "(" | "[" | "{" | "\"") => "closing delimiter",
-        known => known.as_str(),
-    };
-    unexpected_token(expected, place)
-}
-
-fn parse_error(expected: &parse::Expect<&str>, place: &str) -> String {
-    unexpected_token(expected.as_str(), place)
-}
-
-fn unexpected_token(expected: &str, place: &str) -> String {
-    match place.chars().next() {
-        Some(_) => format!("expected {expected} at `{}`", place.chars().take(20).collect::<String>().trim_end()),
-        None => format!("expected {expected} at the end"),
-    }
 }
 
 fn compile_error(program: &str, errors: compile::Errors<&str, ()>) -> ProgramError {
@@ -144,9 +269,22 @@ fn error_at(program: &str, first: Option<(&str, String)>) -> ProgramError {
     ProgramError { message, line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
 }
 
+/// Return the filter that gives the names of the filters that programs may use.
+fn builtins_filter() -> Fun<ProgramData> {
+    native::run(("builtins", [].into(), |_| {
+        let defined = PRELUDE.defs.iter().map(|def| (def.name, def.args.len()));
+        let native = native_filters().chain(jaq_core::funs()).chain(jaq_std::funs());
+        let native = native.map(|(name, parameters, _)| (name, parameters.len()));
+        let all: BTreeSet<_> = defined.chain(native).chain([("builtins", 0)]).collect();
+        let public = all.into_iter().filter(|(name, _)| !name.starts_with(['_', '@']));
+        let names = public.map(|(name, parameters)| JqValue::text(format!("{name}/{parameters}")));
+        native::bome(Ok(names.collect()))
+    }))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::syntax::MAX_NESTING, *};
 
     /// Compile with the stack that the deepest nesting takes.
     fn check_program(program: &str) -> Result<(), ProgramError> {
@@ -174,10 +312,10 @@ mod tests {
 
     #[test]
     fn nothing_is_read_from_files() {
-        assert!(error("include \"a\"; .").contains("module loading not supported"));
-        assert!(error("import \"a\" as a; a::f").contains("module loading not supported"));
-        assert!(error("import \"a\" as $a; $a").contains("data files cannot be imported"));
-        assert!(error("$ENV").contains("no variable $ENV"));
+        assert!(error("include \"a\"; .").contains("modules cannot be imported"));
+        assert!(error("import \"a\" as a; a::f").contains("modules cannot be imported"));
+        assert!(error("import \"a\" as $a; $a").contains("modules cannot be imported"));
+        assert!(error("a::f").contains("no module a"));
     }
 
     #[test]
@@ -188,16 +326,13 @@ mod tests {
 
     #[test]
     fn the_deepest_nesting_compiles_where_there_is_stack() {
-        let sized = |bytes: usize, open: &str, middle: &str, close: &str| {
-            let levels = (bytes - middle.len()) / (open.len() + close.len());
-            open.repeat(levels) + middle + &close.repeat(levels)
-        };
-        let deepest = |open, middle, close| sized(MAX_PROGRAM_BYTES, open, middle, close);
-        let deep = |open, middle, close| sized(MAX_PROGRAM_BYTES / 8, open, middle, close);
+        let sized =
+            |levels: usize, open: &str, middle: &str, close: &str| open.repeat(levels) + middle + &close.repeat(levels);
+        let deep = |open, middle, close| sized(MAX_NESTING / 2 - 2, open, middle, close);
         for program in [
-            deepest("[", "", "]"),
+            deep("[", "", "]"),
             deep("(", "1", ")"),
-            deepest("-", "1", ""),
+            deep("-", "1", ""),
             deep(".|", ".", ""),
             deep(".+", ".", ""),
             deep(".[", "0", "]"),
@@ -209,6 +344,13 @@ mod tests {
             deep("map(", ".", ")"),
         ] {
             assert_eq!(check_program(&program), Ok(()), "{}", &program[..20]);
+        }
+        for too_deep in [
+            sized(MAX_NESTING + 1, "[", "", "]"),
+            sized(MAX_NESTING, "-", "1", ""),
+            sized(MAX_NESTING, "try ", ".", ""),
+        ] {
+            assert!(error(&too_deep).contains("nested deeper than 4096 levels"), "{}", error(&too_deep));
         }
         assert!(check_program(&"[".repeat(MAX_PROGRAM_BYTES)).is_err());
         assert!(check_program(&"\"\\(".repeat(MAX_PROGRAM_BYTES / 3)).is_err());
