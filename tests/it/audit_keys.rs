@@ -19,6 +19,19 @@ async fn head(server: &ApiClient) -> Value {
     server.get(&format!("{TREE}/head")).await.ok()
 }
 
+/// The keys of the log once so many have signed a head.
+async fn keys_of(server: &ApiClient, count: usize) -> Value {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let keys = server.get(&format!("{TREE}/keys")).await.ok();
+        if keys.as_array().unwrap().len() == count {
+            return keys;
+        }
+        assert!(std::time::Instant::now() < deadline, "not {count} keys: {keys}");
+        poll_interval().await;
+    }
+}
+
 /// Verify an export with this key alone.
 fn verify(dir: &Path, export: &str, key: &str, more: &[&str]) -> (bool, Value) {
     let arguments = [&["verify-audit", "-", "--public-key", key], more].concat();
@@ -33,8 +46,8 @@ async fn change_of_the_audit_key_is_signed_by_both_and_told() {
     assert!(server.terminate().success(), "the last entries are signed");
     let server = server.restart_with(&[]).await;
     let before = head(&server).await;
-    let keys = server.get(&format!("{TREE}/keys")).await.ok();
-    assert_eq!((keys.as_array().unwrap().len(), keys[0].text("change")), (1, "first"), "{keys}");
+    let keys = keys_of(&server, 1).await;
+    assert_eq!(keys[0].text("change"), "first", "{keys}");
     assert_eq!((&keys[0]["public_key"], &keys[0]["audit_id"]), (&before["public_key"], &Value::Null));
 
     // Another key alone signs nothing here.
@@ -44,8 +57,8 @@ async fn change_of_the_audit_key_is_signed_by_both_and_told() {
     let rotated = [("AUDIT_SIGNING_KEY_HEX", NEW), ("AUDIT_PREVIOUS_SIGNING_KEY_HEX", OLD)];
     let server = server.restart_with(&rotated).await;
     server.workflow(json!({"a": {"step_type": "custom"}})).await;
-    let keys = server.get(&format!("{TREE}/keys")).await.ok();
-    assert_eq!((keys.as_array().unwrap().len(), keys[1].text("change")), (2, "rotated"), "{keys}");
+    let keys = keys_of(&server, 2).await;
+    assert_eq!(keys[1].text("change"), "rotated", "{keys}");
     assert!(keys[1]["first_size"].as_u64() > before["size"].as_u64(), "{keys}");
     let told = server.get(&format!("{LOGS}/{}", keys[1].text("audit_id"))).await.ok();
     assert_eq!(told["event_data"]["action"], "key_rotated", "{told}");

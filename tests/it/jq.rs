@@ -117,7 +117,8 @@ async fn jq_endless_loop_is_ended_by_timeout() {
     }
     assert_eq!(eval(&pool, ".", json!(1)).await.unwrap(), json!(1));
     assert_eq!((pool.stats().timeouts(), pool.stats().crashes()), (3, 0));
-    assert_eq!(pool.stats().respawns(), 3);
+    // One that was ended while the whole process did not run is tried once more.
+    assert!(pool.stats().respawns() >= 3);
 }
 
 #[tokio::test]

@@ -318,8 +318,16 @@ async fn webhook_endpoint_answering_410_is_disabled_until_an_operator_tests_it()
     let server = server.restart().await;
     let alert = json!({"event_type": "security_violation", "execution_id": "exec_1"});
     server.post("/api/v1/agents/security/audit-logs", alert).await.is(201);
-    let alerts = server.get(&format!("{WEBHOOKS}/deliveries?kind=security.alert")).await.ok();
-    let buried = ended(&server, &alerts[0]["id"]).await;
+    let deadline = Instant::now() + PATIENCE;
+    let alert = loop {
+        let alerts = server.get(&format!("{WEBHOOKS}/deliveries?kind=security.alert")).await.ok();
+        if let Some(alert) = alerts.get(0) {
+            break alert.clone();
+        }
+        assert!(Instant::now() < deadline, "there was no alert");
+        crate::harness::poll_interval().await;
+    };
+    let buried = ended(&server, &alert["id"]).await;
     assert_eq!((&buried["state"], &buried["attempts"], receiver.calls()), (&json!("dead"), &json!(0), 1));
     assert!(buried.text("last_error").contains("410"));
     assert_eq!(server.get(WEBHOOKS).await.ok()[0]["active"], false);
@@ -418,12 +426,7 @@ async fn two_processes_deliver_each_webhook_once() {
     // Heads of the audit log, which are signed every few seconds, are not counted.
     let events = json!({"events": ["test"]});
     let first = receiver.server(&events).start().await;
-    let second = receiver
-        .server(&events)
-        .env("DATABASE_URL", format!("sqlite:///{}", first.database().display()))
-        .env("DATA_DIR", first.dir().display())
-        .start()
-        .await;
+    let second = receiver.server(&events).beside(&first).start().await;
     let mut made = BTreeSet::new();
     for _ in 0..20 {
         let (a, b) = tokio::join!(test_event(&first), test_event(&second));

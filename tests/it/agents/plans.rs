@@ -378,8 +378,7 @@ async fn agent_capacity_holds_across_two_processes() {
     let server =
         Server::builder().env("ENGINE_MAX_PARALLEL_STEPS", TASKS).env("AGENT_ACCEPT_SECONDS", 600).start().await;
     // A second process gives work from the same file.
-    let url = format!("sqlite:///{}", server.database().display());
-    let beside = Server::builder().env("DATABASE_URL", url).env("ENGINE_MAX_PARALLEL_STEPS", TASKS).start().await;
+    let beside = Server::builder().beside(&server).env("ENGINE_MAX_PARALLEL_STEPS", TASKS).start().await;
     for (agent, most) in [("three", 3), ("five", 5)] {
         register(&server, agent, json!({"max_concurrent_tasks": most})).await;
     }

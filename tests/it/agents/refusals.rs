@@ -79,7 +79,7 @@ impl TableDigests {
             poll_interval().await;
             let now = self.read().await;
             let due = "SELECT (SELECT count(*) FROM am_runs WHERE state = 'ready' AND NOT paused)
-                 + (SELECT count(*) FROM am_assignment_notices WHERE tries = 0)";
+                 + (SELECT count(*) FROM am_assignment_notices)";
             let due: i64 = sqlx::query_scalar(due).fetch_one(&mut self.conn).await.unwrap();
             quiet = if now == before && due == 0 { quiet + 1 } else { 0 };
             before = now;

@@ -16,7 +16,7 @@ async fn stopped_process_loses_its_executions_and_cannot_write() {
             .env("HTTP_ENDPOINTS", peer.endpoints())
             .env("ENGINE_LEASE_SECONDS", 1)
             .env("RECEIPT_SIGNING_KEY_HEX", "7f".repeat(16) + &"a1".repeat(16))
-            .env("DATABASE_URL", format!("sqlite:///{}", first.database().display()))
+            .beside(first)
     };
     let second = beside(&first).start().await;
     let workflow = first.workflow(json!({"held": held(), "then": call("then", &["held"])})).await;

@@ -216,11 +216,7 @@ async fn second_process_takes_over_a_training_run() {
         timeout(PATIENCE, wait).await.unwrap();
     };
     until_active(&first).await;
-    let second = training()
-        .env("DATABASE_URL", format!("sqlite:///{}", first.database().display()))
-        .env("DATA_DIR", first.dir().display())
-        .start()
-        .await;
+    let second = training().beside(&first).start().await;
     // The second one looks once a second; it has looked when another run of its own was done.
     let other = second.post(&format!("{RL}/runs"), small(64)).await.is(201);
     assert_eq!(trained(&second, other.text("id")).await["status"], "completed");

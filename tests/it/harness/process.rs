@@ -23,6 +23,12 @@ impl Builder {
         self
     }
 
+    /// A second process on the database and the keys of `first`.
+    pub fn beside(self, first: &ApiClient) -> Self {
+        self.env("DATABASE_URL", format!("sqlite:///{}", first.database().display()))
+            .env("DATA_DIR", first.dir().display())
+    }
+
     /// Its directory.
     pub fn dir(&self) -> &Path {
         self.0.dir.path()

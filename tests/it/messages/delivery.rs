@@ -160,8 +160,7 @@ async fn slow_socket_delays_nobody_and_gets_everything_later() {
 #[tokio::test]
 async fn messages_reach_sockets_of_another_process() {
     let first = Server::builder().start().await;
-    let second =
-        Server::builder().env("DATABASE_URL", format!("sqlite:///{}", first.database().display())).start().await;
+    let second = Server::builder().beside(&first).start().await;
     let mut bob = Socket::open(&second, "bob").await;
     let mut alice = Socket::open(&second, "alice").await;
     // In turns, so that each process finds the other's messages between its own.

@@ -178,9 +178,7 @@ async fn coordinator_trust_scores_are_kept_and_continued() {
 #[tokio::test]
 async fn two_processes_count_trust_once() {
     let first = Server::start().await;
-    let url = format!("sqlite:///{}", first.database().display());
-    let key = std::fs::read_to_string(first.dir().join("audit-signing-key.hex")).unwrap();
-    let second = Server::builder().env("DATABASE_URL", url).env("AUDIT_SIGNING_KEY_HEX", key.trim()).start().await;
+    let second = Server::builder().beside(&first).start().await;
     let workflow = first.workflow(good()).await;
     let runs = (0..40).map(|n| {
         let (server, workflow) = (if n % 2 == 0 { &first } else { &second }, &workflow);

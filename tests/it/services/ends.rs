@@ -108,7 +108,7 @@ async fn two_processes_send_a_job_end_notice_once() {
     let id = queued(&first, "x").await;
     let (other, gone) = (queued(&first, "y").await, queued(&first, "z").await);
     // A second process on the same database.
-    let second = server().env("DATABASE_URL", format!("sqlite:///{}", first.database().display())).start().await;
+    let second = server().beside(&first).start().await;
     set(&first, &id, COMPLETED).await;
     owed(&first, 1).await;
     // What ends while nobody is there is told by whoever comes.
