@@ -42,6 +42,8 @@ const OVER_CAPACITY_RETRY: Duration = Duration::from_secs(1);
 
 /// Header that names what a request had and nobody knows.
 pub const IGNORED_HEADER: HeaderName = HeaderName::from_static("x-ignored");
+/// Characters after which the header is cut off: a name may be as long as a body, and clients take headers of some 8 KB.
+const MAX_IGNORED_CHARACTERS: usize = 2000;
 
 /// Return whether this is the path of a probe, which is answered however many clients there are.
 fn is_probe(path: &str) -> bool {
@@ -292,7 +294,8 @@ impl InFlightRequest {
 /// Name the ignored members in a header and, where the answer is a JSON object, tell of them in its member `warnings`.
 async fn report_ignored(mut response: Response, ignored: &[IgnoredName]) -> Response {
     let names = ignored.iter().map(|name| name.path.as_str()).collect::<Vec<_>>().join(", ");
-    let printable: String = names.chars().map(|one| if matches!(one, ' '..='~') { one } else { '?' }).collect();
+    let printable = names.chars().map(|one| if matches!(one, ' '..='~') { one } else { '?' });
+    let printable: String = printable.take(MAX_IGNORED_CHARACTERS).collect();
     if let Ok(value) = HeaderValue::from_str(&printable) {
         response.headers_mut().insert(IGNORED_HEADER, value);
     }
