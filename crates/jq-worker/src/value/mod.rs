@@ -23,7 +23,7 @@ use self::{
 /// Maximum length of a text that a program makes by repeating one, in bytes.
 const MAX_REPEATED_BYTES: usize = 1 << 30;
 
-/// A value.
+/// A value of a program: jaq's, with the operators and messages of jq.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct JqValue(pub Val);
