@@ -8,7 +8,7 @@ use am_audit::AuditLog;
 use am_communication::{
     encryption::{
         self, AgentPrivateKey, CiphertextBinding, EncryptedContent, EncryptionRequest, EncryptionService,
-        EnvelopeBinding, KeyDirectory, KeyKind, MessageEncryption,
+        EnvelopeBinding, KeyDirectory, KeyKind, MessageEncryption, NewAgentKey,
     },
     relations::AgentRelations,
 };
@@ -138,7 +138,8 @@ fn messages(c: &mut Criterion) {
     let public = secret.public_key().unwrap();
     let somebody = Principal { name: "dev_key".into(), aliases: Arc::new([]), origin: None };
     let at_rest = runtime.block_on(async {
-        sealing.register_key(&somebody, keyed, (KeyKind::X25519, &public.text()), None).await.unwrap();
+        let new = NewAgentKey { kind: KeyKind::X25519, public_key: public.text(), key_id: None };
+        sealing.register_key(&somebody, keyed, new, None).await.unwrap();
         let (sealing, content) = (sealing.clone(), content.clone());
         let now = am_db::codec::Timestamp(clock.now());
         db.write(async move |tx: &mut Tx| {

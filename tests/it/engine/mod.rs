@@ -286,7 +286,9 @@ async fn answer_without_content_is_a_success_with_null() {
 async fn endpoint_that_asks_for_patience_gets_it() {
     let peer = Peer::start();
     let server = with(&peer).await;
-    let soon = (chrono::Utc::now() + chrono::TimeDelta::seconds(600)).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    let soon = (am_core::ambient::Clock::system().now() + chrono::TimeDelta::seconds(600))
+        .format("%a, %d %b %Y %H:%M:%S GMT")
+        .to_string();
     for (status, wait, seconds) in [
         (429, "100", 99..=101),
         (503, soon.as_str(), 500..=600),
