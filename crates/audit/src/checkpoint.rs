@@ -2,16 +2,10 @@
 //! (<https://c2sp.org/signed-note>), readable by other tools for transparency logs.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use sha2::{Digest, Sha256};
 
 use super::merkle::NodeHash;
-use am_core::{
-    config::is_valid_log_origin,
-    crypto::{Ed25519PublicKey, KeyFileError, Signer},
-};
+use am_core::crypto::{Ed25519PublicKey, KeyFileError, NoteKey, NoteKeyKind, Signer, is_valid_note_name};
 
-/// Number of the algorithm Ed25519 in signed notes.
-const ED25519_ALGORITHM: u8 = 1;
 /// Beginning of the extension line that tells the number of a log's life.
 const EPOCH_LINE: &str = "epoch ";
 
@@ -42,18 +36,14 @@ pub enum CheckpointError {
     Mismatch,
 }
 
-/// Key id in a note's signature: the first four bytes of `SHA-256(name || 0x0A || 0x01 || key)`.
-fn key_hash(name: &str, key: &Ed25519PublicKey) -> [u8; 4] {
-    let digest =
-        Sha256::new().chain_update(name).chain_update([b'\n', ED25519_ALGORITHM]).chain_update(key.bytes()).finalize();
-    [digest[0], digest[1], digest[2], digest[3]]
+/// The log's key called `name`, as notes have it.
+fn note_key(name: &str, key: &Ed25519PublicKey) -> NoteKey {
+    NoteKey::new(name, NoteKeyKind::Note, key.clone())
 }
 
 /// The key in the form that verifiers of signed notes accept: `name+hash+base64(0x01 || key)`.
 pub fn verifier_key(name: &str, key: &Ed25519PublicKey) -> String {
-    let mut bytes = vec![ED25519_ALGORITHM];
-    bytes.extend_from_slice(key.bytes());
-    format!("{name}+{}+{}", hex::encode(key_hash(name, key)), STANDARD.encode(bytes))
+    note_key(name, key).to_string()
 }
 
 /// Parse a public key of the log: 64 hex digits, or the form that verifiers of signed notes accept.
@@ -61,14 +51,30 @@ pub fn verifier_key(name: &str, key: &Ed25519PublicKey) -> String {
 /// # Errors
 /// Returns [`KeyFileError`] when the text is neither, or its parts do not fit each other.
 pub fn parse_log_key(text: &str) -> Result<Ed25519PublicKey, KeyFileError> {
-    let mut parts = text.trim().splitn(3, '+');
-    let (Some(name), Some(hash), Some(encoded)) = (parts.next(), parts.next(), parts.next()) else {
+    if text.matches('+').count() < 2 {
         return Ed25519PublicKey::from_hex(text.trim());
-    };
-    let bytes = STANDARD.decode(encoded).ok().and_then(|bytes| <[u8; 33]>::try_from(bytes).ok());
-    let Some([ED25519_ALGORITHM, key @ ..]) = bytes else { return Err(KeyFileError::InvalidPublicKey) };
-    let key = Ed25519PublicKey::from_bytes(&key)?;
-    if hex::encode(key_hash(name, &key)) == hash { Ok(key) } else { Err(KeyFileError::InvalidPublicKey) }
+    }
+    NoteKey::parse(text, NoteKeyKind::Note).map(|key| key.key().clone())
+}
+
+/// The lines of a note's text, each with its newline, and its signatures; `None`: it has no empty line between them.
+pub(super) fn split_note(note: &str) -> Option<(&str, &str)> {
+    let end = note.find("\n\n")?;
+    Some((&note[..=end], &note[end + 2..]))
+}
+
+/// The bytes of the signature lines that a key of this name and id made. One that is no base64 is by nobody.
+pub(super) fn signatures_by<'n>(signatures: &'n str, name: &'n str, id: [u8; 4]) -> impl Iterator<Item = Vec<u8>> + 'n {
+    signatures.lines().filter_map(move |line| {
+        let (signed_by, encoded) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
+        let bytes = STANDARD.decode(encoded).ok()?;
+        (signed_by == name && bytes.get(..4)? == id).then(|| bytes[4..].to_vec())
+    })
+}
+
+/// The line of a signature by the key of this name and id.
+pub(super) fn signature_line(name: &str, id: [u8; 4], signature: &[u8]) -> String {
+    format!("\u{2014} {name} {}\n", STANDARD.encode([&id[..], signature].concat()))
 }
 
 impl LogCheckpoint {
@@ -82,9 +88,8 @@ impl LogCheckpoint {
         let text = self.text();
         let mut note = format!("{text}\n");
         for signer in signers {
-            let mut bytes = key_hash(&self.origin, signer.public_key()).to_vec();
-            bytes.extend_from_slice(&signer.sign_bytes(text.as_bytes()));
-            note.push_str(&format!("\u{2014} {} {}\n", self.origin, STANDARD.encode(bytes)));
+            let id = note_key(&self.origin, signer.public_key()).id();
+            note.push_str(&signature_line(&self.origin, id, &signer.sign_bytes(text.as_bytes())));
         }
         note
     }
@@ -94,7 +99,7 @@ impl LogCheckpoint {
     /// # Errors
     /// Returns [`CheckpointError::Malformed`] when it is no checkpoint.
     pub fn parse(note: &str) -> Result<Self, CheckpointError> {
-        let (text, _) = note.split_once("\n\n").ok_or(CheckpointError::Malformed)?;
+        let (text, _) = split_note(note).ok_or(CheckpointError::Malformed)?;
         Self::parse_body(text).ok_or(CheckpointError::Malformed)
     }
 
@@ -104,17 +109,12 @@ impl LogCheckpoint {
     /// # Errors
     /// Returns the reason why the checkpoint was not accepted.
     pub fn parse_verified(note: &str, key: &Ed25519PublicKey) -> Result<Self, CheckpointError> {
-        let (text, signatures) = note.split_once("\n\n").ok_or(CheckpointError::Malformed)?;
+        let (text, signatures) = split_note(note).ok_or(CheckpointError::Malformed)?;
         let checkpoint = Self::parse_body(text).ok_or(CheckpointError::Malformed)?;
-        let wanted = key_hash(&checkpoint.origin, key);
-        let signature = signatures.lines().find_map(|line| {
-            let (name, encoded) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
-            let bytes = STANDARD.decode(encoded).ok()?;
-            (name == checkpoint.origin && bytes.get(..4)? == wanted).then(|| bytes[4..].to_vec())
-        });
+        let id = note_key(&checkpoint.origin, key).id();
+        let signature = signatures_by(signatures, &checkpoint.origin, id).next();
         let signature = signature.ok_or(CheckpointError::MissingSignature)?;
-        let signed = format!("{text}\n");
-        if key.verifies(signed.as_bytes(), &signature) { Ok(checkpoint) } else { Err(CheckpointError::Mismatch) }
+        if key.verifies(text.as_bytes(), &signature) { Ok(checkpoint) } else { Err(CheckpointError::Mismatch) }
     }
 
     /// Like [`LogCheckpoint::parse_verified`], by the first of `keys` that signed it.
@@ -141,7 +141,7 @@ impl LogCheckpoint {
         let (origin, size, root) = (lines.next()?, lines.next()?, lines.next()?);
         // Only the canonical form of a number is accepted: no sign and no leading zero.
         let number: u64 = size.parse().ok()?;
-        let sound = is_valid_log_origin(origin) && number.to_string() == size;
+        let sound = is_valid_note_name(origin) && number.to_string() == size;
         let root = STANDARD.decode(root).ok()?.try_into().ok()?;
         let epoch = lines.find_map(|line| line.strip_prefix(EPOCH_LINE)).map_or(Some(1), |epoch| epoch.parse().ok())?;
         sound.then(|| Self { origin: origin.to_owned(), size: number, root, epoch })
@@ -200,11 +200,11 @@ mod tests {
     #[test]
     fn names_that_would_confuse_a_note_are_refused() {
         assert!(
-            is_valid_log_origin("example.com/log")
-                && !is_valid_log_origin("")
-                && !is_valid_log_origin("a b")
-                && !is_valid_log_origin("a+b")
-                && !is_valid_log_origin("a\nb")
+            is_valid_note_name("example.com/log")
+                && !is_valid_note_name("")
+                && !is_valid_note_name("a b")
+                && !is_valid_note_name("a+b")
+                && !is_valid_note_name("a\nb")
         );
         let (_, signer, _) = signed();
         let key = verifier_key("example.com/log", signer.public_key());

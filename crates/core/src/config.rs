@@ -36,7 +36,6 @@ pub use connections::{AddressBlock, ConnectionConfig};
 pub use error::ConfigError;
 pub use messages::MessageConfig;
 pub use sources::ConfigSources;
-pub use validate::is_valid_log_origin;
 
 /// The name of every setting in the environment. In the file the same names are lower-case.
 pub static SETTING_NAMES: LazyLock<Vec<&'static str>> = LazyLock::new(Config::keys);

@@ -11,6 +11,7 @@ use secrecy::ExposeSecret as _;
 use tracing_subscriber::EnvFilter;
 
 use super::{AppEnvironment, Config, LogFormat, setting_reader::SettingReader};
+use crate::crypto::is_valid_note_name;
 
 /// What `log_filter` accepts.
 pub(super) const LOG_FILTER_SYNTAX: &str =
@@ -39,11 +40,6 @@ pub(super) fn validate_config(config: &Config, reader: &mut SettingReader) {
         }
     }
     validate_api_keys(config, reader);
-}
-
-/// Can a log have this name? A signed note's key name has no blank and no plus sign.
-pub fn is_valid_log_origin(text: &str) -> bool {
-    !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+')
 }
 
 fn is_valid_signing_key(text: &str) -> bool {
@@ -116,7 +112,7 @@ pub(super) fn parse_log_format(text: &str) -> Option<LogFormat> {
 }
 
 pub(super) fn origin(text: &str) -> Option<String> {
-    is_valid_log_origin(text).then(|| text.to_owned())
+    is_valid_note_name(text).then(|| text.to_owned())
 }
 
 pub(super) fn parse_host(text: &str) -> Option<IpAddr> {

@@ -2,6 +2,7 @@
 
 mod canonical_json;
 mod hashing_stream;
+mod note_key;
 mod public_key;
 mod secret_file;
 mod signature;
@@ -9,6 +10,7 @@ mod signer;
 
 pub use canonical_json::{canonical_audit_json, canonical_receipt_json, canonical_results_json, sha256_hex};
 pub use hashing_stream::HashingStream;
+pub use note_key::{NoteKey, NoteKeyKind, is_valid_note_name};
 pub use public_key::Ed25519PublicKey;
 pub use secret_file::{load_or_create_secret, read_secret, write_secret};
 pub use signature::{Signature, VerifyError, verify_signature};
