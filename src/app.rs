@@ -14,7 +14,7 @@ use axum::extract::FromRef;
 use prometheus_client::registry::Registry;
 
 use crate::http::{self, HttpState, Keyring, metrics::HttpMetrics, rate_limit::CallerRateLimiter};
-use am_audit::AuditLog;
+use am_audit::{AuditLog, WitnessService};
 use am_communication::{
     channels::ChannelService,
     delivery::DeliveryService,
@@ -213,6 +213,9 @@ pub enum StartError {
     /// The sandboxes cannot be opened.
     #[error("the sandboxes: {0}")]
     Sandboxes(#[from] sandbox::SandboxError),
+    /// A witness of the audit log cannot be called.
+    #[error("AUDIT_WITNESSES: {0}")]
+    Witnesses(#[from] am_audit::WitnessError),
     /// The HTTP client cannot be built.
     #[error("the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
@@ -238,6 +241,7 @@ impl App {
         let db = starting.db.clone();
         let signer = Arc::new(receipt_signer(&config)?);
         let (audit, webhooks) = open_audit(&config, &db, &clock, &ids).await?;
+        let witnesses = WitnessService::new(audit.clone(), &config.audit.witnesses)?;
         let keys = ApiKeyService::open(db.clone(), clock.clone(), ids.clone(), audit.clone()).await?;
         let trust = TrustService::new(db.clone(), clock.clone(), ids.clone(), audit.clone());
         // Registered before the first event that it would have to count.
@@ -327,6 +331,7 @@ impl App {
         engine.register(&mut registry);
         webhooks.register(&mut registry);
         audit.register(&mut registry);
+        witnesses.register(&mut registry);
         sandboxes.register(&mut registry);
         agents.assignments.register(&mut registry);
         messages.register(&mut registry);
@@ -381,7 +386,7 @@ impl App {
             texts,
             supervisor,
         };
-        background::start(&services, &keys);
+        background::start(&services, &keys, &witnesses);
         starting.finish();
         Ok(Self(Arc::new(services)))
     }

@@ -93,7 +93,8 @@ enum CliCommand {
     /// Verify an exported audit log offline. Exit status 0: unchanged since it was signed; 1: not.
     ///
     /// The log alone can't prove that nothing was cut off its end, nor that it was not rewritten with the key. Keep
-    /// signed heads on another machine and pass them with --checkpoint.
+    /// signed heads on another machine and pass them with --checkpoint, or let witnesses cosign them and pass their keys with
+    /// --witness.
     #[command(
         after_help = "Example:\n  agent-management verify-audit log.jsonl --public-key \"$LOG_KEY\" --checkpoint kept-in-may.txt"
     )]
@@ -107,6 +108,9 @@ enum CliCommand {
         /// File with a signed head (C2SP checkpoint) that was kept on another machine. Repeatable.
         #[arg(long, value_name = "FILE")]
         checkpoint: Vec<PathBuf>,
+        /// Verifier key of a witness, NAME+HASH+BASE64. Repeatable: each must have cosigned a head of the log.
+        #[arg(long, value_name = "KEY")]
+        witness: Vec<String>,
     },
     /// Verify an inclusion proof or a consistency proof of the audit log offline. Exit status 0: valid; 1: not valid.
     #[command(after_help = "Example:\n  agent-management verify-audit-proof proof.json --public-key \"$LOG_KEY\"")]
@@ -167,8 +171,8 @@ fn main() -> ExitCode {
         CliCommand::AcceptAuditRestore { reason } => run_with_config(arguments.config, |config| {
             run_to_completion(async move { commands::audit::accept_restore(config, &reason).await })?
         }),
-        CliCommand::VerifyAudit { file, public_key, checkpoint } => {
-            commands::audit::verify_export(&file, &public_key, &checkpoint)
+        CliCommand::VerifyAudit { file, public_key, checkpoint, witness } => {
+            commands::audit::verify_export(&file, &public_key, &checkpoint, &witness)
         }
         CliCommand::VerifyAuditProof { file, public_key } => commands::audit::verify_proof(&file, &public_key),
     };

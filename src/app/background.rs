@@ -1,10 +1,11 @@
 //! The tasks that run as long as the process does.
 
 use super::Services;
+use am_audit::WitnessService;
 use am_keys::ApiKeyService;
 
 /// Start them. Those that write and deliver messages, and those that keep jq workers, began with what they belong to.
-pub(super) fn start(services: &Services, keys: &ApiKeyService) {
+pub(super) fn start(services: &Services, keys: &ApiKeyService, witnesses: &WitnessService) {
     let supervisor = &services.supervisor;
     services.engine.background_tasks().into_iter().for_each(|task| supervisor.adopt(task));
     services.webhooks.background_task().into_iter().for_each(|task| supervisor.adopt(task));
@@ -15,6 +16,7 @@ pub(super) fn start(services: &Services, keys: &ApiKeyService) {
     supervisor.start("policies", |stop| services.library.clone().watch(stop));
     supervisor.start("security_policies", |stop| services.security_policies.clone().watch(stop));
     supervisor.start("audit", |stop| services.audit.clone().work(stop));
+    witnesses.background_tasks(supervisor.stopping()).into_iter().for_each(|task| supervisor.adopt(task));
     supervisor.start("sandboxes", |stop| services.sandboxes.clone().work(stop));
     supervisor.start("keys", |stop| keys.clone().watch(stop));
     supervisor.start("trust", |stop| services.trust.clone().work(stop));

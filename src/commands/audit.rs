@@ -11,7 +11,7 @@ use am_audit::{ConsistencyProof, InclusionProof};
 use am_core::{
     ambient::{Clock, IdGenerator},
     config::Config,
-    crypto::Ed25519PublicKey,
+    crypto::{Ed25519PublicKey, NoteKey, NoteKeyKind},
     strict_json::parse_strict_json,
 };
 
@@ -49,16 +49,29 @@ fn parse_keys(keys: &[String]) -> Result<Vec<Ed25519PublicKey>, CommandError> {
     Ok(keys.iter().map(|key| am_audit::parse_log_key(key)).collect::<Result<_, _>>()?)
 }
 
+fn parse_witness(key: &String) -> Result<NoteKey, CommandError> {
+    let parsed = NoteKey::parse(key, NoteKeyKind::Cosignature);
+    parsed.map_err(|_| {
+        format!("--witness {key}: not a witness's verifier key (NAME+HASH+BASE64, algorithm byte 4)").into()
+    })
+}
+
 /// Verify an export offline and print the result.
-pub fn verify_export(file: &Path, keys: &[String], checkpoints: &[PathBuf]) -> Result<(), CommandError> {
+pub fn verify_export(
+    file: &Path,
+    keys: &[String],
+    checkpoints: &[PathBuf],
+    witnesses: &[String],
+) -> Result<(), CommandError> {
     let keys = parse_keys(keys)?;
+    let witnesses = witnesses.iter().map(parse_witness).collect::<Result<Vec<_>, _>>()?;
     let kept = checkpoints.iter().map(|file| read_text(file)).collect::<Result<Vec<_>, _>>()?;
     let source: Box<dyn BufRead> = if file.as_os_str() == "-" {
         Box::new(BufReader::new(std::io::stdin()))
     } else {
         Box::new(BufReader::new(File::open(file).map_err(|error| format!("{}: {error}", file.display()))?))
     };
-    let report = am_audit::verify_export(source, &keys, &kept)?;
+    let report = am_audit::verify_export(source, &keys, &kept, &witnesses)?;
     print_output(&serde_json::to_string_pretty(&report)?);
     match report.first_fault {
         None => Ok(()),

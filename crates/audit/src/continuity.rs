@@ -212,6 +212,7 @@ impl AuditLog {
     pub(super) async fn keep_head(&self, head: &SignedTreeHead) {
         let Ok(checkpoint) = LogCheckpoint::parse(&head.checkpoint) else { return };
         self.set_known_head(checkpoint);
+        self.0.heads.send_replace(head.size);
         let Some(path) = self.0.custody.last_head.clone() else { return };
         let note = head.checkpoint.clone();
         let written = tokio::task::spawn_blocking(move || write_last_head(&path, &note)).await;

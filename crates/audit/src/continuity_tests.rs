@@ -53,7 +53,7 @@ impl AuditTestLog {
 
     async fn verified(&self, keys: &[Signer], kept: &[String]) -> AuditVerificationReport {
         let keys: Vec<_> = keys.iter().map(|key| key.public_key().clone()).collect();
-        verify_export(self.export().await.as_bytes(), &keys, kept).unwrap()
+        verify_export(self.export().await.as_bytes(), &keys, kept, &[]).unwrap()
     }
 }
 
@@ -165,7 +165,7 @@ async fn a_change_of_keys_is_signed_by_both_and_everything_verifies() {
     let export = log.export().await;
     let line = serde_json::to_string(&head.checkpoint).unwrap();
     let export = export.replace(&line, &serde_json::to_string(&forged).unwrap());
-    let report = verify_export(export.as_bytes(), &[signer().public_key().clone()], &[]).unwrap();
+    let report = verify_export(export.as_bytes(), &[signer().public_key().clone()], &[], &[]).unwrap();
     assert!(report.first_fault.unwrap().what.contains("not signed by this key"));
 }
 

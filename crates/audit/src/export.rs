@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AuditLog, Result, leaf,
+    AuditLog, Result,
+    cosigned_heads::append_cosignatures,
+    leaf,
     merkle::NodeHash,
     model::{EntrySource, ExportedEntry},
     store,
@@ -34,7 +36,7 @@ pub struct AuditExport {
 
 impl AuditLog {
     /// Export everything from entry `first` (1: from the beginning) to the last signed head; each head follows the
-    /// entries that it covers.
+    /// entries that it covers, with the cosignatures over it.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
@@ -69,14 +71,16 @@ pub(super) async fn next_lines(
     // At the end, entries may have been deleted: the heads that cover them are exported nevertheless. What is signed while
     // the export is read covers entries that are not in it.
     let covered = entries.last().map_or(until, |last| last.seq);
-    let heads = store::heads(conn, *headed, EXPORT_PAGE).await?.into_iter().filter(|head| head.size <= covered);
+    let mut heads = store::heads(conn, *headed, EXPORT_PAGE).await?;
+    heads.retain(|head| head.size <= covered);
+    append_cosignatures(conn, &mut heads).await?;
     let mut text = String::new();
     let mut put = |line: &AuditExportLine| {
         // Texts, numbers and nulls always have a JSON form.
         text.push_str(&serde_json::to_string(line).unwrap_or_default());
         text.push('\n');
     };
-    let mut heads = heads.peekable();
+    let mut heads = heads.into_iter().peekable();
     for entry in entries {
         *after = entry.seq;
         put(&AuditExportLine::Entry(entry));

@@ -8,6 +8,8 @@ mod consumer;
 mod continuity;
 #[cfg(test)]
 mod continuity_tests;
+mod cosignature;
+mod cosigned_heads;
 mod custody;
 mod export;
 mod key_entries;
@@ -22,6 +24,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod verification;
+mod witnesses;
 
 use std::{
     sync::{
@@ -32,22 +35,23 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-pub use checkpoint::{parse_log_key, verifier_key};
+pub use checkpoint::{CheckpointError, LogCheckpoint, parse_log_key, verifier_key};
 pub use continuity::{CustodyError, last_head_size};
+pub use cosignature::{HeadCosignature, cosign};
 pub use custody::KeyCustody;
 pub use export::AuditExport;
 pub use model::{
     AuditAlert, AuditEntry, AuditRecord, EntrySource, EventType, INVESTIGATION_THRESHOLD, LogKey, RISK_SCORES,
     SecurityLevel, SignedTreeHead, risk_score,
 };
-pub use proofs::{ConsistencyProof, InclusionProof, ProofError};
+pub use proofs::{ConsistencyProof, InclusionProof, ProofError, verify_growth};
 pub use search::{AuditCounts, AuditEntryView, AuditFilter, AuditPageRequest, SearchPage, risk_band};
-pub use verification::{AuditFault, AuditVerificationReport, KeyChange, LogRestore, verify_export};
+pub use verification::{AuditFault, AuditVerificationReport, KeyChange, LogRestore, WitnessedSize, verify_export};
+pub use witnesses::{WitnessError, WitnessService};
 
 use alarms::LogAlarms;
-use checkpoint::LogCheckpoint;
 use custody::EntryMac;
 use leaf::SealedEntry;
 
@@ -111,6 +115,8 @@ struct AuditLogInner {
     /// The next complete subtree to read again.
     looked_at: AtomicU64,
     alarms: LogAlarms,
+    /// Size of the last head that this process signed, for those who wait for heads.
+    heads: watch::Sender<u64>,
 }
 
 /// Settings of the audit log.
@@ -147,6 +153,7 @@ impl AuditLog {
             known: Mutex::new(None),
             looked_at: AtomicU64::new(0),
             alarms: LogAlarms::default(),
+            heads: watch::Sender::new(0),
         }))
     }
 
@@ -169,6 +176,7 @@ impl AuditLog {
             nudge: Notify::new(),
             looked_at: AtomicU64::new(0),
             alarms: LogAlarms::default(),
+            heads: watch::Sender::new(0),
         }))
     }
 

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use super::{
     AuditError, AuditLog, Result,
     checkpoint::{CheckpointError, LogCheckpoint},
+    cosigned_heads::append_cosignatures,
     export::leaf_hash_of,
     merkle::{self, NodeHash},
     model::SignedTreeHead,
@@ -115,29 +116,45 @@ impl ConsistencyProof {
     /// Returns the reason why the proof was not accepted.
     pub fn verify(&self, keys: &[Ed25519PublicKey]) -> std::result::Result<(), ProofError> {
         let [old, new] = [verified_head(&self.from, keys)?, verified_head(&self.to, keys)?];
-        let proof = decode_hashes(&self.proof)?;
-        let holds = merkle::verify_consistency(old.size, new.size, &proof, &old.root, &new.root);
-        if holds && old.origin == new.origin { Ok(()) } else { Err(ProofError::Mismatch) }
+        verify_growth(&old, &new, &self.proof)
     }
 }
 
+/// Verify that the tree of `old` (at least one entry) is a prefix of the one of `new`, and that both are of the same log; `proof`
+/// has hashes in base64. Whoever signed the heads is not verified.
+///
+/// # Errors
+/// Returns the reason why the proof was not accepted.
+pub fn verify_growth(
+    old: &LogCheckpoint,
+    new: &LogCheckpoint,
+    proof: &[String],
+) -> std::result::Result<(), ProofError> {
+    let proof = decode_hashes(proof)?;
+    let holds = merkle::verify_consistency(old.size, new.size, &proof, &old.root, &new.root);
+    if holds && old.origin == new.origin { Ok(()) } else { Err(ProofError::Mismatch) }
+}
+
 impl AuditLog {
-    /// The last signed head; `None` when no entry was written yet.
+    /// The last signed head, with the cosignatures over it; `None` when no entry was written yet.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
     #[boxed]
     pub async fn head(&self) -> Result<Option<SignedTreeHead>> {
-        Ok(store::head_until(&mut *self.0.db.read().await?, u64::MAX).await?)
+        find_head(&mut *self.0.db.read().await?, None).await
     }
 
-    /// Heads over more than `after` entries, smallest first.
+    /// Heads over more than `after` entries, smallest first, with the cosignatures over them.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
     #[boxed]
     pub async fn heads(&self, after: u64, limit: u32) -> Result<Vec<SignedTreeHead>> {
-        Ok(store::heads(&mut *self.0.db.read().await?, after, i64::from(limit)).await?)
+        let mut conn = self.0.db.read().await?;
+        let mut heads = store::heads(&mut conn, after, i64::from(limit)).await?;
+        append_cosignatures(&mut conn, &mut heads).await?;
+        Ok(heads)
     }
 
     /// Prove that an entry is in the tree of the head over `size` entries; `None` takes the last head.
@@ -177,14 +194,22 @@ impl AuditLog {
         if new.size < old.size {
             return Err(AuditError::HeadNotFound(new.size));
         }
-        let proof = encode_range_hashes(&mut conn, merkle::consistency_ranges(old.size, new.size)).await?;
+        let proof = consistency_hashes(&mut conn, old.size, new.size).await?;
         Ok(ConsistencyProof { proof, from: old, to: new })
     }
 }
 
-/// The head over exactly `size` entries; with `None` the last head.
+/// Hashes in base64 that prove that the tree over `old` entries is a prefix of the one over `size`. Nothing needs to be proved of
+/// no entry, and of the same ones.
+pub(super) async fn consistency_hashes(conn: &mut Connection, old: u64, size: u64) -> Result<Vec<String>> {
+    let ranges = if old == 0 { Vec::new() } else { merkle::consistency_ranges(old, size) };
+    encode_range_hashes(conn, ranges).await
+}
+
+/// The head over exactly `size` entries, with the cosignatures over it; with `None` the last head.
 async fn find_head(conn: &mut Connection, size: Option<u64>) -> Result<Option<SignedTreeHead>> {
-    let found = store::head_until(conn, size.unwrap_or(u64::MAX)).await?;
+    let mut found = store::head_until(conn, size.unwrap_or(u64::MAX)).await?;
+    append_cosignatures(conn, found.as_mut_slice()).await?;
     match size {
         Some(size) if found.as_ref().is_none_or(|head| head.size != size) => Err(AuditError::HeadNotFound(size)),
         _ => Ok(found),

@@ -68,7 +68,7 @@ impl AuditTestLog {
     }
 
     pub(super) async fn verify(&self, kept: &[String]) -> AuditVerificationReport {
-        verify_export(self.export().await.as_bytes(), &[signer().public_key().clone()], kept).unwrap()
+        verify_export(self.export().await.as_bytes(), &[signer().public_key().clone()], kept, &[]).unwrap()
     }
 
     pub(super) async fn sealed(&self, count: usize) -> String {
@@ -122,7 +122,7 @@ async fn an_export_ends_at_the_head_that_it_began_with() {
         log.sealed(already).await;
         let export = log.audit.export(1).await.unwrap();
         log.sealed(2).await;
-        let report = verify_export(read(export).await.as_bytes(), &[signer().public_key().clone()], &[]).unwrap();
+        let report = verify_export(read(export).await.as_bytes(), &[signer().public_key().clone()], &[], &[]).unwrap();
         assert!(report.valid && report.entries == report.sealed, "{report:?}");
     }
 }
@@ -190,7 +190,7 @@ impl AuditTestLog {
             while let Some(lines) = export::next_lines(conn, &mut after, &mut headed, 3).await? {
                 text.push_str(&lines);
             }
-            let report = verify_export(text.as_bytes(), &[key.public_key().clone()], &[]).unwrap();
+            let report = verify_export(text.as_bytes(), &[key.public_key().clone()], &[], &[]).unwrap();
             // As an error, so that the change is undone.
             Err::<(), DbError>(DbError::SchemaMismatch(serde_json::to_string(&report).unwrap()))
         };
@@ -253,7 +253,7 @@ async fn an_export_shows_nothing_that_is_not_sealed() {
     let log = open().await;
     log.sealed(2).await;
     let export = log.export().await;
-    let verify = |text: &str| verify_export(text.as_bytes(), &[signer().public_key().clone()], &[]).unwrap();
+    let verify = |text: &str| verify_export(text.as_bytes(), &[signer().public_key().clone()], &[], &[]).unwrap();
     assert!(verify(&export).valid);
     for (first, second) in [
         ("{\"seq\":1,", "{\"note\":\"paid\",\"seq\":1,"),
@@ -395,5 +395,55 @@ async fn every_filter_holds_and_pages_meet_nothing_twice() {
         let (found, total) = all(filter.clone(), 3).await;
         assert_eq!(found.iter().map(|record| record.id.as_str()).collect::<Vec<_>>(), expected, "{filter:?}");
         assert!(total.is_none_or(|total| total == expected.len() as u64), "{filter:?}: {total:?}");
+    }
+}
+
+#[tokio::test]
+async fn cosigned_heads_are_shown_exported_verified_and_kept() {
+    use am_core::crypto::{NoteKey, NoteKeyKind};
+    let log = open().await;
+    let (witness, name) = (Signer::from_hex(&"19".repeat(32)).unwrap(), "witness.example/w1");
+    let key = NoteKey::new(name, NoteKeyKind::Cosignature, witness.public_key().clone());
+    let mut sizes = Vec::new();
+    for count in [3, 2] {
+        let note = log.sealed(count).await;
+        let line = cosign(&note, name, &witness, Clock::system().now()).unwrap();
+        let (text, _) = checkpoint::split_note(&note).unwrap();
+        let found = cosignature::verify_cosignatures(text, &line, &key).unwrap().remove(0);
+        let size = log.audit.head().await.unwrap().unwrap().size;
+        for _ in 0..2 {
+            let again = found.clone();
+            let work = async move |tx: &mut Tx| cosigned_heads::insert_cosignature(tx, size, &again).await;
+            log.db.write(work).await.unwrap();
+        }
+        assert_eq!(log.audit.head().await.unwrap().unwrap().checkpoint, format!("{note}{line}"), "once");
+        assert_eq!(log.audit.cosignatures(size).await.unwrap(), [found]);
+        assert_eq!(cosigned_heads::last_cosigned(&mut log.db.read().await.unwrap(), &key).await.unwrap(), size);
+        sizes.push(size);
+    }
+    log.sealed(1).await;
+    assert_eq!(sizes, [3, 5]);
+    assert!(log.audit.heads(0, 10).await.unwrap().iter().take(2).all(|head| head.checkpoint.contains(name)));
+    let report = |text: &str, witnesses: &[NoteKey]| {
+        verify_export(text.as_bytes(), &[signer().public_key().clone()], &[], witnesses).unwrap()
+    };
+    let export = log.export().await;
+    let good = report(&export, std::slice::from_ref(&key));
+    let whole = WitnessedSize { witness: name.into(), size: Some(5) };
+    assert_eq!((good.valid, good.cosignatures, good.cosigned), (true, 2, vec![whole]), "{:?}", good.first_fault);
+    let stranger = NoteKey::new(name, NoteKeyKind::Cosignature, signer().public_key().clone());
+    let bad = report(&export, &[key.clone(), stranger]);
+    assert!(!bad.valid && bad.cosigned[0].size == Some(5) && bad.cosigned[1].size.is_none(), "{bad:?}");
+    // The cosignature over the first head under the second one.
+    let lines: Vec<String> = log.audit.cosignatures(3).await.unwrap().into_iter().map(|found| found.line).collect();
+    let later = log.audit.cosignatures(5).await.unwrap().remove(0).line;
+    let swapped = export.replace(&later, &lines[0]);
+    let bad = report(&swapped, std::slice::from_ref(&key));
+    assert!(!bad.valid && bad.cosigned[0].size == Some(3), "{bad:?}");
+    assert!(report(&swapped, &[]).valid, "nobody asked for the witness");
+    for sql in ["DELETE FROM am_audit_cosignatures", "UPDATE am_audit_cosignatures SET line = ''"] {
+        let work =
+            async move |tx: &mut Tx| Ok::<_, DbError>(sqlx::raw_sql(sql).execute(tx.conn().await?).await.map(drop)?);
+        assert!(log.db.write(work).await.is_err(), "{sql}");
     }
 }

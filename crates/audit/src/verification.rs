@@ -6,13 +6,17 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Serialize;
 
 use super::{
-    checkpoint::LogCheckpoint,
+    checkpoint::{LogCheckpoint, split_note},
+    cosignature::{count_cosignatures, verify_cosignatures},
     export::{AuditExportLine, leaf_hash_of},
     key_entries::LogStatement,
     merkle::{IncrementalTree, NodeHash},
     model::{EntrySource, ExportedEntry},
 };
-use am_core::{crypto::Ed25519PublicKey, ids::AuditId};
+use am_core::{
+    crypto::{Ed25519PublicKey, NoteKey},
+    ids::AuditId,
+};
 
 /// Report of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -38,6 +42,10 @@ pub struct AuditVerificationReport {
     pub restores: Vec<LogRestore>,
     /// Number of checkpoints kept elsewhere that are over entries which a restore lost: they can't be compared.
     pub lost_checkpoints: u64,
+    /// Number of cosignatures in the heads, by whatever witness; only those of the given witnesses are verified.
+    pub cosignatures: u64,
+    /// What each of the given witnesses cosigned, in their order.
+    pub cosigned: Vec<WitnessedSize>,
     /// First fault in the log's order; null when there is none.
     pub first_fault: Option<AuditFault>,
     /// Number of faults.
@@ -70,6 +78,15 @@ pub struct LogRestore {
     pub reason: String,
 }
 
+/// What a witness cosigned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WitnessedSize {
+    /// Name of the witness.
+    pub witness: String,
+    /// Number of entries below the largest valid head that it cosigned; null: it cosigned none of them.
+    pub size: Option<u64>,
+}
+
 /// A fault of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AuditFault {
@@ -83,7 +100,8 @@ pub struct AuditFault {
 
 /// Verify an export that starts at entry 1, line by line, with at least one public key of the log; keys that an entry
 /// connects with it are accepted too. `kept` are checkpoints stored elsewhere: only they can prove that the end was cut
-/// off, or that the whole log was rewritten with the key.
+/// off, or that the whole log was rewritten with the key. Each of `witnesses` must have cosigned a head of the export; its
+/// cosignatures are verified, others are counted.
 ///
 /// # Errors
 /// Fails when the file can't be read.
@@ -91,8 +109,9 @@ pub fn verify_export(
     export: impl BufRead,
     keys: &[Ed25519PublicKey],
     kept: &[String],
+    witnesses: &[NoteKey],
 ) -> std::io::Result<AuditVerificationReport> {
-    let mut check = ExportVerifier::new(keys, kept);
+    let mut check = ExportVerifier::new(keys, kept, witnesses);
     for (number, line) in (1..).zip(export.split(b'\n')) {
         let line = line?;
         if !line.is_empty() {
@@ -109,6 +128,8 @@ struct PendingSignature {
     place: u64,
     /// Size of its head, unless it was kept elsewhere.
     size: Option<u64>,
+    /// Whether the head is of the export and has the root of its entries.
+    has_root: bool,
     whose: &'static str,
 }
 
@@ -125,11 +146,13 @@ struct ExportVerifier {
     /// Entries of restores with the key that signed each.
     restorers: Vec<(u64, Ed25519PublicKey)>,
     epoch: u64,
+    witnesses: Vec<NoteKey>,
     report: AuditVerificationReport,
 }
 
 impl ExportVerifier {
-    fn new(keys: &[Ed25519PublicKey], kept: &[String]) -> Self {
+    fn new(keys: &[Ed25519PublicKey], kept: &[String], witnesses: &[NoteKey]) -> Self {
+        let cosigned = |key: &NoteKey| WitnessedSize { witness: key.name().to_owned(), size: None };
         let mut check = Self {
             keys: keys.to_vec(),
             tree: IncrementalTree::default(),
@@ -139,14 +162,19 @@ impl ExportVerifier {
             changes: Vec::new(),
             restorers: Vec::new(),
             epoch: 1,
-            report: AuditVerificationReport::default(),
+            witnesses: witnesses.to_vec(),
+            report: AuditVerificationReport {
+                cosigned: witnesses.iter().map(cosigned).collect(),
+                ..AuditVerificationReport::default()
+            },
         };
         for note in kept {
             match check.checkpoint(note) {
                 Ok(head) => check.kept.entry(head.size).or_default().push(head),
                 Err(what) => check.fault(1, None, format!("{KEPT}: {what}")),
             }
-            check.pending.push(PendingSignature { note: note.clone(), place: 1, size: None, whose: KEPT });
+            let note = note.clone();
+            check.pending.push(PendingSignature { note, place: 1, size: None, has_root: false, whose: KEPT });
         }
         check
     }
@@ -198,7 +226,7 @@ impl ExportVerifier {
             if self.is_lost(&head) {
                 self.report.lost_checkpoints += 1;
             } else {
-                self.root(&head.root, KEPT);
+                self.check_root(&head.root, KEPT);
             }
         }
     }
@@ -236,6 +264,7 @@ impl ExportVerifier {
 
     fn head(&mut self, note: &str) {
         let place = self.report.sealed + 1;
+        let mut has_root = false;
         match self.checkpoint(note) {
             Err(what) => return self.fault(place, None, format!("a signed head: {what}")),
             Ok(head) if head.size != self.tree.size() => {
@@ -248,13 +277,14 @@ impl ExportVerifier {
                 let what = format!("a signed head is of epoch {}, the entries before it of {}", head.epoch, self.epoch);
                 self.fault(place, None, what);
             }
-            Ok(head) => self.root(&head.root, "a signed head"),
+            Ok(head) => has_root = self.check_root(&head.root, "a signed head"),
         }
-        let size = Some(self.tree.size());
-        self.pending.push(PendingSignature { note: note.to_owned(), place, size, whose: "a signed head" });
+        let (note, size) = (note.to_owned(), Some(self.tree.size()));
+        self.pending.push(PendingSignature { note, place, size, has_root, whose: "a signed head" });
     }
 
-    fn root(&mut self, root: &NodeHash, whose: &str) {
+    /// Compare the root of all entries so far; answers whether it is the same.
+    fn check_root(&mut self, root: &NodeHash, whose: &str) -> bool {
         let (good, size) = (self.report.sealed + 1, self.tree.size());
         if self.tree.root() == *root {
             self.report.heads += 1;
@@ -265,6 +295,7 @@ impl ExportVerifier {
                 format!("the leaves of entries {good} to {size} are not those of {whose} ({said}, they make {made})");
             self.fault(good, None, what);
         }
+        self.tree.root() == *root
     }
 
     /// Trust the keys that changes connect with trusted ones, forwards and backwards.
@@ -300,14 +331,37 @@ impl ExportVerifier {
 
     fn check_signatures(&mut self) {
         self.trust_connected_keys();
-        for PendingSignature { note, place, size, whose } in std::mem::take(&mut self.pending) {
-            if let Err(error) = LogCheckpoint::parse_verified_by(&note, self.keys_for(size)) {
-                self.fault(place, None, format!("{whose}: {error}"));
+        for pending in std::mem::take(&mut self.pending) {
+            let signed = LogCheckpoint::parse_verified_by(&pending.note, self.keys_for(pending.size));
+            if let Err(error) = &signed {
+                self.fault(pending.place, None, format!("{}: {error}", pending.whose));
             }
+            self.check_cosignatures(&pending, signed.is_ok());
         }
         for (seq, by) in std::mem::take(&mut self.restorers) {
             if !self.keys.contains(&by) {
                 self.fault(seq, None, "the entry of a restore is not signed by the log's key".into());
+            }
+        }
+    }
+
+    /// Verify what the given witnesses cosigned. A head counts for them if it is the log's own and has the root of its entries.
+    fn check_cosignatures(&mut self, pending: &PendingSignature, is_signed: bool) {
+        let Some((text, signatures)) = split_note(&pending.note) else { return };
+        if pending.size.is_some() {
+            self.report.cosignatures += count_cosignatures(signatures);
+        }
+        let counted = pending.size.filter(|_| is_signed && pending.has_root);
+        let found = self.witnesses.iter().map(|key| verify_cosignatures(text, signatures, key));
+        for (place, found) in found.collect::<Vec<_>>().into_iter().enumerate() {
+            let cosigned = &mut self.report.cosigned[place];
+            match found {
+                Ok(found) if found.is_empty() => {}
+                Ok(_) => cosigned.size = cosigned.size.max(counted),
+                Err(error) => {
+                    let what = format!("{}: the cosignature of {}: {error}", pending.whose, cosigned.witness);
+                    self.fault(pending.place, None, what);
+                }
             }
         }
     }
@@ -329,6 +383,11 @@ impl ExportVerifier {
         if self.report.sealed < size && self.report.first_fault.is_none() {
             let what = format!("no head is over entries {} to {size}", self.report.sealed + 1);
             self.fault(self.report.sealed + 1, None, what);
+        }
+        let missing = self.report.cosigned.iter().find(|cosigned| cosigned.size.is_none());
+        if let (Some(missing), None) = (missing, &self.report.first_fault) {
+            let what = format!("the witness {} has cosigned none of the heads with this key", missing.witness);
+            self.fault(1, None, what);
         }
         self.report.entries = size;
         self.report.root = hex::encode(self.tree.root());

@@ -10,6 +10,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod witnesses;
 
 use std::{
     collections::BTreeMap,
@@ -36,6 +37,7 @@ pub use connections::{AddressBlock, ConnectionConfig};
 pub use error::ConfigError;
 pub use messages::MessageConfig;
 pub use sources::ConfigSources;
+pub use witnesses::WitnessEndpoint;
 
 /// The name of every setting in the environment. In the file the same names are lower-case.
 pub static SETTING_NAMES: LazyLock<Vec<&'static str>> = LazyLock::new(Config::keys);
@@ -177,6 +179,8 @@ settings! {
         "AUDIT_NEW_KEY" new_key: bool = false, boolean;
         /// Interval between two signed heads, default 5 s.
         "AUDIT_SEAL_SECONDS" every: Duration = Duration::from_secs(5), seconds(1..=3600);
+        /// Witnesses that cosign the heads (a JSON list, or `[[audit_witnesses]]` in the file). Default none.
+        "AUDIT_WITNESSES" witnesses: Vec<WitnessEndpoint> = Vec::new(), witnesses::audit_witnesses;
     }
 }
 

@@ -32,6 +32,7 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (16, "fair_work", include_str!("../../../migrations/0016_fair_work.sql")),
     (17, "policy_bounds", include_str!("../../../migrations/0017_policy_bounds.sql")),
     (19, "shared_contents", include_str!("../../../migrations/0019_shared_contents.sql")),
+    (21, "audit_cosignatures", include_str!("../../../migrations/0021_audit_cosignatures.sql")),
 ];
 
 /// The table in which sqlx records what was applied.

@@ -247,7 +247,7 @@ pub struct AuditExportQuery {
 /// Export the audit log
 ///
 /// JSON lines: each entry with all of its columns as stored, its place and its leaf, up to the last signed head; each
-/// signed head after its entries. `agent-management verify-audit` verifies the file offline.
+/// signed head after its entries, with the cosignatures of witnesses over it. `agent-management verify-audit` verifies the file offline.
 #[utoipa::path(
     get, path = "/api/v1/agents/security/audit-logs/export", operation_id = "audit_export", tag = "audit",
     security(("ApiKey" = ["admin"])),

@@ -12,7 +12,7 @@ use crate::{
     app::App,
     http::{AdminKey, ApiError, JsonBody, PathParams, QueryParams, pagination::row_limit},
 };
-use am_audit::{ConsistencyProof, InclusionProof, LogKey, SignedTreeHead};
+use am_audit::{ConsistencyProof, HeadCosignature, InclusionProof, LogKey, SignedTreeHead};
 use am_core::ids::AuditId;
 
 /// The last signed head of the audit log, and the key to check it with.
@@ -27,12 +27,15 @@ pub struct SignedHead {
     public_key: String,
     /// The same key as verifiers of signed notes (C2SP) take it.
     verifier_key: String,
+    /// Cosignatures of witnesses over this head, which are lines of the checkpoint too; empty when none came yet.
+    cosignatures: Vec<HeadCosignature>,
 }
 
 /// Get the last signed head of the audit log
 ///
 /// A C2SP checkpoint; with `Accept: text/plain` the checkpoint alone. Keep some elsewhere: only a kept head can show
-/// that the end of the log was cut off, or that all of it was rewritten.
+/// that the end of the log was cut off, or that all of it was rewritten. Witnesses, if some are configured, cosign a head within
+/// seconds.
 #[utoipa::path(
     get, path = "/api/v1/agents/security/audit-tree/head", operation_id = "audit_get_head", tag = "audit",
     security(("ApiKey" = ["admin"])),
@@ -48,7 +51,8 @@ pub async fn get_audit_head(State(app): State<App>, _: AdminKey, headers: Header
         return Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], head.checkpoint).into_response());
     }
     let (public_key, verifier_key) = (app.audit.public_key_hex(), app.audit.verifier_key());
-    Ok(JsonBody(SignedHead { head, public_key, verifier_key }).into_response())
+    let cosignatures = app.audit.cosignatures(head.size).await?;
+    Ok(JsonBody(SignedHead { head, public_key, verifier_key, cosignatures }).into_response())
 }
 
 /// Which heads to list.

@@ -19,8 +19,8 @@ use crate::money::Money;
 const SECRET_PREFIX: &str = "whsec_";
 /// Bytes of a secret, as Standard Webhooks has them.
 const SECRET_LEN_RANGE: std::ops::RangeInclusive<usize> = 24..=64;
-/// Seconds that one call of a webhook may take.
-const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 0.1..=60.0;
+/// Seconds that one call of a webhook or a witness may take.
+pub(super) const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 0.1..=60.0;
 
 type Endpoints<T> = BTreeMap<String, T>;
 
@@ -154,7 +154,7 @@ fn webhook(raw: RawWebhook, from: &SettingReader) -> Result<WebhookEndpoint, Str
     })
 }
 
-fn parse_webhook_url(text: &str) -> Result<Url, String> {
+pub(super) fn parse_webhook_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("url is invalid: {error}"))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("url holds a user or password: give a token as bearer or bearer_env".to_owned());
