@@ -13,6 +13,7 @@ mod agents;
 mod architecture;
 mod audit;
 mod audit_keys;
+mod audit_witness;
 mod circles;
 mod coordinator;
 #[cfg(feature = "failpoints")]
