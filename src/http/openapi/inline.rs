@@ -1,7 +1,7 @@
-//! Components that are plain values, such as a time, are put where they are referred to: generators make a type of each
-//! component.
+//! What generators of clients can't name is written where it stands: components that are plain values, such as a time, since a
+//! component becomes a type, and alternatives that are joined from several objects.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Puts plain values in the place of references to them, and removes their components.
 pub(super) fn scalars(document: &mut Value) {
@@ -22,6 +22,53 @@ fn is_plain(schema: &Value) -> bool {
     const COMPOSED: [&str; 8] =
         ["properties", "items", "enum", "oneOf", "anyOf", "allOf", "$ref", "additionalProperties"];
     schema["type"] != "object" && COMPOSED.iter().all(|member| schema.get(member).is_none())
+}
+
+/// Writes each alternative that joins objects (`allOf` within `oneOf`) as one object, and makes a component of each alternative
+/// that a `kind` tells from the others, named by it: a generator names what stands within an alternative by its number.
+pub(super) fn named_alternatives(document: &mut Value) {
+    let Some(schemas) = document["components"]["schemas"].as_object_mut() else { return };
+    let known = schemas.clone();
+    let mut named = Map::new();
+    for (name, schema) in &mut *schemas {
+        for alternative in schema.get_mut("oneOf").and_then(Value::as_array_mut).into_iter().flatten() {
+            let Some(kind) = kind_of(alternative, &known) else { continue };
+            let own = format!("{name}{}", kind.split('_').map(capitalized).collect::<String>());
+            let reference = json!({"$ref": format!("#/components/schemas/{own}")});
+            let alternative = std::mem::replace(alternative, reference);
+            named.insert(own, joined(&alternative, &known).unwrap_or(alternative));
+        }
+    }
+    schemas.append(&mut named);
+    schemas.sort_keys();
+}
+
+/// The only value of an alternative's member `kind`.
+fn kind_of(alternative: &Value, known: &Map<String, Value>) -> Option<String> {
+    let object = joined(alternative, known);
+    let values = object.as_ref().unwrap_or(alternative)["properties"]["kind"]["enum"].as_array()?;
+    values.first().filter(|_| values.len() == 1)?.as_str().map(str::to_owned)
+}
+
+fn capitalized(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
+}
+
+/// The object that the parts of an `allOf` make; `None` unless all of them are objects with listed members.
+fn joined(alternative: &Value, known: &Map<String, Value>) -> Option<Value> {
+    let (mut properties, mut required) = (Map::new(), Vec::new());
+    for part in alternative["allOf"].as_array()? {
+        let name = part["$ref"].as_str().and_then(|target| target.strip_prefix("#/components/schemas/"));
+        let part = name.map_or(Some(part), |name| known.get(name))?;
+        properties.extend(part["properties"].as_object()?.clone());
+        required.extend(part["required"].as_array().into_iter().flatten().cloned());
+    }
+    let mut joined = json!({"type": "object", "required": required, "properties": properties});
+    if let Some(description) = alternative.get("description") {
+        joined["description"] = description.clone();
+    }
+    Some(joined)
 }
 
 /// Joins the lines of each description: they were broken for the source's width.

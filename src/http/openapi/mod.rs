@@ -65,6 +65,7 @@ pub fn complete_document(mut document: OpenApi) -> Result<Value, serde_json::Err
     document["tags"] = tags::described();
     document["servers"] = json!([{"url": "/", "description": "The service that serves this document"}]);
     inline::scalars(&mut document);
+    inline::named_alternatives(&mut document);
     inline::join_lines(&mut document);
     for (path, item) in document["paths"].as_object_mut().into_iter().flatten() {
         for (_, operation) in item.as_object_mut().into_iter().flatten() {
