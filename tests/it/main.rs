@@ -33,6 +33,7 @@ mod openapi;
 mod operation;
 mod owners;
 mod peer;
+mod query_plans;
 mod readme;
 mod redact;
 mod relations;

@@ -254,7 +254,8 @@ pub async fn remove_worker(tx: &mut Tx, worker_id: &WorkerId, lease: Option<Time
         return Ok(None);
     }
     let freed = sql!(
-        "UPDATE am_runs SET state = 'ready', worker = NULL, fence = fence + 1 WHERE state = 'driven' AND worker = $1"
+        "UPDATE am_runs SET state = 'ready', worker = NULL, fence = fence + 1
+         WHERE state = 'driven' AND state <> 'ended' AND worker = $1"
     );
     Ok(Some(freed.bind(worker_id).execute(tx.conn().await?).await?))
 }
@@ -271,13 +272,14 @@ impl FromRow for HeldRunState {
     }
 }
 
-/// Read the runs that the worker holds.
+/// Read the runs that the worker holds. `state <> 'ended'` says no more than what stands before it, but only with these words
+/// does SQLite use the index of runs that have not ended.
 pub async fn list_held(conn: &mut Connection, worker_id: &WorkerId) -> Result<Vec<HeldRunState>> {
-    let held = sql!("SELECT ", HeldRun::COLUMNS, ", paused FROM am_runs WHERE state = 'driven' AND worker = $1");
+    let held = sql!("SELECT ", HeldRun::COLUMNS, ", paused FROM am_runs WHERE state = 'driven' AND state <> 'ended' AND worker = $1");
     Ok(held.bind(worker_id).fetch_all(conn).await?)
 }
 
 /// Count the runs that wait for a worker.
 pub async fn count_waiting(conn: &mut Connection) -> Result<i64> {
-    Ok(sql!("SELECT count(*) FROM am_runs WHERE state = 'ready'").fetch_value(conn).await?)
+    Ok(sql!("SELECT count(*) FROM am_runs WHERE state = 'ready' AND state <> 'ended'").fetch_value(conn).await?)
 }
