@@ -6,6 +6,7 @@ use agent_management::app;
 use am_core::{
     ambient::{Clock, IdGenerator},
     config::Config,
+    ids::AgentId,
 };
 use am_db::codec::Timestamp;
 use am_keys::{ApiKey, ApiKeyService, Expiry, IssuedKey, KeyRole};
@@ -19,7 +20,9 @@ use super::{CommandError, print_output};
 #[derive(Subcommand)]
 pub enum KeysCommand {
     /// Create a key and print it to standard output. It is shown once; only a salted hash is stored.
-    #[command(after_help = "Example:\n  agent-management keys create --name ci --role admin --expires 90d")]
+    #[command(
+        after_help = "Examples:\n  agent-management keys create --name ci --role admin --expires 90d\n  agent-management keys create --name bobs --role agent --agent bob"
+    )]
     Create {
         /// Name: 1 to 64 letters, digits, `_`, `.` and `-`. The name of a revoked key can't be used again.
         #[arg(long)]
@@ -27,6 +30,9 @@ pub enum KeysCommand {
         /// Routes that the key may call.
         #[arg(long, value_parser = role_parser())]
         role: KeyRole,
+        /// Agent that a key of the role `agent` is bound to. From then on no other key sends in the agent's name.
+        #[arg(long, value_name = "ID", required_if_eq("role", "agent"))]
+        agent: Option<String>,
         /// Expiry: a duration (12h, 90d), a date (2027-01-31, 00:00 UTC), a time (RFC 3339) or `never`.
         #[arg(long, value_name = "90d|DATE", default_value = "never", value_parser = parse_expiry)]
         expires: Expiry,
@@ -98,8 +104,8 @@ pub async fn run_keys_command(config: &Config, command: KeysCommand) -> Result<(
 
 async fn run_on_keys(keys: &ApiKeyService, command: KeysCommand) -> Result<(), CommandError> {
     match command {
-        KeysCommand::Create { name, role, expires } => {
-            print_issued_key("made", &keys.create(&name, role, expires).await?)
+        KeysCommand::Create { name, role, agent, expires } => {
+            print_issued_key("made", &keys.create(&name, role, agent.map(AgentId::from), expires).await?)
         }
         KeysCommand::List { json: true } => print_output(&serde_json::to_string_pretty(&keys.list().await?)?),
         KeysCommand::List { json: false } => print_output(&format_table(&keys.list().await?)),
@@ -118,6 +124,9 @@ async fn run_on_keys(keys: &ApiKeyService, command: KeysCommand) -> Result<(), C
 fn print_issued_key(done: &str, IssuedKey { key, secret }: &IssuedKey) {
     print_output(secret.expose_secret());
     let mut text = format!("{done} key '{}' ({}): {}, {}", key.name, key.id, key.role, key.principal);
+    if let Some(agent) = &key.agent_id {
+        text += &format!(", bound to agent '{agent}'");
+    }
     if let Some(end) = key.expires_at {
         text += &format!(", expires {end}");
     }
@@ -129,15 +138,16 @@ fn print_issued_key(done: &str, IssuedKey { key, secret }: &IssuedKey) {
 
 fn format_table(keys: &[ApiKey]) -> String {
     let moment = |at: Option<Timestamp>| at.map_or("never".to_owned(), |at| at.0.format("%F %T").to_string());
-    let heads = ["ID", "NAME", "ROLE", "STATE", "PRINCIPAL", "CREATED", "EXPIRES"].map(str::to_owned);
+    let heads = ["ID", "NAME", "ROLE", "AGENT", "STATE", "PRINCIPAL", "CREATED", "EXPIRES"].map(str::to_owned);
     let rows = keys.iter().map(|key| {
         let (created, expires) = (moment(Some(key.created_at)), moment(key.expires_at));
         let [role, state] = [key.role.value(), key.state.word()].map(str::to_owned);
-        [key.id.to_string(), key.name.clone(), role, state, key.principal.to_string(), created, expires]
+        let agent = key.agent_id.as_ref().map_or("-".to_owned(), AgentId::to_string);
+        [key.id.to_string(), key.name.clone(), role, agent, state, key.principal.to_string(), created, expires]
     });
-    let rows: Vec<[String; 7]> = std::iter::once(heads).chain(rows).collect();
-    let widths: [usize; 7] = std::array::from_fn(|at| rows.iter().map(|row| row[at].len()).max().unwrap_or_default());
-    let line = |row: &[String; 7]| {
+    let rows: Vec<[String; 8]> = std::iter::once(heads).chain(rows).collect();
+    let widths: [usize; 8] = std::array::from_fn(|at| rows.iter().map(|row| row[at].len()).max().unwrap_or_default());
+    let line = |row: &[String; 8]| {
         let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         cells.join("  ").trim_end().to_owned()
     };
@@ -158,6 +168,7 @@ mod tests {
         for good in [
             "create --name ci --role admin",
             "create --name ci --role miner --expires 90d",
+            "create --name bobs --role agent --agent bob",
             "list",
             "list --json",
             "revoke ci",
@@ -170,6 +181,7 @@ mod tests {
             "create --name ci",
             "create --role admin",
             "create --name ci --role root",
+            "create --name ci --role agent",
             "create --name ci --role ADMIN",
             "create --name ci --role admin --expires soon",
             "list all",

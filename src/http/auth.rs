@@ -10,7 +10,10 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use tokio::sync::watch;
 
 use super::error::ApiError;
-use am_core::config::{AppEnvironment, Config};
+use am_core::{
+    config::{AppEnvironment, Config},
+    ids::AgentId,
+};
 use am_db::{
     owner::{self, PrincipalName},
     principal::{ClientOrigin, Principal},
@@ -46,13 +49,13 @@ impl ApiCaller {
         } else {
             [principal.clone(), key.to_owned()].into()
         };
-        Self { principal: Principal { name: principal.into(), aliases, origin: None }, role }
+        Self { principal: Principal { name: principal.into(), aliases, agent: None, origin: None }, role }
     }
 
     /// Build the caller of a key stored in the database. If the coordinator has the key too, its rows contain it.
     fn from_stored_key(key: &str, known: KeyIdentity) -> Self {
         let aliases = [known.principal.to_string(), key.to_owned()];
-        let principal = Principal { name: known.principal, aliases: aliases.into(), origin: None };
+        let principal = Principal { name: known.principal, aliases: aliases.into(), agent: known.agent, origin: None };
         Self { principal, role: known.role }
     }
 
@@ -171,8 +174,9 @@ impl Keyring {
         let key = key.filter(|key| !key.is_empty());
         match (&self.dev, key) {
             (Some(dev), None) => CallerIdentity::Known(dev.clone()),
-            // A development server accepts any key as admin; a stored key keeps its principal.
+            // A development server accepts any key as admin; a stored key keeps its principal, and an agent's its agent.
             (Some(_), Some(key)) => CallerIdentity::Known(match self.find_stored(key) {
+                Some(agent) if agent.role == KeyRole::Agent => agent,
                 Some(kept) => ApiCaller { role: KeyRole::Admin, ..kept },
                 None => ApiCaller::new(key, KeyRole::Admin),
             }),
@@ -200,6 +204,11 @@ impl Keyring {
         if let Some(kept) = &self.kept {
             let _ = tokio::time::timeout(KEY_LOOKUP_TIMEOUT, kept.find_missed(key)).await;
         }
+    }
+
+    /// Return whether a valid key is bound to `agent`, so that no other key speaks for it.
+    pub fn has_agent_key(&self, agent: &AgentId) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.has_agent_key(agent))
     }
 
     /// A receiver that is notified when stored keys have changed; `None`: no keys are stored.

@@ -8,10 +8,11 @@ use axum::{
 };
 
 use super::{
-    auth::{ApiCaller, KeyRole},
+    auth::{ApiCaller, KeyRole, Keyring},
     context::RequestContext,
     error::ApiError,
 };
+use am_core::ids::AgentId;
 use am_db::principal::{ClientOrigin, Principal};
 
 /// The principal of a caller with an admin key.
@@ -22,13 +23,76 @@ pub struct AdminKey(pub Principal);
 #[derive(Clone, Debug)]
 pub struct ClientKey(pub ApiCaller);
 
-/// The principal of a caller with any good key.
+/// Extractor for callers with an admin key or a key that is bound to an agent. It shows the principal only after a check
+/// that the caller may act for the agent.
+#[derive(Clone, Debug)]
+pub struct ActingKey(Principal);
+
+impl ActingKey {
+    /// Return the principal, if it may act for `agent`, which the request names as `member`.
+    ///
+    /// # Errors
+    /// 403 when the key is bound to another agent.
+    pub fn acting_for(self, member: &str, agent: &AgentId) -> Result<Principal, ApiError> {
+        match &self.0.agent {
+            Some(bound) if bound != agent => Err(Self::refused(member)),
+            _ => Ok(self.0),
+        }
+    }
+
+    /// Return the principal, if it may send in the name of `agent`, which the request names as `member`.
+    ///
+    /// # Errors
+    /// 403 when the key is bound to another agent, or another key is bound to the agent.
+    pub fn sending_as(self, keyring: &Keyring, member: &str, agent: &AgentId) -> Result<Principal, ApiError> {
+        let caller = self.acting_for(member, agent)?;
+        check_sender(keyring, &caller, member, agent)?;
+        Ok(caller)
+    }
+
+    /// Return the agent that the key is bound to; `None`: it is an admin key.
+    pub fn bound_agent(&self) -> Option<&AgentId> {
+        self.0.agent.as_ref()
+    }
+
+    /// Return the principal, for operations that check themselves what it may do for which agent.
+    pub fn unchecked(self) -> Principal {
+        self.0
+    }
+
+    /// The refusal of a key that is bound to another agent than the one named as `member`.
+    pub fn refused(member: &str) -> ApiError {
+        ApiError::forbidden(format!("`{member}` is not the agent that this key is bound to"))
+    }
+}
+
+/// Check that `caller` may send in the name of `agent`, which the request names as `member`.
+///
+/// # Errors
+/// 403 when its key is bound to no agent, and another key is bound to this one.
+pub fn check_sender(keyring: &Keyring, caller: &Principal, member: &str, agent: &AgentId) -> Result<(), ApiError> {
+    if caller.agent.is_none() && keyring.has_agent_key(agent) {
+        let detail =
+            format!("`{member}` has a key of its own: only a key that is bound to the agent sends in its name");
+        return Err(ApiError::forbidden(detail).code("sender_has_key"));
+    }
+    Ok(())
+}
+
+/// The principal of a caller with an admin, client or miner key.
 #[derive(Clone, Debug)]
 pub struct AnyKey(pub Principal);
 
-/// Extractor for callers with any good key, where their role matters.
+/// Extractor for callers with an admin, client or miner key, where their role matters.
 #[derive(Clone, Debug)]
 pub struct AnyCaller(pub ApiCaller);
+
+/// What is refused an agent's key that asks for what all other keys may.
+const NOT_AN_AGENTS: &str = "an admin, client or miner";
+
+fn is_no_agent(role: KeyRole) -> bool {
+    role != KeyRole::Agent
+}
 
 /// Return the caller, who must have a sufficient role, with the origin of the request.
 fn authenticated_caller(
@@ -69,11 +133,21 @@ impl<S: Send + Sync> FromRequestParts<S> for AdminKey {
     }
 }
 
+impl<S: Send + Sync> FromRequestParts<S> for ActingKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let enough = |role| matches!(role, KeyRole::Admin | KeyRole::Agent);
+        authenticated_caller(parts, enough, "an admin or agent").map(|caller| Self(caller.principal))
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for ClientKey {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        authenticated_caller(parts, |role| role != KeyRole::Miner, "a client").map(Self)
+        let enough = |role| matches!(role, KeyRole::Admin | KeyRole::Client);
+        authenticated_caller(parts, enough, "a client").map(Self)
     }
 }
 
@@ -81,7 +155,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AnyKey {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        authenticated_caller(parts, |_| true, "a").map(|caller| Self(caller.principal))
+        authenticated_caller(parts, is_no_agent, NOT_AN_AGENTS).map(|caller| Self(caller.principal))
     }
 }
 
@@ -89,6 +163,6 @@ impl<S: Send + Sync> FromRequestParts<S> for AnyCaller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        authenticated_caller(parts, |_| true, "a").map(Self)
+        authenticated_caller(parts, is_no_agent, NOT_AN_AGENTS).map(Self)
     }
 }

@@ -58,6 +58,11 @@ pub fn rotate(server: &ApiClient, name: &str) -> String {
     printed(keys(server.dir(), &["rotate", name]))
 }
 
+/// Take a key back.
+pub fn revoke(server: &ApiClient, name: &str) {
+    printed(keys(server.dir(), &["revoke", name]));
+}
+
 fn listed(dir: &Path) -> Vec<Value> {
     serde_json::from_str(&printed(keys(dir, &["list", "--json"]))).unwrap()
 }
@@ -324,6 +329,7 @@ async fn key_commands_report_invalid_arguments() {
         ("ci", "client", "never", 1, "already"),
         ("x", "root", "never", 2, "admin, client, miner"),
         ("x", "client", "2020-01-01", 1, "expires"),
+        ("x", "agent", "never", 2, "--agent"),
     ] {
         let text = refused(made(name, role, expires), status);
         assert!(text.contains(said), "{name:?} {role} {expires}: {text}");
@@ -343,7 +349,7 @@ async fn key_commands_report_invalid_arguments() {
 
     for (arguments, words) in [
         (&["--help"][..], &["create", "list", "revoke", "rotate"][..]),
-        (&["create", "--help"], &["--name", "--role", "admin, client, miner", "--expires"]),
+        (&["create", "--help"], &["--name", "--role", "admin, client, miner, agent", "--agent", "--expires"]),
     ] {
         let help = printed(keys(dir, arguments));
         assert!(words.iter().all(|word| help.contains(word)), "{help}");

@@ -9,6 +9,7 @@
 )]
 
 mod access;
+mod agent_keys;
 mod agents;
 mod architecture;
 mod audit;

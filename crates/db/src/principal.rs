@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use am_core::ids::PrincipalId;
+use am_core::ids::{AgentId, PrincipalId};
 
 /// Identity of a caller or of the service itself, as owner of rows.
 #[derive(Clone)]
@@ -12,6 +12,8 @@ pub struct Principal {
     /// Values that `owner_id` and similar columns may hold for this principal: its name, and the API key itself in rows
     /// that the coordinator wrote. For comparison only.
     pub aliases: Arc<[String]>,
+    /// Agent that the caller's key is bound to, for which alone it acts; `None`: the key is bound to none.
+    pub agent: Option<AgentId>,
     /// Client that sent the request; `None` when the service acts by itself.
     pub origin: Option<Arc<ClientOrigin>>,
 }
@@ -34,6 +36,15 @@ impl Principal {
     /// A private row through this principal's eyes: `None` for another owner's, as for one that does not exist.
     pub fn own<T>(&self, found: Option<T>, owner: impl FnOnce(&T) -> &str) -> Option<T> {
         found.filter(|row| self.owns(owner(row)))
+    }
+
+    /// Whether this principal acts for the registered agent `agent` of the stored owner `owner`: its owner does, and a key
+    /// that is bound to the agent.
+    pub fn acts_for(&self, agent: &AgentId, owner: &str) -> bool {
+        match &self.agent {
+            Some(bound) => bound == agent,
+            None => self.owns(owner),
+        }
     }
 
     /// Whether the stored owner `stored` is this principal.

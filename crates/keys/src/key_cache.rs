@@ -8,12 +8,17 @@ use super::{
     KeyRole,
     secret::{self, SaltedHash},
 };
-use am_core::{ambient::IdGenerator, ids::ApiKeyId};
+use am_core::{
+    ambient::IdGenerator,
+    ids::{AgentId, ApiKeyId},
+};
 use am_db::codec::Timestamp;
 
 /// A cached key that was not revoked.
 pub(super) struct CachedKey {
     pub(super) role: KeyRole,
+    /// Agent that the key is bound to; `None`: none.
+    pub(super) agent: Option<AgentId>,
     pub(super) principal: Arc<str>,
     pub(super) current: SaltedHash,
     /// Previous secret and the time until which it is accepted.
@@ -28,6 +33,8 @@ pub struct KeyIdentity {
     pub principal: Arc<str>,
     /// Role of the key.
     pub role: KeyRole,
+    /// Agent that the key is bound to; `None`: the key has another role.
+    pub agent: Option<AgentId>,
     /// Time at which the presented secret ends: the key's own end, or the end of a replaced secret's grace; `None`:
     /// without end.
     pub until: Option<Timestamp>,
@@ -36,13 +43,26 @@ pub struct KeyIdentity {
 /// Cached keys by id.
 pub(super) struct KeyCache {
     held: HashMap<ApiKeyId, CachedKey>,
+    /// Agents that keys are bound to, and when the last of these keys ends; `None`: one does not.
+    agents: HashMap<AgentId, Option<Timestamp>>,
     /// Hash compared with when no key has the id, so that the comparison takes the same time.
     nobody: SaltedHash,
 }
 
 impl KeyCache {
     pub(super) fn new(held: HashMap<ApiKeyId, CachedKey>, ids: &IdGenerator) -> Self {
-        Self { held, nobody: SaltedHash::hash_secret(&secret::random_secret(ids), ids) }
+        let mut agents: HashMap<AgentId, Option<Timestamp>> = HashMap::new();
+        for key in held.values() {
+            let Some(agent) = key.agent.as_ref().filter(|_| key.role == KeyRole::Agent) else { continue };
+            let last = agents.entry(agent.clone()).or_insert(key.expires_at);
+            *last = last.zip(key.expires_at).map(|(one, other)| one.max(other));
+        }
+        Self { held, agents, nobody: SaltedHash::hash_secret(&secret::random_secret(ids), ids) }
+    }
+
+    /// Whether a key that is bound to `agent` is valid at the current time.
+    pub(super) fn has_agent(&self, agent: &AgentId, now: impl FnOnce() -> Timestamp) -> bool {
+        self.agents.get(agent).is_some_and(|end| end.is_none_or(|end| now() < end))
     }
 
     /// The identity of a presented key at the current time. Two hashes are always computed and compared, whether the id
@@ -61,7 +81,12 @@ impl KeyCache {
         let held = held.filter(|held| held.expires_at.is_none_or(|end| now < end))?;
         let grace = held.previous.as_ref().filter(|_| !bool::from(is_current)).map(|(_, until)| *until);
         let until = [held.expires_at, grace].into_iter().flatten().min();
-        bool::from(fits).then(|| KeyIdentity { principal: held.principal.clone(), role: held.role, until })
+        bool::from(fits).then(|| KeyIdentity {
+            principal: held.principal.clone(),
+            role: held.role,
+            agent: held.agent.clone(),
+            until,
+        })
     }
 }
 
@@ -74,11 +99,35 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_has_a_key_as_long_as_one_of_its_keys_is_valid() {
+        let ids = IdGenerator::seeded(4);
+        let held = |role, agent: &str, expires_at| CachedKey {
+            role,
+            agent: Some(agent.into()),
+            principal: "key_0123456789abcdef0123".into(),
+            current: SaltedHash::hash_secret("x", &ids),
+            previous: None,
+            expires_at,
+        };
+        let all = [
+            ("00000001", held(KeyRole::Agent, "a", Some(at(50)))),
+            ("00000002", held(KeyRole::Agent, "a", Some(at(100)))),
+            ("00000003", held(KeyRole::Agent, "b", Some(at(50)))),
+            ("00000004", held(KeyRole::Agent, "b", None)),
+        ];
+        let ring = KeyCache::new(all.map(|(id, held)| (id.into(), held)).into(), &ids);
+        let has = |agent: &str, second| ring.has_agent(&agent.into(), || at(second));
+        assert!(has("a", 0) && has("a", 99) && !has("a", 100));
+        assert!(has("b", 1_000_000) && !has("c", 0));
+    }
+
+    #[test]
     fn secrets_and_times_decide() {
         let ids = IdGenerator::seeded(3);
         let [old, new, other] = [(); 3].map(|()| secret::random_secret(&ids));
         let held = |grace: bool, expires_at| CachedKey {
             role: KeyRole::Client,
+            agent: None,
             principal: "key_0123456789abcdef0123".into(),
             current: SaltedHash::hash_secret(&new, &ids),
             previous: grace.then(|| (SaltedHash::hash_secret(&old, &ids), at(100))),

@@ -25,6 +25,7 @@ use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};
 use am_core::{
     ambient::{Clock, IdGenerator, sleep_or_cancelled},
     boxed,
+    ids::AgentId,
     refresh_gate::RefreshGate,
     validation::{self, Violation, Violations},
 };
@@ -107,6 +108,12 @@ impl ApiKeyService {
         ring.find(presented, || self.now())
     }
 
+    /// Whether a key that is valid now is bound to `agent`, as far as this process knows. Does not access the database.
+    pub fn has_agent_key(&self, agent: &AgentId) -> bool {
+        let ring = self.0.ring.read().clone();
+        ring.has_agent(agent, || self.now())
+    }
+
     /// A receiver that is notified when the cached keys have changed, by the revision of the last change.
     pub fn subscribe_changes(&self) -> watch::Receiver<i64> {
         self.0.seen.subscribe()
@@ -176,15 +183,22 @@ impl ApiKeyService {
         Ok(store::list_keys(&mut *self.0.db.read().await?, self.now()).await?)
     }
 
-    /// Create a key with a principal of its own.
+    /// Create a key with a principal of its own; `agent_id` is the agent that a key of the role `agent` is bound to.
     ///
     /// # Errors
-    /// Returns [`KeyError::Invalid`] for an invalid name or time, [`KeyError::NameTaken`] for a name in use.
+    /// Returns [`KeyError::Invalid`] for an invalid name, agent or time, [`KeyError::NameTaken`] for a name in use.
     #[boxed]
-    pub async fn create(&self, name: &str, role: KeyRole, expires: Expiry) -> Result<IssuedKey> {
+    pub async fn create(
+        &self,
+        name: &str,
+        role: KeyRole,
+        agent_id: Option<AgentId>,
+        expires: Expiry,
+    ) -> Result<IssuedKey> {
         let now = self.now();
         let mut violations = Violations::default();
         violations.take(model::check_name(name));
+        violations.take(model::check_agent(role, agent_id.as_ref()));
         let expires_at = violations.take(expires.end("expires", now));
         let expires_at = violations.finish_with(expires_at).map_err(KeyError::Invalid)?;
         let (ids, audit) = (self.0.ids.clone(), self.0.audit.clone());
@@ -204,6 +218,7 @@ impl ApiKeyService {
                 id,
                 name,
                 role,
+                agent_id,
                 principal,
                 state: KeyState::Active,
                 created_at: now,

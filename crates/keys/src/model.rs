@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::secret;
 use am_core::{
-    ids::{ApiKeyId, PrincipalId},
-    validation::Violation,
+    ids::{AgentId, ApiKeyId, PrincipalId},
+    validation::{self, Violation},
 };
 use am_db::codec::Timestamp;
 
@@ -21,6 +21,8 @@ am_db::stored_enum! {
         Client = "CLIENT" / "client",
         /// Performance and creativity.
         Miner = "MINER" / "miner",
+        /// What the one agent does that the key is bound to: its messages, its heartbeats, its assignments.
+        Agent = "AGENT" / "agent",
     }
 }
 
@@ -56,6 +58,8 @@ pub struct ApiKey {
     pub name: String,
     /// Role of the key.
     pub role: KeyRole,
+    /// Agent that a key of the role `agent` is bound to; null: the key has another role.
+    pub agent_id: Option<AgentId>,
     /// Principal that the key identifies.
     pub principal: PrincipalId,
     /// State at the time of reading.
@@ -77,6 +81,7 @@ impl ApiKey {
     pub(super) fn told(&self) -> Value {
         json!({
             "role": self.role,
+            "agent_id": self.agent_id,
             "principal": self.principal,
             "expires_at": self.expires_at,
             "rotated_at": self.rotated_at,
@@ -155,6 +160,32 @@ pub(super) fn check_name(name: &str) -> Result<(), Violation> {
     Ok(())
 }
 
+/// The longest name of an agent, in bytes.
+const MAX_AGENT_ID_LEN: usize = 128;
+
+/// Check that a key of the role `agent` is bound to an agent, and no other is.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn check_agent(role: KeyRole, agent: Option<&AgentId>) -> Result<(), Violation> {
+    let refuse = |message: &str| Err(Violation::new("agent", message));
+    match (role, agent) {
+        (KeyRole::Agent, None) => refuse("is required: a key of the role agent is bound to an agent"),
+        (KeyRole::Agent, Some(id)) => {
+            let fits = validation::has_length(id, &(1..=MAX_AGENT_ID_LEN));
+            if id.trim() != id.as_str() || !fits || id.chars().any(char::is_control) {
+                return refuse("should be 1 to 128 characters, no control characters, no blanks around it");
+            }
+            if secret::parse_key(id).is_some() {
+                return refuse("is an API key, which names no agent");
+            }
+            Ok(())
+        }
+        (_, Some(_)) => refuse("is for keys of the role agent only"),
+        (_, None) => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -172,6 +203,22 @@ mod tests {
         }
         for bad in ["", "0123abcd", "a b", "-x", "é", "a/b", "a\n", &"x".repeat(65)] {
             assert_eq!(check_name(bad).unwrap_err().path.to_string(), "name", "{bad}");
+        }
+    }
+
+    #[test]
+    fn keys_of_agents_and_no_others_are_bound_to_one() {
+        let agent = |text: &str| AgentId::from(text);
+        check_agent(KeyRole::Agent, Some(&agent("a"))).unwrap();
+        check_agent(KeyRole::Agent, Some(&agent(&"x".repeat(128)))).unwrap();
+        check_agent(KeyRole::Admin, None).unwrap();
+        let key = format!("am_01234567_{}", "a".repeat(48));
+        for bad in ["", " a", "a\n", &"x".repeat(129), &key] {
+            assert_eq!(check_agent(KeyRole::Agent, Some(&agent(bad))).unwrap_err().path.to_string(), "agent", "{bad}");
+        }
+        check_agent(KeyRole::Agent, None).unwrap_err();
+        for role in [KeyRole::Admin, KeyRole::Client, KeyRole::Miner] {
+            check_agent(role, Some(&agent("a"))).unwrap_err();
         }
     }
 

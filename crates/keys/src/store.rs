@@ -7,7 +7,7 @@ use super::{
     model::{ApiKey, KeyRole, key_state},
     secret::SaltedHash,
 };
-use am_core::ids::{ApiKeyId, PrincipalId};
+use am_core::ids::{AgentId, ApiKeyId, PrincipalId};
 use am_db::{Connection, DatabaseError, FromRow as _, Result, Tx, codec::Timestamp, row, sql};
 
 row! {
@@ -16,6 +16,7 @@ row! {
         id: ApiKeyId,
         name: String,
         role: KeyRole,
+        agent_id: Option<AgentId>,
         principal: PrincipalId,
         created_at: Timestamp,
         expires_at: Option<Timestamp>,
@@ -32,6 +33,7 @@ impl Shown {
             id: self.id,
             name: self.name,
             role: self.role,
+            agent_id: self.agent_id,
             principal: self.principal,
             created_at: self.created_at,
             expires_at: self.expires_at,
@@ -47,6 +49,7 @@ row! {
     struct Secrets {
         id: ApiKeyId,
         role: KeyRole,
+        agent_id: Option<AgentId>,
         principal: PrincipalId,
         salt: Option<String>,
         hash: Option<String>,
@@ -78,6 +81,7 @@ pub(super) async fn load_cached_keys(conn: &mut Connection) -> Result<HashMap<Ap
         let previous = salted_hash_from_row(row.previous_salt.as_deref(), row.previous_hash.as_deref())?;
         let key = CachedKey {
             role: row.role,
+            agent: row.agent_id,
             principal: (&*row.principal).into(),
             current,
             previous: previous.zip(row.previous_until),
@@ -105,8 +109,8 @@ pub(super) async fn find_key(conn: &mut Connection, name_or_id: &str, now: Times
 pub(super) async fn insert_key(tx: &mut Tx, key: &ApiKey, secret: &SaltedHash) -> Result<()> {
     let (salt, hash) = secret.to_hex();
     sql!(
-        "INSERT INTO am_api_keys (id, name, role, principal, salt, hash, created_at, expires_at, revision)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, (SELECT coalesce(max(revision), 0) + 1 FROM am_api_keys))",
+        "INSERT INTO am_api_keys (id, name, role, principal, salt, hash, created_at, expires_at, agent_id, revision)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, (SELECT coalesce(max(revision), 0) + 1 FROM am_api_keys))",
     )
     .bind(&key.id)
     .bind(&key.name)
@@ -116,6 +120,7 @@ pub(super) async fn insert_key(tx: &mut Tx, key: &ApiKey, secret: &SaltedHash) -
     .bind(hash)
     .bind(key.created_at)
     .bind(key.expires_at)
+    .bind(&key.agent_id)
     .execute(tx.conn().await?)
     .await?;
     Ok(())

@@ -92,7 +92,8 @@ async fn perform(house: &KeyTestService, books: &mut Vec<KeyServiceModel>, deed:
         KeyOperation::Wait { seconds } => drop(house.seconds.fetch_add(seconds, Ordering::Relaxed)),
         KeyOperation::Create { lifetime } => {
             let name = format!("key-{}", books.len());
-            let made = house.office.create(&name, KeyRole::Client, lifetime.map_or(Expiry::Never, term)).await.unwrap();
+            let made =
+                house.office.create(&name, KeyRole::Client, None, lifetime.map_or(Expiry::Never, term)).await.unwrap();
             books.push(KeyServiceModel {
                 id: made.key.id,
                 principal: made.key.principal,
@@ -157,14 +158,33 @@ proptest! {
 #[tokio::test]
 async fn a_change_is_not_known_before_it_is_looked_for_and_shows_no_secret() {
     let house = KeyTestService::new().await;
-    let made = house.office.create("ci", KeyRole::Admin, Expiry::Never).await.unwrap();
+    let made = house.office.create("ci", KeyRole::Admin, None, Expiry::Never).await.unwrap();
     let secret = made.secret.expose_secret();
     assert_eq!(house.door.find(secret), None);
     house.door.refresh().await.unwrap();
     assert_eq!(house.door.find(secret).map(|known| known.role), Some(KeyRole::Admin));
     assert!(!format!("{made:?} {:?}", house.door.list().await.unwrap()).contains(&secret[12..]));
-    let again = house.office.create("ci", KeyRole::Admin, Expiry::Never).await;
+    let again = house.office.create("ci", KeyRole::Admin, None, Expiry::Never).await;
     assert!(matches!(again, Err(KeyError::NameTaken(_))), "{again:?}");
     let nobody = house.office.revoke("nobody").await;
     assert!(matches!(nobody, Err(KeyError::NotFound(_))), "{nobody:?}");
+}
+
+#[tokio::test]
+async fn a_key_bound_to_an_agent_names_it_until_it_is_revoked() {
+    let house = KeyTestService::new().await;
+    let agent = AgentId::from("bob");
+    let made = house.office.create("bob", KeyRole::Agent, Some(agent.clone()), Expiry::Never).await.unwrap();
+    house.door.refresh().await.unwrap();
+    let known = house.door.find(made.secret.expose_secret()).unwrap();
+    assert_eq!((known.role, known.agent.as_ref()), (KeyRole::Agent, Some(&agent)));
+    assert!(house.door.has_agent_key(&agent) && !house.door.has_agent_key(&"alice".into()));
+    assert_eq!(house.door.list().await.unwrap()[0].agent_id, Some(agent.clone()));
+    house.office.revoke("bob").await.unwrap();
+    house.door.refresh().await.unwrap();
+    assert!(!house.door.has_agent_key(&agent));
+    for (role, agent) in [(KeyRole::Agent, None), (KeyRole::Admin, Some(agent))] {
+        let refused = house.office.create("x", role, agent, Expiry::Never).await;
+        assert!(matches!(refused, Err(KeyError::Invalid(_))), "{refused:?}");
+    }
 }

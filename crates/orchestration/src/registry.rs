@@ -313,7 +313,7 @@ impl AgentRegistry {
         violations.finish().map_err(OrchestrationError::Invalid)?;
         let (owner, now) = (owner.clone(), self.now());
         self.change(once, id.clone(), async move |tx, registry, found| {
-            let mut agent = check_owner(found, &owner)?;
+            let mut agent = check_actor(found, &owner)?;
             (agent.last_seen, agent.reported_load) = (now, beat.load.or(agent.reported_load));
             if let Some(performance) = beat.performance {
                 (agent.claimed_performance, agent.performance_reported) = (performance, true);
@@ -348,7 +348,7 @@ impl AgentRegistry {
     ) -> Result<IdempotentResult<MeasuredAgent>> {
         let (owner, now) = (owner.clone(), self.now());
         let switched = self.change(once, id.clone(), async move |tx, registry, found| {
-            let mut agent = check_owner(found, &owner)?;
+            let mut agent = check_actor(found, &owner)?;
             let requested = agent.offline_reason == Some(OfflineReason::Requested);
             if online && agent.is_online() {
                 return Err(OrchestrationError::InvalidState("the agent is online already".into()));
@@ -478,6 +478,12 @@ impl am_events::StreamSource for AgentRegistry {
 fn check_owner(found: Option<RegisteredAgentRecord>, owner: &Principal) -> Result<RegisteredAgentRecord> {
     let agent = found.ok_or(OrchestrationError::NotFound("Agent"))?;
     if owner.owns(&agent.owner_id) { Ok(agent) } else { Err(OrchestrationError::Forbidden) }
+}
+
+/// The same for what a key may do that is bound to the agent.
+fn check_actor(found: Option<RegisteredAgentRecord>, caller: &Principal) -> Result<RegisteredAgentRecord> {
+    let agent = found.ok_or(OrchestrationError::NotFound("Agent"))?;
+    if caller.acts_for(&agent.id, &agent.owner_id) { Ok(agent) } else { Err(OrchestrationError::Forbidden) }
 }
 
 fn status_json(status: AgentStatus) -> Option<Value> {

@@ -10,6 +10,11 @@ type Shared = (&'static str, &'static str, &'static str);
 
 const UNAUTHORIZED: Shared = ("Unauthorized", "401", "The API key is missing or unknown (`unauthorized`)");
 const ADMINS_ONLY: Shared = ("AdminsOnly", "403", "The key is no admin key (`insufficient_role`)");
+const ADMINS_AND_AGENTS: Shared = (
+    "AdminsAndAgents",
+    "403",
+    "The key is neither an admin's nor an agent's (`insufficient_role`), or it is bound to another agent (`forbidden`)",
+);
 const CLIENTS_ONLY: Shared = ("ClientsOnly", "403", "The key is a miner's (`insufficient_role`)");
 const TOO_LARGE: Shared = ("BodyTooLarge", "413", "The body is larger than `BODY_LIMIT_BYTES` (`body_too_large`)");
 const NOT_JSON: Shared = ("NotJson", "415", "The body's Content-Type is not JSON (`unsupported_media_type`)");
@@ -24,8 +29,18 @@ const UNAVAILABLE: Shared =
     ("Unavailable", "503", "The database is busy or full, or the service is stopping; see Retry-After");
 const UNEXPECTED: Shared = ("Unexpected", "default", "Another error, such as 500 `internal` or 504 `timeout`");
 
-const ALL: [Shared; 9] =
-    [UNAUTHORIZED, ADMINS_ONLY, CLIENTS_ONLY, TOO_LARGE, NOT_JSON, INVALID, TOO_MANY, UNAVAILABLE, UNEXPECTED];
+const ALL: [Shared; 10] = [
+    UNAUTHORIZED,
+    ADMINS_ONLY,
+    ADMINS_AND_AGENTS,
+    CLIENTS_ONLY,
+    TOO_LARGE,
+    NOT_JSON,
+    INVALID,
+    TOO_MANY,
+    UNAVAILABLE,
+    UNEXPECTED,
+];
 
 /// The body of every error.
 fn content() -> Value {
@@ -71,6 +86,7 @@ fn shared(operation: &Map<String, Value>, roles: Option<&[Value]>, limited: bool
         errors.push(UNAUTHORIZED);
         let holds = |role: &str| roles.is_empty() || roles.iter().any(|one| one == role);
         match (holds("client"), holds("miner")) {
+            (false, _) if holds("agent") => errors.push(ADMINS_AND_AGENTS),
             (false, _) => errors.push(ADMINS_ONLY),
             (true, false) => errors.push(CLIENTS_ONLY),
             (true, true) => {}

@@ -50,7 +50,8 @@ pub fn complete_document(mut document: OpenApi) -> Result<Value, serde_json::Err
     registry::unmark(&mut document);
     document.info = info();
     let components = document.components.get_or_insert_with(Components::new);
-    let key = ApiKeyValue::with_description("X-Api-Key", "The caller's API key; its role is admin, client or miner");
+    let key =
+        ApiKeyValue::with_description("X-Api-Key", "The caller's API key; its role is admin, client, miner or agent");
     components.add_security_scheme(SECURITY_SCHEME, SecurityScheme::ApiKey(ApiKey::Header(key)));
     let mut schemas: Vec<(String, RefOr<Schema>)> = Vec::new();
     ErrorBody::schemas(&mut schemas);

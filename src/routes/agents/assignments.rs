@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::{
     app::App,
     http::{
-        AdminKey, ApiError, JsonBody, PathParams,
+        ActingKey, ApiError, JsonBody, PathParams,
         idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
     },
 };
@@ -130,10 +130,10 @@ pub struct AssignmentHistory {
 
 /// Get an assignment
 ///
-/// For the owner of the execution, and for the owner of the agent that has the assignment.
+/// For the owner of the execution, for the owner of the agent that has the assignment, and for a key of that agent.
 #[utoipa::path(
     get, path = "/api/v1/agents/plans/assignments/{assignment_id}", operation_id = "assignments_get",
-    tag = "assignments", security(("ApiKey" = ["admin"])),
+    tag = "assignments", security(("ApiKey" = ["admin", "agent"])),
     params(("assignment_id" = String, Path, description = "Id of the assignment")),
     responses(
         (status = 200, body = AssignmentHistory, description = "The assignment with every attempt at it"),
@@ -142,10 +142,10 @@ pub struct AssignmentHistory {
 )]
 pub async fn get_assignment(
     State(app): State<App>,
-    AdminKey(caller): AdminKey,
+    caller: ActingKey,
     PathParams(id): PathParams<AssignmentId>,
 ) -> Result<JsonBody<AssignmentHistory>, ApiError> {
-    let found = app.assignments.get(&caller, &id).await?;
+    let found = app.assignments.get(&caller.unchecked(), &id).await?;
     let assignment = AssignmentDocument::new(found.assignment);
     Ok(JsonBody(AssignmentHistory { assignment, attempts: found.attempts }))
 }
@@ -182,7 +182,7 @@ pub struct AcceptReport {
 /// After a 409 there is nothing to do: another agent has the assignment.
 #[utoipa::path(
     post, path = "/api/v1/agents/plans/assignments/{assignment_id}/accept", operation_id = "assignments_accept",
-    tag = "assignments", security(("ApiKey" = ["admin"])),
+    tag = "assignments", security(("ApiKey" = ["admin", "agent"])),
     params(("assignment_id" = String, Path, description = "Id of the assignment"), IdempotencyHeader),
     request_body = AcceptReport,
     responses(
@@ -193,12 +193,14 @@ pub struct AcceptReport {
 )]
 pub async fn accept_assignment(
     State(app): State<App>,
-    AdminKey(owner): AdminKey,
+    owner: ActingKey,
     PathParams(id): PathParams<AssignmentId>,
     request: IdempotentJson<AcceptReport>,
 ) -> Result<IdempotentOk<ReportResponse>, ApiError> {
     Ok(report_response(
-        app.assignments.report(&owner, &id, request.body.attempt, AgentReport::Accept, request.once).await?,
+        app.assignments
+            .report(&owner.unchecked(), &id, request.body.attempt, AgentReport::Accept, request.once)
+            .await?,
     ))
 }
 
@@ -216,7 +218,7 @@ pub struct ProgressReport {
 /// Also accepts it.
 #[utoipa::path(
     post, path = "/api/v1/agents/plans/assignments/{assignment_id}/progress",
-    operation_id = "assignments_report_progress", tag = "assignments", security(("ApiKey" = ["admin"])),
+    operation_id = "assignments_report_progress", tag = "assignments", security(("ApiKey" = ["admin", "agent"])),
     params(("assignment_id" = String, Path, description = "Id of the assignment"), IdempotencyHeader),
     request_body = ProgressReport,
     responses(
@@ -227,7 +229,7 @@ pub struct ProgressReport {
 )]
 pub async fn report_assignment_progress(
     State(app): State<App>,
-    AdminKey(owner): AdminKey,
+    owner: ActingKey,
     PathParams(id): PathParams<AssignmentId>,
     request: IdempotentJson<ProgressReport>,
 ) -> Result<IdempotentOk<ReportResponse>, ApiError> {
@@ -237,7 +239,7 @@ pub async fn report_assignment_progress(
         return Err(ApiError::invalid_field(loc, "Input should be from 0 to 100", "value_error"));
     }
     Ok(report_response(
-        app.assignments.report(&owner, &id, attempt, AgentReport::Progress(progress), request.once).await?,
+        app.assignments.report(&owner.unchecked(), &id, attempt, AgentReport::Progress(progress), request.once).await?,
     ))
 }
 
@@ -255,7 +257,7 @@ pub struct ResultReport {
 /// The same result again is answered as before.
 #[utoipa::path(
     post, path = "/api/v1/agents/plans/assignments/{assignment_id}/result", operation_id = "assignments_complete",
-    tag = "assignments", security(("ApiKey" = ["admin"])),
+    tag = "assignments", security(("ApiKey" = ["admin", "agent"])),
     params(("assignment_id" = String, Path, description = "Id of the assignment"), IdempotencyHeader),
     request_body = ResultReport,
     responses(
@@ -266,13 +268,13 @@ pub struct ResultReport {
 )]
 pub async fn report_assignment_result(
     State(app): State<App>,
-    AdminKey(owner): AdminKey,
+    owner: ActingKey,
     PathParams(id): PathParams<AssignmentId>,
     request: IdempotentJson<ResultReport>,
 ) -> Result<IdempotentOk<ReportResponse>, ApiError> {
     let ResultReport { attempt, result } = request.body;
     Ok(report_response(
-        app.assignments.report(&owner, &id, attempt, AgentReport::Complete(result), request.once).await?,
+        app.assignments.report(&owner.unchecked(), &id, attempt, AgentReport::Complete(result), request.once).await?,
     ))
 }
 
@@ -292,7 +294,7 @@ pub struct FailReport {
 /// The next best agent gets it, up to three times; then the sub-task has failed.
 #[utoipa::path(
     post, path = "/api/v1/agents/plans/assignments/{assignment_id}/fail", operation_id = "assignments_fail",
-    tag = "assignments", security(("ApiKey" = ["admin"])),
+    tag = "assignments", security(("ApiKey" = ["admin", "agent"])),
     params(("assignment_id" = String, Path, description = "Id of the assignment"), IdempotencyHeader),
     request_body = FailReport,
     responses(
@@ -303,22 +305,22 @@ pub struct FailReport {
 )]
 pub async fn report_assignment_failure(
     State(app): State<App>,
-    AdminKey(owner): AdminKey,
+    owner: ActingKey,
     PathParams(id): PathParams<AssignmentId>,
     request: IdempotentJson<FailReport>,
 ) -> Result<IdempotentOk<ReportResponse>, ApiError> {
     let FailReport { attempt, error, retryable } = request.body;
     let reason = error.chars().take(2000).collect();
     let report = AgentReport::Fail { reason, retryable: retryable.unwrap_or(true) };
-    Ok(report_response(app.assignments.report(&owner, &id, attempt, report, request.once).await?))
+    Ok(report_response(app.assignments.report(&owner.unchecked(), &id, attempt, report, request.once).await?))
 }
 
 /// List the open assignments of an agent
 ///
-/// For its owner, the most urgent first. An agent without an endpoint reads them here.
+/// For its owner and its own keys, the most urgent first. An agent without an endpoint reads them here.
 #[utoipa::path(
     get, path = "/api/v1/agents/registry/{agent_id}/assignments", operation_id = "registry_list_assignments",
-    tag = "registry", security(("ApiKey" = ["admin"])),
+    tag = "registry", security(("ApiKey" = ["admin", "agent"])),
     params(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
     ),
@@ -330,9 +332,10 @@ pub async fn report_assignment_failure(
 )]
 pub async fn list_agent_assignments(
     State(app): State<App>,
-    AdminKey(caller): AdminKey,
+    caller: ActingKey,
     PathParams(id): PathParams<AgentId>,
 ) -> Result<JsonBody<Vec<AssignmentDocument>>, ApiError> {
+    let caller = caller.acting_for("agent_id", &id)?;
     let found = app.assignments.of_agent(&caller, &id).await?;
     Ok(JsonBody(found.into_iter().map(AssignmentDocument::new).collect()))
 }

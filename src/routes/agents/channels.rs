@@ -12,7 +12,7 @@ use super::{
 use crate::{
     app::App,
     http::{
-        AdminKey, ApiError, JsonBody, PathParams, QueryParams,
+        ActingKey, AdminKey, ApiError, JsonBody, PathParams, QueryParams,
         idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson, IdempotentOk},
         pagination::{PageQuery, Paginator},
     },
@@ -75,7 +75,7 @@ pub async fn create_channel(
 /// The newest first, closed ones included.
 #[utoipa::path(
     get, path = "/api/v1/agents/{agent_id}/channels", operation_id = "channels_list", tag = "channels",
-    security(("ApiKey" = ["admin"])),
+    security(("ApiKey" = ["admin", "agent"])),
     params(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         PageQuery,
@@ -84,18 +84,20 @@ pub async fn create_channel(
 )]
 pub async fn list_channels(
     State(app): State<App>,
-    _: AdminKey,
+    caller: ActingKey,
     PathParams(id): PathParams<AgentId>,
     paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
-    let found = app.channels.list(&check_agent_path(&app, "agent_id", &id)?, &paging.page).await?;
+    let agent = check_agent_path(&app, "agent_id", &id)?;
+    caller.acting_for("agent_id", &agent)?;
+    let found = app.channels.list(&agent, &paging.page).await?;
     Ok(paging.answer(found, |channel| (channel.created_at, &channel.channel_id)))
 }
 
 /// Get a channel of an agent
 #[utoipa::path(
     get, path = "/api/v1/agents/{agent_id}/channels/{channel_id}", operation_id = "channels_get", tag = "channels",
-    security(("ApiKey" = ["admin"])),
+    security(("ApiKey" = ["admin", "agent"])),
     params(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         ("channel_id" = String, Path, description = "Id of the channel"),
@@ -107,10 +109,12 @@ pub async fn list_channels(
 )]
 pub async fn get_channel(
     State(app): State<App>,
-    _: AdminKey,
+    caller: ActingKey,
     PathParams((id, channel)): PathParams<(AgentId, ChannelId)>,
 ) -> Result<JsonBody<MessageChannel>, ApiError> {
-    Ok(JsonBody(app.channels.get(&check_agent_path(&app, "agent_id", &id)?, &channel).await?))
+    let agent = check_agent_path(&app, "agent_id", &id)?;
+    caller.acting_for("agent_id", &agent)?;
+    Ok(JsonBody(app.channels.get(&agent, &channel).await?))
 }
 
 /// Why a channel is closed.
@@ -233,7 +237,7 @@ message_request! {
 /// Each other member receives a copy, as with a broadcast.
 #[utoipa::path(
     post, path = "/api/v1/agents/{agent_id}/channels/{channel_id}/messages", operation_id = "channels_send",
-    tag = "channels", security(("ApiKey" = ["admin"])),
+    tag = "channels", security(("ApiKey" = ["admin", "agent"])),
     params(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         ("channel_id" = String, Path, description = "Id of the channel"),
@@ -243,20 +247,22 @@ message_request! {
     responses(
         (status = 200, body = SendReceipt, description = "The receipt of the stored message"),
         (status = 400, description = "The channel is closed, or has too many members (`invalid_state`)"),
-        (status = 403, description = "Only its creator may write into this broadcast channel, or every member refuses the sender (`message_refused`)"),
+        (status = 403, description = "Only its creator may write into this broadcast channel, another key is bound to the sender (`sender_has_key`), or every member refuses the sender (`message_refused`)"),
         (status = 404, description = "The agent is in no channel with this id"),
         (status = 409, description = "`message_id` was used by another sender"),
     )
 )]
 pub async fn send_channel_message(
     State(app): State<App>,
-    AdminKey(caller): AdminKey,
+    caller: ActingKey,
     PathParams((id, channel)): PathParams<(AgentId, ChannelId)>,
     request: IdempotentJson<ChannelMessage>,
 ) -> Result<IdempotentOk<SendReceipt>, ApiError> {
     let mut asked = request.body;
     let content = Value::Object(std::mem::take(&mut asked.content));
-    let draft = asked.draft(check_agent_path(&app, "agent_id", &id)?, MessageDestination::Channel(channel), content);
+    let sender = check_agent_path(&app, "agent_id", &id)?;
+    let caller = caller.sending_as(&app.shared.keyring, "agent_id", &sender)?;
+    let draft = asked.draft(sender, MessageDestination::Channel(channel), content);
     Ok(IdempotentOk(app.messages.send(&caller, draft, request.once).await?))
 }
 
@@ -265,7 +271,7 @@ pub async fn send_channel_message(
 /// The newest first; of a message to several agents every copy.
 #[utoipa::path(
     get, path = "/api/v1/agents/{agent_id}/channels/{channel_id}/messages", operation_id = "channels_list_messages",
-    tag = "channels", security(("ApiKey" = ["admin"])),
+    tag = "channels", security(("ApiKey" = ["admin", "agent"])),
     params(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
         ("channel_id" = String, Path, description = "Id of the channel"),
@@ -278,10 +284,12 @@ pub async fn send_channel_message(
 )]
 pub async fn list_channel_messages(
     State(app): State<App>,
-    _: AdminKey,
+    caller: ActingKey,
     PathParams((id, channel)): PathParams<(AgentId, ChannelId)>,
     paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
-    app.channels.get(&check_agent_path(&app, "agent_id", &id)?, &channel).await?;
+    let agent = check_agent_path(&app, "agent_id", &id)?;
+    caller.acting_for("agent_id", &agent)?;
+    app.channels.get(&agent, &channel).await?;
     history_response(&app, &HistoryFilter { channel: Some(channel), ..HistoryFilter::default() }, &paging).await
 }

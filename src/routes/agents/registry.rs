@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     app::App,
     http::{
-        AdminKey, ApiError, JsonBody, PathParams, QueryParams,
+        ActingKey, AdminKey, ApiError, JsonBody, PathParams, QueryParams,
         idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson, IdempotentOk},
         pagination::{PageQuery, Paginator},
     },
@@ -387,7 +387,7 @@ pub struct HeartbeatResponse {
 /// Brings an agent back online that was silent; not one that was taken offline.
 #[utoipa::path(
     post, path = "/api/v1/agents/registry/{agent_id}/heartbeat", operation_id = "registry_send_heartbeat",
-    tag = "registry", security(("ApiKey" = ["admin"])),
+    tag = "registry", security(("ApiKey" = ["admin", "agent"])),
     params(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
         IdempotencyHeader,
@@ -401,10 +401,11 @@ pub struct HeartbeatResponse {
 )]
 pub async fn record_agent_heartbeat(
     State(app): State<App>,
-    AdminKey(caller): AdminKey,
+    caller: ActingKey,
     PathParams(id): PathParams<AgentId>,
     request: IdempotentJson<Option<HeartbeatRequest>>,
 ) -> Result<IdempotentOk<HeartbeatResponse>, ApiError> {
+    let caller = caller.acting_for("agent_id", &id)?;
     let body = request.body.unwrap_or_default();
     let beat = HeartbeatReport { load: body.load, performance: body.performance };
     let done = app.registry.beat(&caller, &id, beat, request.once).await?;
@@ -419,11 +420,12 @@ pub async fn record_agent_heartbeat(
 
 async fn switch_agent(
     app: App,
-    AdminKey(owner): AdminKey,
+    caller: ActingKey,
     id: AgentId,
     online: bool,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<RegisteredAgent>, ApiError> {
+    let owner = caller.acting_for("agent_id", &id)?;
     let done = app.registry.set_online(&owner, &id, online, request.once).await?;
     Ok(IdempotentOk(done.map(|known| RegisteredAgent::new(known, &owner))))
 }
@@ -433,7 +435,7 @@ async fn switch_agent(
 /// Other agents get its assignments. It stays offline until it is brought online.
 #[utoipa::path(
     post, path = "/api/v1/agents/registry/{agent_id}/offline", operation_id = "registry_take_offline",
-    tag = "registry", security(("ApiKey" = ["admin"])),
+    tag = "registry", security(("ApiKey" = ["admin", "agent"])),
     params(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
         IdempotencyHeader,
@@ -447,7 +449,7 @@ async fn switch_agent(
 )]
 pub async fn take_agent_offline(
     State(app): State<App>,
-    caller: AdminKey,
+    caller: ActingKey,
     PathParams(id): PathParams<AgentId>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<RegisteredAgent>, ApiError> {
@@ -457,7 +459,7 @@ pub async fn take_agent_offline(
 /// Bring an agent online
 #[utoipa::path(
     post, path = "/api/v1/agents/registry/{agent_id}/online", operation_id = "registry_bring_online",
-    tag = "registry", security(("ApiKey" = ["admin"])),
+    tag = "registry", security(("ApiKey" = ["admin", "agent"])),
     params(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
         IdempotencyHeader,
@@ -471,7 +473,7 @@ pub async fn take_agent_offline(
 )]
 pub async fn bring_agent_online(
     State(app): State<App>,
-    caller: AdminKey,
+    caller: ActingKey,
     PathParams(id): PathParams<AgentId>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<RegisteredAgent>, ApiError> {

@@ -57,7 +57,7 @@ impl EncryptionTestService {
 }
 
 fn caller() -> Principal {
-    Principal { name: "key_00000000000000000000".into(), aliases: Arc::new([]), origin: None }
+    Principal { name: "key_00000000000000000000".into(), aliases: Arc::new([]), agent: None, origin: None }
 }
 
 fn to(encryption: Option<MessageEncryption>, encrypt: bool) -> EncryptionRequest<'static> {

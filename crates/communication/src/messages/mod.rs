@@ -194,15 +194,26 @@ impl MessageService {
         Ok((messages, total))
     }
 
-    /// A message by its id, from `sender` if given.
+    /// A message by its id, from `sender` if given, and from or to `party` if given.
     ///
     /// # Errors
-    /// Returns [`CommunicationError::NotFound`] when it does not exist; [`CommunicationError::Conflict`] without a
-    /// sender when several agents used the id.
+    /// Returns [`CommunicationError::NotFound`] when it does not exist, also for one that `party` neither sent nor
+    /// received; [`CommunicationError::Conflict`] without a sender when several agents used the id.
     #[boxed]
-    pub async fn get(&self, message_id: &MessageId, sender: Option<&AgentId>) -> Result<MessageView> {
+    pub async fn get(
+        &self,
+        message_id: &MessageId,
+        sender: Option<&AgentId>,
+        party: Option<&AgentId>,
+    ) -> Result<MessageView> {
         let mut conn = self.0.db.read().await?;
-        let stored = message_log::get_message(&mut conn, message_id, sender, None).await?;
+        let received = message_log::get_message(&mut conn, message_id, sender, party).await;
+        let stored = match (received, party) {
+            (Err(CommunicationError::NotFound(_)), Some(party)) if sender.is_none_or(|named| named == party) => {
+                message_log::get_message(&mut conn, message_id, Some(party), None).await?
+            }
+            (received, _) => received?,
+        };
         self.opened(&mut conn, stored).await
     }
 

@@ -23,6 +23,7 @@ impl AgentNotifier for MessageService {
             let by = Principal {
                 name: owner::SYSTEM_PRINCIPAL.into(),
                 aliases: Arc::new([owner::SYSTEM_PRINCIPAL.to_owned()]),
+                agent: None,
                 origin: None,
             };
             let draft = MessageDraft {

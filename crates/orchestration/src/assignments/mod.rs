@@ -223,7 +223,7 @@ impl AssignmentService {
         let Some(agent) = agents::store::get(conn, agent_id, cutoff).await? else { return Ok(false) };
         let attempt = store::get_attempt(conn, &assignment.id, assignment.attempt).await?;
         let same = attempt.is_some_and(|attempt| attempt.incarnation == agent.incarnation);
-        Ok(same && caller.owns(&agent.owner_id))
+        Ok(same && caller.acts_for(agent_id, &agent.owner_id))
     }
 
     /// Return the current assignments of an agent of `owner`, the most urgent first.
@@ -236,7 +236,7 @@ impl AssignmentService {
         let cutoff = agents::offline_cutoff(&self.0.settings, self.now());
         let agent =
             agents::store::get(&mut conn, agent_id, cutoff).await?.ok_or(OrchestrationError::NotFound("Agent"))?;
-        if !owner.owns(&agent.owner_id) {
+        if !owner.acts_for(agent_id, &agent.owner_id) {
             return Err(OrchestrationError::Forbidden);
         }
         store::list_held_by(&mut conn, agent_id).await
@@ -266,7 +266,10 @@ impl AssignmentService {
                 let attempt = attempt.ok_or(OrchestrationError::NotFound("Assignment attempt"))?;
                 let agent = agents::store::get(tx.conn().await?, &attempt.agent_id, cutoff).await?;
                 match agent {
-                    Some(agent) if !owner.owns(&agent.owner_id) || agent.incarnation != attempt.incarnation => {
+                    Some(agent)
+                        if !owner.acts_for(&attempt.agent_id, &agent.owner_id)
+                            || agent.incarnation != attempt.incarnation =>
+                    {
                         return Err(OrchestrationError::NotFound("Assignment attempt"));
                     }
                     Some(_) => {}

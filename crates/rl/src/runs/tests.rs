@@ -64,7 +64,7 @@ impl Ground {
 }
 
 fn principal(name: &str) -> Principal {
-    Principal { name: name.into(), aliases: [name.to_owned()].into(), origin: None }
+    Principal { name: name.into(), aliases: [name.to_owned()].into(), agent: None, origin: None }
 }
 
 fn caller(name: &str) -> TrainingCaller {

@@ -219,7 +219,8 @@ impl SandboxService {
         let keep = chrono::Duration::from_std(self.0.host.settings.keep).unwrap_or(chrono::Duration::MAX);
         let Some(limit) = self.0.clock.now().checked_sub_signed(keep) else { return Ok(()) };
         let ended = store::ended_before(&mut *self.0.db.read().await?, Timestamp(limit)).await?;
-        let system = Principal { name: am_db::owner::SYSTEM_PRINCIPAL.into(), aliases: [].into(), origin: None };
+        let system =
+            Principal { name: am_db::owner::SYSTEM_PRINCIPAL.into(), aliases: [].into(), agent: None, origin: None };
         for execution in ended {
             self.clean(&system, &execution, None).await?;
         }

@@ -8,7 +8,7 @@ use super::super::check_agent_id;
 use crate::{
     app::App,
     http::{
-        AdminKey, ApiError, JsonBody, PathParams, QueryParams,
+        ActingKey, ApiError, JsonBody, PathParams, QueryParams,
         idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
         pagination::{self, PageQuery, Paginator},
     },
@@ -54,16 +54,17 @@ pub struct InboxPage {
 /// until they are marked as read.
 #[utoipa::path(
     get, path = "/api/v1/agents/messages/inbox", operation_id = "messages_get_inbox", tag = "messages",
-    security(("ApiKey" = ["admin"])),
+    security(("ApiKey" = ["admin", "agent"])),
     params(InboxQuery),
     responses((status = 200, body = InboxPage, description = "The messages in the inbox"))
 )]
 pub async fn list_inbox(
     State(app): State<App>,
-    _: AdminKey,
+    caller: ActingKey,
     QueryParams(query): QueryParams<InboxQuery>,
 ) -> Result<JsonBody<InboxPage>, ApiError> {
     let agent_id = check_agent_id(&app, ("query", "agent_id"), &query.agent_id)?;
+    caller.acting_for("agent_id", &agent_id)?;
     let limit = pagination::row_limit(query.limit, 100)?;
     let unread_only = query.unread_only.unwrap_or(false);
     let messages = app.messages.inbox(&agent_id, unread_only, query.from, limit).await?;
@@ -87,16 +88,17 @@ pub struct HistoryQuery {
 
 /// List past messages
 ///
-/// The newest first. Listing does not change them. Content that this service can't decrypt comes as its envelope.
+/// The newest first. Listing does not change them. Content that this service can't decrypt comes as its envelope. An
+/// agent's key lists what the agent sent or received: `sender_id` or `receiver_id` names the agent.
 #[utoipa::path(
     get, path = "/api/v1/agents/messages/history", operation_id = "messages_list", tag = "messages",
-    security(("ApiKey" = ["admin"])),
+    security(("ApiKey" = ["admin", "agent"])),
     params(HistoryQuery, PageQuery),
     responses((status = 200, body = Vec<MessageView>, description = "A page of messages, the newest first"))
 )]
 pub async fn list_message_history(
     State(app): State<App>,
-    _: AdminKey,
+    caller: ActingKey,
     QueryParams(query): QueryParams<HistoryQuery>,
     paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
@@ -107,6 +109,11 @@ pub async fn list_message_history(
         recipient: named("receiver_id", query.receiver_id)?,
         channel: query.channel_id,
     };
+    if let Some(bound) = caller.bound_agent()
+        && ![&past.sender, &past.recipient].into_iter().flatten().any(|named| named == bound)
+    {
+        return Err(ActingKey::refused("sender_id` or `receiver_id"));
+    }
     history_response(&app, &past, &paging).await
 }
 
@@ -128,9 +135,11 @@ pub struct MessageQuery {
 }
 
 /// Get a message
+///
+/// An agent's key gets what the agent sent or received.
 #[utoipa::path(
     get, path = "/api/v1/agents/messages/id/{message_id}", operation_id = "messages_get", tag = "messages",
-    security(("ApiKey" = ["admin"])),
+    security(("ApiKey" = ["admin", "agent"])),
     params(("message_id" = String, Path, description = "Id of the message"), MessageQuery),
     responses(
         (status = 200, body = MessageView, description = "The message"),
@@ -140,12 +149,12 @@ pub struct MessageQuery {
 )]
 pub async fn get_message(
     State(app): State<App>,
-    _: AdminKey,
+    caller: ActingKey,
     PathParams(id): PathParams<MessageId>,
     QueryParams(query): QueryParams<MessageQuery>,
 ) -> Result<JsonBody<MessageView>, ApiError> {
     let sender = query.sender_id.map(|name| check_agent_id(&app, ("query", "sender_id"), &name)).transpose()?;
-    Ok(JsonBody(app.messages.get(&id, sender.as_ref()).await?))
+    Ok(JsonBody(app.messages.get(&id, sender.as_ref(), caller.bound_agent()).await?))
 }
 
 /// Who read a message.
@@ -172,10 +181,10 @@ pub struct MarkReadResponse {
 
 /// Mark a message as read
 ///
-/// It then counts as delivered too. Again changes nothing.
+/// It then counts as delivered too. Again changes nothing. An agent's key marks what the agent received.
 #[utoipa::path(
     post, path = "/api/v1/agents/messages/id/{message_id}/read", operation_id = "messages_mark_read",
-    tag = "messages", security(("ApiKey" = ["admin"])),
+    tag = "messages", security(("ApiKey" = ["admin", "agent"])),
     params(("message_id" = String, Path, description = "Id of the message"), IdempotencyHeader),
     request_body = Option<MarkReadRequest>,
     responses(
@@ -187,13 +196,18 @@ pub struct MarkReadResponse {
 )]
 pub async fn mark_message_read(
     State(app): State<App>,
-    AdminKey(caller): AdminKey,
+    caller: ActingKey,
     PathParams(message_id): PathParams<MessageId>,
     request: IdempotentJson<Option<MarkReadRequest>>,
 ) -> Result<IdempotentOk<MarkReadResponse>, ApiError> {
     let (agent, sender) = request.body.map_or((None, None), |body| (body.agent_id, body.sender_id));
     let agent = agent.map(|name| check_agent_id(&app, ("body", "agent_id"), &name)).transpose()?;
     let sender = sender.map(|name| check_agent_id(&app, ("body", "sender_id"), &name)).transpose()?;
+    let agent = agent.or_else(|| caller.bound_agent().cloned());
+    let caller = match &agent {
+        Some(agent) => caller.acting_for("agent_id", agent)?,
+        None => caller.unchecked(),
+    };
     let done = app.messages.read(&caller, agent.as_ref(), sender.as_ref(), &message_id, request.once).await?;
     let answer = |message_status| MarkReadResponse { status: "success", message_id, message_status, read: true };
     Ok(IdempotentOk(done.map(answer)))

@@ -17,7 +17,7 @@ use super::check_agent_id;
 use crate::{
     app::App,
     http::{
-        AdminKey, ApiError,
+        ActingKey, ApiError,
         idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
         openapi::routes,
     },
@@ -117,26 +117,28 @@ message_request! {
 /// the sender sent the same under this `message_id` before, nothing is sent, and the answer is the first record with
 /// `repeated: true`; another message under a used id is refused with 409. Both
 /// agents must be authorised, neither may have blocked the other, and they must be contacts or the sender must have a
-/// reputation of 1000 of 10 000; else the answer is 403 `message_refused` with the reason.
+/// reputation of 1000 of 10 000; else the answer is 403 `message_refused` with the reason. Once a key is bound to the
+/// sender, only such a key sends in its name.
 #[utoipa::path(
     post, path = "/api/v1/agents/messages/send", operation_id = "messages_send", tag = "messages",
-    security(("ApiKey" = ["admin"])),
+    security(("ApiKey" = ["admin", "agent"])),
     params(IdempotencyHeader),
     request_body = SendMessageRequest,
     responses(
         (status = 200, body = SendReceipt, description = "The receipt of the stored message"),
-        (status = 403, description = "The sender may not write to the recipient (`message_refused`), or content in the clear is not allowed (`plaintext_not_allowed`)"),
+        (status = 403, description = "The sender may not write to the recipient (`message_refused`), another key is bound to the sender (`sender_has_key`), or content in the clear is not allowed (`plaintext_not_allowed`)"),
         (status = 409, description = "`message_id` is that of another message of this sender"),
         (status = 503, description = "The server has no key to encrypt with (`message_keys_missing`), or is overloaded or stopping; see Retry-After"),
     )
 )]
 pub async fn send_message(
     State(app): State<App>,
-    AdminKey(caller): AdminKey,
+    caller: ActingKey,
     request: IdempotentJson<SendMessageRequest>,
 ) -> Result<IdempotentOk<SendReceipt>, ApiError> {
     let mut asked = request.body;
     let sender = check_agent_id(&app, ("body", "sender"), &asked.sender)?;
+    let caller = caller.sending_as(&app.shared.keyring, "sender", &sender)?;
     let recipient = check_agent_id(&app, ("body", "recipient"), &asked.recipient)?;
     let content = Value::Object(std::mem::take(&mut asked.content));
     let draft = asked.draft(sender, MessageDestination::Agent(recipient), content);
@@ -167,20 +169,20 @@ message_request! {
 /// of a topic need not know the sender.
 #[utoipa::path(
     post, path = "/api/v1/agents/messages/broadcast", operation_id = "messages_broadcast", tag = "messages",
-    security(("ApiKey" = ["admin"])),
+    security(("ApiKey" = ["admin", "agent"])),
     params(IdempotencyHeader),
     request_body = BroadcastRequest,
     responses(
         (status = 200, body = SendReceipt, description = "The receipt of the stored copies"),
         (status = 400, description = "The channel is closed, or too many agents would get a copy (`invalid_state`)"),
-        (status = 403, description = "The sender may not write to any recipient (`message_refused`), or only its creator may write into the channel"),
+        (status = 403, description = "The sender may not write to any recipient (`message_refused`), another key is bound to the sender (`sender_has_key`), or only its creator may write into the channel"),
         (status = 404, description = "The sender is in no channel with this id"),
         (status = 409, description = "`message_id` is that of another message of this sender"),
     )
 )]
 pub async fn broadcast_message(
     State(app): State<App>,
-    AdminKey(caller): AdminKey,
+    caller: ActingKey,
     request: IdempotentJson<BroadcastRequest>,
 ) -> Result<IdempotentOk<SendReceipt>, ApiError> {
     let mut asked = request.body;
@@ -194,6 +196,7 @@ pub async fn broadcast_message(
         (None, None) => MessageDestination::AllAgents,
     };
     let sender = check_agent_id(&app, ("body", "sender"), &asked.sender)?;
+    let caller = caller.sending_as(&app.shared.keyring, "sender", &sender)?;
     let content = Value::Object(std::mem::take(&mut asked.content));
     let draft = asked.draft(sender, to, content);
     Ok(IdempotentOk(app.messages.send(&caller, draft, request.once).await?))

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 use super::{message_request, socket_token::SocketToken};
 use crate::{
     app::App,
-    http::{ApiCaller, ApiError, rate_limit::RateBucket},
+    http::{ApiCaller, ApiError, caller::check_sender, rate_limit::RateBucket},
 };
 use am_communication::{
     delivery::{DeliverySession, ReplySender, SocketFrameKind},
@@ -140,7 +140,7 @@ pub async fn run_socket(parts: SocketParts, socket: WebSocket) {
     let listener = FrameReader { app: &app, agent: &agent, replies: &replies, by: &caller.principal, heard: &heard };
     let end = tokio::select! {
         end = listener.read_loop(&mut stream) => end,
-        why = pass.ended(&app, &caller) => SocketEnd::NotAllowed(why),
+        why = pass.ended(&app, &agent, &caller) => SocketEnd::NotAllowed(why),
         end = write_loop(&app, session, &mut sink, &heard) => end,
     };
     close_socket(&mut sink, &mut stream, end).await;
@@ -311,6 +311,9 @@ impl FrameReader<'_> {
         let limiter = self.app.shared.limiter.as_ref();
         if let Some(Err(wait)) = limiter.map(|limiter| limiter.check(RateBucket::Principal(self.by.name.clone()))) {
             return Err(refused_json(ApiError::too_many(wait), mark));
+        }
+        if let Err(error) = check_sender(&self.app.shared.keyring, self.by, "agent_id", self.agent) {
+            return Err(refused_json(error, mark));
         }
         let content = std::mem::take(&mut payload.content);
         let to = match (payload.recipient_id.take(), payload.channel_id.take(), payload.topic.take()) {

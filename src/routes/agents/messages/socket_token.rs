@@ -4,6 +4,7 @@ use crate::{
     app::App,
     http::{ApiCaller, KeyRole, auth::CallerIdentity, context::RequestContext, key_watch::PresentedKey},
 };
+use am_core::ids::AgentId;
 
 /// The key that a socket was opened with. The socket ends with it.
 pub struct SocketToken(PresentedKey);
@@ -21,19 +22,23 @@ impl SocketToken {
         }
     }
 
-    /// Who holds it, with the role that this needs.
-    pub fn caller(&self, app: &App) -> Result<ApiCaller, &'static str> {
+    /// Who holds it, with the role that a socket of `agent` needs.
+    pub fn caller(&self, app: &App, agent: &AgentId) -> Result<ApiCaller, &'static str> {
         match self.0.identify(&app.shared.keyring) {
             CallerIdentity::Known(caller) if caller.role == KeyRole::Admin => Ok(caller),
-            CallerIdentity::Known(_) => Err("This needs an admin key"),
+            CallerIdentity::Known(caller) if caller.role == KeyRole::Agent => {
+                let own = caller.principal.agent.as_ref() == Some(agent);
+                if own { Ok(caller) } else { Err("agent_id is not the agent that this key is bound to") }
+            }
+            CallerIdentity::Known(_) => Err("This needs an admin or agent key"),
             CallerIdentity::Unknown => Err("Invalid API key"),
             CallerIdentity::Missing => Err("Missing API key: send it as token, or as X-Api-Key"),
         }
     }
 
     /// Wait until it is no more the key of `opened`; return why the socket ends.
-    pub async fn ended(&self, app: &App, opened: &ApiCaller) -> &'static str {
+    pub async fn ended(&self, app: &App, agent: &AgentId, opened: &ApiCaller) -> &'static str {
         self.0.clone().ended(app.shared.keyring.clone(), opened.clone()).await;
-        self.caller(app).err().unwrap_or("The API key is another caller's now")
+        self.caller(app, agent).err().unwrap_or("The API key is another caller's now")
     }
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{AdminKey, ApiCaller, ApiError, QueryParams, caller::RequestOrigin, context::RequestContextExtractor},
+    http::{ActingKey, ApiCaller, ApiError, QueryParams, caller::RequestOrigin, context::RequestContextExtractor},
 };
 use am_core::ids::AgentId;
 
@@ -33,7 +33,7 @@ const SOCKET_BUFFER_BYTES: usize = 4 << 10;
 pub struct StreamQuery {
     /// Agent whose messages are received and in whose name messages are sent.
     agent_id: AgentId,
-    /// Admin key, for clients that can't send the header `X-Api-Key`.
+    /// Admin key, or key of the agent, for clients that can't send the header `X-Api-Key`.
     token: Option<String>,
 }
 
@@ -43,13 +43,14 @@ pub struct StreamQuery {
 /// the agent, the oldest first, and those that are sent to it, each as `message`. The client sends `{"type": "ack",
 /// "message_id": ...}` (or `message_ids`) for each message, and receives it again on its next socket until it did;
 /// `{"type": "message", "payload": {"content", "recipient_id", ...}}`, which is answered by `handler_acknowledgment`
-/// when the message is stored; content `PING` is answered by `PONG`. Without a valid key the socket is closed with
+/// when the message is stored; content `PING` is answered by `PONG`. Once a key is bound to the agent, only sockets with
+/// such a key send in its name. Without a valid key the socket is closed with
 /// code 1008; with 1001 when the service stops, with 1013 when there are too many, with 1009, 1007 or 1002 after a
 /// message that is too long, a text that is not UTF-8, or what is not the protocol. A Close is answered by a Close. The
 /// service pings, and closes a socket that has been silent for three pings.
 #[utoipa::path(
     get, path = "/api/v1/agents/messages/stream", operation_id = "messages_open_stream", tag = "messages",
-    security(("ApiKey" = ["admin"])),
+    security(("ApiKey" = ["admin", "agent"])),
     params(StreamQuery),
     responses(
         (status = 101, description = "The connection becomes a WebSocket"),
@@ -59,13 +60,13 @@ pub struct StreamQuery {
 pub async fn open_message_stream(
     State(app): State<App>,
     RequestOrigin(origin): RequestOrigin,
-    admin: Result<AdminKey, ApiError>,
+    acting: Result<ActingKey, ApiError>,
     query: Result<QueryParams<StreamQuery>, ApiError>,
     context: RequestContextExtractor,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let Ok(upgrade) = upgrade else {
-        admin?;
+        acting?;
         query?;
         let detail = "This is a WebSocket: send Upgrade: websocket";
         let mut refused = ApiError::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", detail).into_response();
@@ -73,10 +74,10 @@ pub async fn open_message_stream(
         return Ok(refused);
     };
     let QueryParams(query) = query?;
+    let agent = check_agent_id(&app, ("query", "agent_id"), &query.agent_id)?;
     let pass = SocketToken::new(query.token.as_deref(), &context);
     pass.look_for(&app).await;
-    let caller = pass.caller(&app).map(|caller| caller.with_origin(origin));
-    let agent = check_agent_id(&app, ("query", "agent_id"), &query.agent_id)?;
+    let caller = pass.caller(&app, &agent).map(|caller| caller.with_origin(origin));
     let upgrade = upgrade.max_message_size(MAX_FRAME_BYTES).max_frame_size(MAX_FRAME_BYTES);
     let upgrade = upgrade
         .read_buffer_size(SOCKET_BUFFER_BYTES)

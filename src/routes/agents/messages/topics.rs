@@ -9,7 +9,7 @@ use super::super::{check_agent_id, check_agent_path};
 use crate::{
     app::App,
     http::{
-        AdminKey, ApiError, JsonBody, PathParams,
+        ActingKey, ApiError, JsonBody, PathParams,
         idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
     },
 };
@@ -48,18 +48,19 @@ pub struct SubscribeResponse {
 /// filter changes the filter.
 #[utoipa::path(
     post, path = "/api/v1/agents/messages/subscribe", operation_id = "topics_subscribe", tag = "topics",
-    security(("ApiKey" = ["admin"])),
+    security(("ApiKey" = ["admin", "agent"])),
     params(IdempotencyHeader),
     request_body = SubscribeRequest,
     responses((status = 200, body = SubscribeResponse, description = "The subscription"))
 )]
 pub async fn subscribe_topic(
     State(app): State<App>,
-    AdminKey(caller): AdminKey,
+    caller: ActingKey,
     request: IdempotentJson<SubscribeRequest>,
 ) -> Result<IdempotentOk<SubscribeResponse>, ApiError> {
     let SubscribeRequest { agent_id, topic, filter } = request.body;
     let agent_id = check_agent_id(&app, ("body", "agent_id"), &agent_id)?;
+    let caller = caller.acting_for("agent_id", &agent_id)?;
     let done = app.delivery.subscribe(&caller, &agent_id, &topic, filter.unwrap_or_default(), request.once).await?;
     let answer = |subscription| SubscribeResponse { status: "success", agent_id, subscribed: true, subscription };
     Ok(IdempotentOk(done.map(answer)))
@@ -92,18 +93,19 @@ pub struct UnsubscribeResponse {
 /// End a subscription of an agent
 #[utoipa::path(
     post, path = "/api/v1/agents/messages/unsubscribe", operation_id = "topics_unsubscribe", tag = "topics",
-    security(("ApiKey" = ["admin"])),
+    security(("ApiKey" = ["admin", "agent"])),
     params(IdempotencyHeader),
     request_body = UnsubscribeRequest,
     responses((status = 200, body = UnsubscribeResponse, description = "Whether there was a subscription"))
 )]
 pub async fn unsubscribe_topic(
     State(app): State<App>,
-    AdminKey(caller): AdminKey,
+    caller: ActingKey,
     request: IdempotentJson<UnsubscribeRequest>,
 ) -> Result<IdempotentOk<UnsubscribeResponse>, ApiError> {
     let UnsubscribeRequest { agent_id, topic } = request.body;
     let agent_id = check_agent_id(&app, ("body", "agent_id"), &agent_id)?;
+    let caller = caller.acting_for("agent_id", &agent_id)?;
     let done = app.delivery.unsubscribe(&caller, &agent_id, &topic, request.once).await?;
     let answer = |removed| UnsubscribeResponse { status: "success", agent_id, topic, subscribed: false, removed };
     Ok(IdempotentOk(done.map(answer)))
@@ -125,7 +127,7 @@ pub struct SubscriptionList {
 /// By topic.
 #[utoipa::path(
     get, path = "/api/v1/agents/messages/subscriptions/{agent_id}", operation_id = "topics_list_subscriptions",
-    tag = "topics", security(("ApiKey" = ["admin"])),
+    tag = "topics", security(("ApiKey" = ["admin", "agent"])),
     params(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 characters; an API key is answered as its principal"),
     ),
@@ -133,10 +135,11 @@ pub struct SubscriptionList {
 )]
 pub async fn list_subscriptions(
     State(app): State<App>,
-    _: AdminKey,
+    caller: ActingKey,
     PathParams(id): PathParams<AgentId>,
 ) -> Result<JsonBody<SubscriptionList>, ApiError> {
     let agent_id = check_agent_path(&app, "agent_id", &id)?;
+    caller.acting_for("agent_id", &agent_id)?;
     let subscriptions = app.delivery.subscriptions(&agent_id).await?;
     Ok(JsonBody(SubscriptionList { agent_id, count: subscriptions.len(), subscriptions }))
 }

@@ -41,7 +41,8 @@ impl<S: Send + Sync> FromRequestParts<S> for TrainingKey {
         let role = match caller.role {
             KeyRole::Admin => TrainingRole::Admin,
             KeyRole::Client => TrainingRole::Client,
-            KeyRole::Miner => TrainingRole::Miner,
+            // The extractor admits no agent's key.
+            KeyRole::Miner | KeyRole::Agent => TrainingRole::Miner,
         };
         Ok(Self(TrainingCaller { principal: caller.principal, role }))
     }
