@@ -1,4 +1,4 @@
-//! Commands `agent-key`, for agents that encrypt and decrypt messages, and `message-keys`, for operators.
+//! Commands `agent-key`, for agents that encrypt, decrypt and sign messages, and `message-keys`, for operators.
 
 use std::{
     io::Write as _,
@@ -8,15 +8,17 @@ use std::{
 use agent_management::app;
 use am_communication::encryption::{
     AgentPrivateKey, ContentEnvelope, EncryptionService, EnvelopeBinding, KeyKind, MessageEncryption,
-    RecipientPublicKey, SharedEnvelope,
+    RecipientPublicKey, SharedEnvelope, SignedMessage,
 };
+use am_communication::price::MessageType;
 use am_core::{
     ambient::{Clock, IdGenerator},
     config::Config,
-    crypto::{read_secret, write_secret},
-    ids::{AgentId, MessageId},
+    crypto::{Signer, read_secret, write_secret},
+    ids::{AgentId, ChannelId, MessageId},
     strict_json::parse_strict_json,
 };
+use am_db::codec::Timestamp;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -26,15 +28,29 @@ use super::{CommandError, print_output, read_text};
 /// Subcommands of `agent-key`. None of them needs a server or its settings.
 #[derive(Subcommand)]
 pub enum AgentKeyCommand {
-    /// Create an X25519 key pair and print the public key as `POST /api/v1/agents/{agent_id}/keys` takes it.
+    /// Create a key pair and print the public key as `POST /api/v1/agents/{agent_id}/keys` takes it.
     #[command(after_help = "Example:\n  agent-management agent-key new bob.key")]
     New {
         /// File for the private key: one line of 64 hex digits, mode 0600. An existing file is not overwritten.
         file: PathBuf,
+        /// Kind of the key: `x25519` for encryption, `ed25519` for signatures.
+        #[arg(long, default_value = "x25519", value_parser = ["x25519", "ed25519"])]
+        kind: String,
     },
     /// Print the public key of a private key.
     Public {
         /// File with the private key.
+        file: PathBuf,
+        /// Kind of the key, as it was created.
+        #[arg(long, default_value = "x25519", value_parser = ["x25519", "ed25519"])]
+        kind: String,
+    },
+    /// Sign a message from standard input, as `POST /api/v1/agents/messages/send` takes it, and print it signed.
+    ///
+    /// A message without an id gets a random one. The signature is accepted for five minutes.
+    #[command(after_help = "Example:\n  agent-management agent-key sign alice-signs.key < message.json")]
+    Sign {
+        /// File with the private Ed25519 key.
         file: PathBuf,
     },
     /// Encrypt JSON from standard input to a recipient's public key, and print the message to send.
@@ -96,14 +112,22 @@ pub enum MasterKeyCommand {
 /// The reason for which it failed.
 pub fn run_agent_key(command: AgentKeyCommand) -> Result<(), CommandError> {
     match command {
-        AgentKeyCommand::New { file } => {
+        AgentKeyCommand::New { file, kind } => {
+            // Both kinds of private keys are 32 random bytes.
             let key = AgentPrivateKey::generate()?;
             if !write_secret(&file, key.bytes())? {
                 return Err(format!("{} is there already", file.display()).into());
             }
-            print_public_key(&key)
+            print_public_key(&key, &kind)
         }
-        AgentKeyCommand::Public { file } => print_public_key(&AgentPrivateKey::from_bytes(read_secret(&file)?)),
+        AgentKeyCommand::Public { file, kind } => {
+            print_public_key(&AgentPrivateKey::from_bytes(read_secret(&file)?), &kind)
+        }
+        AgentKeyCommand::Sign { file } => {
+            let signed = sign_message(&Signer::from_seed(&*read_secret(&file)?), read_json_stdin()?)?;
+            print_output(&signed.to_string());
+            Ok(())
+        }
         AgentKeyCommand::Seal { to, sender, recipient, message_id } => {
             let content = read_json_stdin()?;
             let message_id = match message_id {
@@ -127,8 +151,38 @@ pub fn run_agent_key(command: AgentKeyCommand) -> Result<(), CommandError> {
     }
 }
 
-fn print_public_key(key: &AgentPrivateKey) -> Result<(), CommandError> {
-    let public = key.public_key()?;
+/// Add a signature to a message, and an id if it has none.
+fn sign_message(signer: &Signer, mut message: Value) -> Result<Value, CommandError> {
+    let members = message.as_object_mut().ok_or("standard input is not a message: it is no object")?;
+    if members.get("message_id").is_none_or(Value::is_null) {
+        members.insert("message_id".to_owned(), IdGenerator::system()?.random_id("msg_", 32).into());
+    }
+    let text = |name: &str| members.get(name).and_then(Value::as_str);
+    let needed = |name: &str| text(name).ok_or_else(|| format!("standard input is not a message: it has no {name}"));
+    let content = members.get("content").ok_or("standard input is not a message: it has no content")?;
+    let (recipient, channel) = (text("recipient").map(AgentId::from), text("channel_id").map(ChannelId::from));
+    let reply_to = text("reply_to").map(MessageId::from);
+    let signed = SignedMessage {
+        message_id: &needed("message_id")?.into(),
+        sender: &needed("sender")?.into(),
+        recipient: recipient.as_ref(),
+        channel: channel.as_ref(),
+        topic: text("topic"),
+        message_type: text("message_type").unwrap_or(MessageType::Direct.value()),
+        reply_to: reply_to.as_ref(),
+        content,
+    };
+    let now = Timestamp(Clock::system().now()).to_string();
+    let signature = signed.sign(signer, RecipientPublicKey::of_signer(signer).id(), now);
+    members.insert("signature".to_owned(), serde_json::to_value(signature)?);
+    Ok(message)
+}
+
+fn print_public_key(key: &AgentPrivateKey, kind: &str) -> Result<(), CommandError> {
+    let public = match kind == KeyKind::Ed25519.value() {
+        true => RecipientPublicKey::of_signer(&Signer::from_seed(key.bytes())),
+        false => key.public_key()?,
+    };
     print_output(&json!({"kind": public.kind(), "public_key": public.text(), "key_id": public.id()}).to_string());
     Ok(())
 }

@@ -19,9 +19,9 @@ use am_core::ids::{AgentId, AgentKeyId};
 /// A public key to register.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct KeyCreate {
-    /// Kind of the key: `x25519`, or `rsa` for peers that have nothing else.
+    /// Kind of the key: `x25519`, or `rsa` for peers that have nothing else; `ed25519` to verify the agent's signatures.
     kind: KeyKind,
-    /// Public key, in base64 or PEM: X25519 as 32 bytes or SubjectPublicKeyInfo, RSA (2048 to 8192 bits) as
+    /// Public key, in base64 or PEM: X25519 and Ed25519 as 32 bytes or SubjectPublicKeyInfo, RSA (2048 to 8192 bits) as
     /// SubjectPublicKeyInfo.
     public_key: String,
     /// Id of the key, as `agent-management agent-key new` prints it; refused when the key has another. Default: not compared.
@@ -38,7 +38,8 @@ impl From<KeyCreate> for NewAgentKey {
 ///
 /// From then on messages to the agent are encrypted to it: by their senders (`end_to_end`), or by this service on
 /// arrival (`sealed_on_arrival`). Of several keys the newest X25519 key is used, and if there is none the newest RSA
-/// key. The private key stays with the agent: `agent-management agent-key new` makes one. The same key again changes
+/// key. An Ed25519 key encrypts nothing: it verifies the agent's
+/// signatures. The private key stays with the agent: `agent-management agent-key new` makes one. The same key again changes
 /// nothing. An agent has at most 16 keys in use.
 #[utoipa::path(
     post, path = "/api/v1/agents/{agent_id}/keys", operation_id = "agent_keys_create", tag = "agent_keys",
@@ -87,7 +88,7 @@ pub async fn list_agent_keys(
 
 /// Revoke a public key of an agent
 ///
-/// No message is encrypted to it any more, and messages that senders encrypt to it are refused. Stored messages stay
+/// No message is encrypted to it any more, and messages that senders encrypt to it or sign with it are refused. Stored messages stay
 /// as they are.
 #[utoipa::path(
     delete, path = "/api/v1/agents/{agent_id}/keys/{key_id}", operation_id = "agent_keys_revoke", tag = "agent_keys",

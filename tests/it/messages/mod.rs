@@ -10,6 +10,7 @@ mod ids;
 mod migration;
 mod model;
 mod refusals;
+mod signatures;
 mod socket_close;
 mod topics;
 

@@ -29,8 +29,8 @@ fn audit_entry(action: &str, agent: &AgentId, key: &AgentKey, caller: &Principal
 }
 
 impl EncryptionService {
-    /// Register a public key of an agent. From then on messages to the agent are encrypted to it. Repeating it changes
-    /// nothing.
+    /// Register a public key of an agent. From then on messages to the agent are encrypted to it, or with an Ed25519 key
+    /// the agent's signatures are verified by it. Repeating it changes nothing.
     ///
     /// # Errors
     /// Returns [`EncryptionError::Invalid`] for a malformed key, [`EncryptionError::InvalidState`] for one that was revoked, or beyond 16
@@ -62,7 +62,13 @@ impl EncryptionService {
             .write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
                 let known = store::keys_of_agent(tx.conn().await?, &agent).await?;
                 match known.iter().find(|known| known.key_id == new.key_id) {
-                    Some(known) if known.revoked_at.is_none() => return Ok(known.clone()),
+                    Some(known) if known.revoked_at.is_none() && known.kind == new.kind => return Ok(known.clone()),
+                    Some(known) if known.revoked_at.is_none() => {
+                        return Err(EncryptionError::InvalidState(format!(
+                            "Key {} is registered as an {} key: one key is not used for both",
+                            new.key_id, known.kind
+                        )));
+                    }
                     Some(_) => {
                         return Err(EncryptionError::InvalidState(format!(
                             "Key {} was revoked: register another one",
@@ -93,7 +99,7 @@ impl EncryptionService {
         Ok(store::list_keys(&mut *self.0.db.read().await?, agent, page).await?)
     }
 
-    /// Revoke a key: nothing more is encrypted to it, and envelopes that name it are refused. Stored messages are not
+    /// Revoke a key: nothing more is encrypted to it, and envelopes and signatures that name it are refused. Stored messages are not
     /// changed. Repeating it changes nothing.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use super::{
     model::{EnvelopeBinding, KeyKind, MessageEncryption},
 };
 use am_core::{
+    crypto::{Ed25519PublicKey, Signer},
     ids::AgentKeyId,
     json_number::{JsonReadError, read_json},
 };
@@ -153,16 +154,19 @@ impl ContentEnvelope {
     }
 }
 
-/// A public key that content can be encrypted to.
+/// DER prefix of a 32-byte Ed25519 key (RFC 8410).
+const ED25519_DER_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// A public key that content can be encrypted to, or that signatures are verified by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecipientPublicKey {
     kind: KeyKind,
-    /// 32 bytes of X25519, or DER of RSA.
+    /// 32 bytes of X25519 or Ed25519, or DER of RSA.
     bytes: Vec<u8>,
 }
 
 impl RecipientPublicKey {
-    /// Parse base64 or PEM. X25519 keys are 32 bytes or DER, RSA keys are DER.
+    /// Parse base64 or PEM. X25519 and Ed25519 keys are 32 bytes or DER, RSA keys are DER.
     ///
     /// # Errors
     /// Returns [`EncryptionError::Invalid`] for a malformed key, or an RSA key of fewer than 2048 or more than 8192 bits.
@@ -172,6 +176,9 @@ impl RecipientPublicKey {
         let bytes = decode_base64(&body).ok_or_else(|| refused("should be base64, or PEM"))?;
         let key = match kind {
             KeyKind::X25519 => Self { kind, bytes: bytes.strip_prefix(&X25519_DER_PREFIX).unwrap_or(&bytes).to_vec() },
+            KeyKind::Ed25519 => {
+                Self { kind, bytes: bytes.strip_prefix(&ED25519_DER_PREFIX).unwrap_or(&bytes).to_vec() }
+            }
             KeyKind::Rsa => Self { kind, bytes },
         };
         match kind {
@@ -182,8 +189,19 @@ impl RecipientPublicKey {
             KeyKind::Rsa if key.rsa().is_err() => {
                 Err(refused("should be an RSA public key of 2048 to 8192 bits, as SubjectPublicKeyInfo"))
             }
-            KeyKind::X25519 | KeyKind::Rsa => Ok(key),
+            // By keys of small order one signature is good for every message.
+            KeyKind::Ed25519
+                if !<[u8; 32]>::try_from(&*key.bytes).is_ok_and(|key| Ed25519PublicKey::from_bytes(&key).is_ok()) =>
+            {
+                Err(refused("should be an Ed25519 public key: 32 bytes"))
+            }
+            KeyKind::X25519 | KeyKind::Rsa | KeyKind::Ed25519 => Ok(key),
         }
+    }
+
+    /// The public key of a private key that signs.
+    pub fn of_signer(signer: &Signer) -> Self {
+        Self { kind: KeyKind::Ed25519, bytes: signer.public_key().bytes().to_vec() }
     }
 
     /// Parse the stored form of a key that was validated before.
@@ -239,6 +257,7 @@ impl RecipientPublicKey {
             Zeroizing::new(serde_json::to_vec(content).map_err(|_| EncryptionError::CryptoFailed("no JSON"))?);
         let key_id = self.id();
         match (self.kind, by) {
+            (KeyKind::Ed25519, _) => Err(EncryptionError::CryptoFailed("nothing is encrypted to an Ed25519 key")),
             (KeyKind::X25519, _) => {
                 let (enc, ciphertext) = self.hpke_encrypt(&bound, &content)?;
                 let (enc, ciphertext) = (encode_base64(&enc.0), encode_base64(&ciphertext));

@@ -11,6 +11,7 @@ mod envelope;
 mod error;
 mod key_rotation;
 mod master_keys;
+mod message_signature;
 mod model;
 mod plan;
 mod shared_content;
@@ -27,6 +28,7 @@ pub use self::{
     codec::decode_base64,
     envelope::{AgentPrivateKey, ContentEnvelope, HPKE_SUITE, HYBRID_SUITE, RSA_SUITE, RecipientPublicKey},
     error::{EncryptionError, Result},
+    message_signature::{MessageSignature, SignedMessage, VerifiedSignature},
     model::{
         AgentKey, CiphertextBinding, DecryptedContent, EncryptedContent, EncryptionRequest, EncryptionScope,
         EnvelopeBinding, KeyKind, KeyRotationReport, MasterKeyUsage, MessageEncryption, NewAgentKey, SharedContent,

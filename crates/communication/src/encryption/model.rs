@@ -49,6 +49,8 @@ am_db::stored_enum! {
         X25519 = "X25519" / "x25519",
         /// RSA of at least 2048 bits, for RSA-OAEP: for agents without X25519.
         Rsa = "RSA" / "rsa",
+        /// Ed25519, for signatures of the agent's messages. Nothing is encrypted to it.
+        Ed25519 = "ED25519" / "ed25519",
     }
 }
 
@@ -143,13 +145,14 @@ pub struct AgentKey {
     pub key_id: AgentKeyId,
     /// Kind of the key.
     pub kind: KeyKind,
-    /// Key in base64: 32 bytes of X25519, or DER (SubjectPublicKeyInfo) of RSA.
+    /// Key in base64: 32 bytes of X25519 or Ed25519, or DER (SubjectPublicKeyInfo) of RSA.
     pub public_key: String,
     /// Principal that registered the key.
     pub owner_id: PrincipalId,
     /// Time of registration.
     pub created_at: Timestamp,
-    /// Time of revocation, from which nothing is encrypted to the key; null while it is active.
+    /// Time of revocation, from which nothing is encrypted to the key and no signature by it is accepted; null while it is
+    /// active.
     pub revoked_at: Option<Timestamp>,
 }
 

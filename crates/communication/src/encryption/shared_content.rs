@@ -121,6 +121,7 @@ impl WrappedContentKey {
     pub(super) fn wrap(to: &RecipientPublicKey, bound: &EnvelopeBinding<'_>, key: &ContentKey) -> Result<Self> {
         let (bound, key_id) = (content_key_binding(bound), to.id());
         match to.kind() {
+            KeyKind::Ed25519 => Err(EncryptionError::CryptoFailed("nothing is encrypted to an Ed25519 key")),
             KeyKind::X25519 => {
                 let (enc, wrapped) = to.hpke_encrypt(&bound, &**key)?;
                 let (enc, wrapped_key) = (encode_base64(&enc.0), encode_base64(&wrapped));

@@ -104,7 +104,7 @@ pub(super) async fn read_available_keys(
     let rows = sql!(
         "SELECT ",
         AvailableKeyRow::COLUMNS,
-        " FROM am_agent_keys WHERE agent_id IN {texts $2} AND revoked_at IS NULL
+        " FROM am_agent_keys WHERE agent_id IN {texts $2} AND revoked_at IS NULL AND kind <> 'ED25519'
          UNION ALL
          SELECT channel_id, NULL, id, wrapped, master_id FROM am_message_data_keys
              WHERE channel_id IN {texts $1} AND retired_at IS NULL

@@ -5,7 +5,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
-    encryption::{CiphertextBinding, EncryptedContent, EncryptionScope, MessageEncryption},
+    encryption::{CiphertextBinding, EncryptedContent, EncryptionScope, MessageEncryption, VerifiedSignature},
     model::{MessagePriority, MessageStatus, PaymentStatus},
     price::MessageType,
 };
@@ -78,6 +78,9 @@ pub struct MessageView {
     /// Id of the message to several recipients that this is a copy of; null otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broadcast_id: Option<BroadcastId>,
+    /// Signature of the sender, verified on arrival; null for a message without one, and for an imported message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<VerifiedSignature>,
     /// Where the message comes from, if it was imported; null for a message that this service got from its sender.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub imported: Option<ImportOrigin>,

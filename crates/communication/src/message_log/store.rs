@@ -7,7 +7,7 @@ use super::{
     model::{HistoryFilter, ImportOrigin, MessageView, StoredMessage},
 };
 use crate::{
-    encryption::{EncryptedContent, EncryptionScope, MessageEncryption, SharedContent},
+    encryption::{EncryptedContent, EncryptionScope, MessageEncryption, SharedContent, VerifiedSignature},
     error::{CommunicationError, Result},
     model::{MessagePriority, MessageStatus, PaymentStatus},
     price::MessageType,
@@ -67,6 +67,7 @@ pub fn add_message_row(rows: &mut RowBatch, stored: &StoredMessage) {
         imported_from: imported.map(|origin| &origin.source),
         imported_by: imported.map(|origin| &origin.imported_by),
         imported_id: imported.map(|origin| &origin.message_id),
+        signature: message.signature.as_ref().map(VerifiedSignature::to_stored),
     });
 }
 
@@ -106,6 +107,7 @@ row! {
         imported_from: Option<String>,
         imported_by: Option<PrincipalId>,
         imported_id: Option<MessageId>,
+        signature: Option<String>,
     }
 }
 
@@ -148,6 +150,7 @@ impl FromRow for StoredMessage {
             topic: row.topic,
             reply_to: row.reply_to,
             broadcast_id: row.broadcast_id,
+            signature: row.signature.as_deref().map(VerifiedSignature::from_stored).transpose()?,
             imported: row.imported_id.map(|message_id| ImportOrigin {
                 source: row.imported_from.unwrap_or_default(),
                 imported_by: row.imported_by.unwrap_or_default(),

@@ -16,7 +16,7 @@ pub fn hash_draft(draft: &MessageDraft, salt: &str) -> String {
         MessageDestination::Topic(topic) => ("topic", topic.as_str()),
         MessageDestination::AllAgents => ("all", ""),
     };
-    let options = json!([
+    let mut options = json!([
         to,
         name,
         draft.kind,
@@ -26,6 +26,10 @@ pub fn hash_draft(draft: &MessageDraft, salt: &str) -> String {
         draft.ttl.as_secs(),
         draft.reply_to,
     ]);
+    // A signature made again is the same message; one by another key, or none, is not.
+    if let (Some(options), Some(signature)) = (options.as_array_mut(), &draft.signature) {
+        options.push(json!({"signed_by": signature.key_id}));
+    }
     let mut text = format!("agent-management draft v1 {salt} {options} ");
     write_sorted(&draft.content, &mut text);
     format!("{salt}:{}", hex::encode(Sha256::digest(text)))

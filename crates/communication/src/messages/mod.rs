@@ -133,7 +133,7 @@ impl MessageService {
     /// Queue a message and return a receiver for its receipt.
     ///
     /// # Errors
-    /// Returns [`CommunicationError::Invalid`]; other errors come with the receipt.
+    /// Returns [`CommunicationError::Invalid`], also for a signature that is not good; other errors come with the receipt.
     #[boxed]
     pub async fn hand_in(
         &self,
@@ -142,6 +142,12 @@ impl MessageService {
         once: Option<IdempotencyKey>,
     ) -> Result<oneshot::Receiver<Result<IdempotentResult<SendReceipt>>>> {
         let (draft, bytes) = draft.checked()?;
+        // A repeated request is answered as before, though its signature may be too old by now.
+        if let Some((message, signature)) = draft.signed()
+            && self.0.db.answered::<SendReceipt>(&self.0.clock, once.as_ref()).await?.is_none()
+        {
+            self.0.sealing.check_signature(&message, signature).await?;
+        }
         self.0.office.hand_in(OutgoingMessage { draft, bytes, by: by.clone() }, once).await
     }
 

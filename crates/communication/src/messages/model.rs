@@ -7,7 +7,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
-    encryption::{ContentEnvelope, EncryptionScope, MessageEncryption},
+    encryption::{ContentEnvelope, EncryptionScope, MessageEncryption, MessageSignature, SignedMessage},
     message_log::StoredMessage,
     model::{MessagePriority, MessageStatus, PaymentStatus, is_printable, validate_agent_name, validate_topic},
     price::{MAX_CONTENT_BYTES, MessageType},
@@ -64,9 +64,34 @@ pub struct MessageDraft {
     pub ttl: Duration,
     /// Id of the message that this one answers.
     pub reply_to: Option<MessageId>,
+    /// Signature of the sender; `None`: the message is not signed.
+    pub signature: Option<MessageSignature>,
 }
 
 impl MessageDraft {
+    /// What the draft's signature covers, and the signature; `None` when it has none, or no id.
+    pub fn signed(&self) -> Option<(SignedMessage<'_>, &MessageSignature)> {
+        let (message_id, signature) = self.message_id.as_ref().zip(self.signature.as_ref())?;
+        let (mut recipient, mut channel, mut topic) = (None, None, None);
+        match &self.to {
+            MessageDestination::Agent(agent) => recipient = Some(agent),
+            MessageDestination::Channel(id) => channel = Some(id),
+            MessageDestination::Topic(name) => topic = Some(name.as_str()),
+            MessageDestination::AllAgents => {}
+        }
+        let signed = SignedMessage {
+            message_id,
+            sender: &self.sender,
+            recipient,
+            channel,
+            topic,
+            message_type: self.kind.value(),
+            reply_to: self.reply_to.as_ref(),
+            content: &self.content,
+        };
+        Some((signed, signature))
+    }
+
     /// Validate the draft. Returns it with normalised names, and the size of its content in bytes of JSON.
     ///
     /// # Errors
@@ -89,6 +114,11 @@ impl MessageDraft {
             let message = format!("must be 1 to {MAX_ID_LEN} printable characters");
             violations.require(id.as_deref().is_none_or(|id| is_printable(id, MAX_ID_LEN)), field, message);
         }
+        violations.require(
+            self.signature.is_none() || self.message_id.is_some(),
+            "message_id",
+            "is required: the signature covers the message's id",
+        );
         let reserved = |id: &str| [COPY_ID_PREFIX, IMPORT_ID_PREFIX].iter().any(|prefix| id.starts_with(prefix));
         violations.require(
             !self.message_id.as_deref().is_some_and(reserved),
@@ -229,7 +259,12 @@ pub(super) mod tests {
             encryption: None,
             ttl: Duration::from_secs(300),
             reply_to: None,
+            signature: None,
         }
+    }
+
+    fn signature() -> MessageSignature {
+        MessageSignature { key_id: "k".into(), signed_at: String::new(), value: String::new() }
     }
 
     fn envelope() -> Value {
@@ -259,6 +294,7 @@ pub(super) mod tests {
             ("content", MessageDraft { content: json!("text"), ..sample_draft() }),
             ("content", MessageDraft { content: json!(null), ..sample_draft() }),
             ("message_id", MessageDraft { content: envelope(), ..sample_draft() }),
+            ("message_id", MessageDraft { signature: Some(signature()), ..sample_draft() }),
             ("content", MessageDraft { content: envelope(), to: MessageDestination::AllAgents, ..sample_draft() }),
             (
                 "content",

@@ -179,6 +179,8 @@ impl ExportRecord {
             topic: self.topic.clone(),
             reply_to: self.reply_to.clone(),
             broadcast_id: self.broadcast_id.clone(),
+            // It was not verified here, and is one of another id.
+            signature: None,
             imported: Some(origin),
             sent_at: self.sent_at,
             expires_at: self.expires_at,

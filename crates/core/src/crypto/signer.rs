@@ -32,7 +32,8 @@ impl Signer {
         Ok(Self::from_seed(&parse_hex_key(text)?))
     }
 
-    fn from_seed(seed: &[u8; 32]) -> Self {
+    /// Create the key from its 32 secret bytes.
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
         let secret = SigningKey::from_bytes(seed);
         Self { public: Ed25519PublicKey::new(secret.verifying_key()), secret }
     }

@@ -37,6 +37,7 @@ impl AgentNotifier for MessageService {
                 encryption: None,
                 ttl: letter.keep.clamp(Duration::from_secs(1), MAX_TTL),
                 reply_to: None,
+                signature: None,
             };
             Self::send(self, &by, draft, None).await.map(drop).map_err(|error| error.to_string())
         })

@@ -68,6 +68,8 @@ macro_rules! message_request {
             message_id: Option<am_core::ids::MessageId>,
             /// Id of the message that it answers; null: none.
             reply_to: Option<am_core::ids::MessageId>,
+            /// Signature of the sender by an Ed25519 key that it has registered; null: none. Needs `message_id`.
+            signature: Option<am_communication::encryption::MessageSignature>,
         }
 
         impl $name {
@@ -89,6 +91,7 @@ macro_rules! message_request {
                     encryption: self.encryption,
                     ttl: std::time::Duration::from_secs(self.ttl.unwrap_or(300)),
                     reply_to: self.reply_to,
+                    signature: self.signature,
                 }
             }
         }

@@ -213,6 +213,7 @@ impl<'a> WriteBatch<'a> {
             topic: addressed.topic.clone(),
             reply_to: draft.reply_to.clone(),
             broadcast_id,
+            signature: draft.signature.clone().map(Into::into),
             imported: None,
             sent_at: self.book.now,
             expires_at: self.expiry(letter),

@@ -275,7 +275,11 @@ impl FromRow for HeldRunState {
 /// Read the runs that the worker holds. `state <> 'ended'` says no more than what stands before it, but only with these words
 /// does SQLite use the index of runs that have not ended.
 pub async fn list_held(conn: &mut Connection, worker_id: &WorkerId) -> Result<Vec<HeldRunState>> {
-    let held = sql!("SELECT ", HeldRun::COLUMNS, ", paused FROM am_runs WHERE state = 'driven' AND state <> 'ended' AND worker = $1");
+    let held = sql!(
+        "SELECT ",
+        HeldRun::COLUMNS,
+        ", paused FROM am_runs WHERE state = 'driven' AND state <> 'ended' AND worker = $1"
+    );
     Ok(held.bind(worker_id).fetch_all(conn).await?)
 }
 
