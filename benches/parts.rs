@@ -136,7 +136,7 @@ fn messages(c: &mut Criterion) {
     let to = |recipient| EncryptionRequest { bound: bound(recipient), encryption: None, encrypt: true };
     let secret = AgentPrivateKey::generate().unwrap();
     let public = secret.public_key().unwrap();
-    let somebody = Principal { name: "dev_key".into(), aliases: Arc::new([]), origin: None };
+    let somebody = Principal { name: "dev_key".into(), aliases: Arc::new([]), origin: None, agent: None };
     let at_rest = runtime.block_on(async {
         let new = NewAgentKey { kind: KeyKind::X25519, public_key: public.text(), key_id: None };
         sealing.register_key(&somebody, keyed, new, None).await.unwrap();

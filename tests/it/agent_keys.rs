@@ -1,6 +1,6 @@
 //! Keys that are bound to an agent: what they may do, for whom, and what other keys may no more.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -192,14 +192,10 @@ async fn other_keys_do_not_send_in_the_name_of_an_agent_with_a_key() {
     let began = Instant::now();
     while post_as(&server, ADMIN, &format!("{MESSAGES}/send"), letter.clone()).await.status != 200 {
         assert!(began.elapsed() < PATIENCE, "its key still counts");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        crate::harness::poll_interval().await;
     }
-    loop {
-        match own.closed().await {
-            Some(frame) => return assert_eq!(u16::from(frame.code), 1008),
-            None => panic!("the socket was not closed"),
-        }
-    }
+    let frame = own.closed().await.expect("the socket is closed with the key");
+    assert_eq!(u16::from(frame.code), 1008);
 }
 
 #[tokio::test]
