@@ -349,3 +349,23 @@ fn the_threat_model_names_tests_that_exist() {
     }
     assert!(named > 40, "{named}");
 }
+
+#[test]
+fn the_table_of_faults_names_tests_that_exist() {
+    let table = fs::read_to_string(root().join("docs/FAULTS.md")).unwrap();
+    let all: Vec<String> = tests_by_file().into_iter().flat_map(|(_, tests)| tests).collect();
+    let mut named = 0;
+    for row in table.lines().filter(|row| row.starts_with("| ") && !row.starts_with("| kind")) {
+        let tests = row.rsplit(" | ").next().unwrap().split('`').skip(1).step_by(2);
+        for name in tests.filter(|name| !name.starts_with("scripts/")) {
+            named += 1;
+            let test = name.rsplit("::").next().unwrap();
+            let exists = match test.strip_prefix("...") {
+                Some(ending) => all.iter().any(|found| found.ends_with(ending)),
+                None => all.iter().any(|found| found == test),
+            };
+            assert!(exists, "docs/FAULTS.md names {name}, and there is none");
+        }
+    }
+    assert!(named > 100, "{named}");
+}
