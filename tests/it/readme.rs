@@ -3,6 +3,7 @@
 
 use std::{net::TcpListener, os::unix::fs::symlink, path::Path, process::Command};
 
+use am_core::crypto::{NoteKey, NoteKeyKind, Signer};
 use serde_json::{Value, json};
 
 use crate::{
@@ -147,7 +148,12 @@ async fn readme_actions_are_accepted() {
 /// The metrics that docs/OPERATIONS.md explains are those that the service has, no more and no fewer.
 #[tokio::test]
 async fn operations_guide_lists_every_metric() {
-    let server = TestApp::builder().env("WEBHOOKS", webhook_to_nobody()).start().await;
+    let key = Signer::from_hex(&"19".repeat(32)).unwrap().public_key().clone();
+    let key = NoteKey::new("witness.example", NoteKeyKind::Cosignature, key).to_string();
+    // Nobody listens at port 9.
+    let witnesses = json!([{"url": "http://127.0.0.1:9/", "key": key, "allow_private": true}]).to_string();
+    let server = TestApp::builder().env("WEBHOOKS", webhook_to_nobody()).env("AUDIT_WITNESSES", witnesses);
+    let server = server.env("AUDIT_SEAL_SECONDS", 1).start().await;
     let made = server.post("/api/v1/agents/security/webhooks/ops/test", json!({})).await.ok();
     let delivery = format!("/api/v1/agents/security/webhooks/deliveries/{}", made.text("id"));
     let deadline = std::time::Instant::now() + PATIENCE;
@@ -160,7 +166,14 @@ async fn operations_guide_lists_every_metric() {
     server.execute(&workflow, json!({})).await;
     server.client().get(server.url("/api/v1/agents/workflows")).send().await.unwrap();
     server.post("/api/v1/services/llm/inference", json!({"model": "llama-7b", "prompt": "x"})).await.ok();
-    let page = server.get("/metrics").await.text;
+    let page = loop {
+        let page = server.get("/metrics").await.text;
+        if page.contains("audit_witness_submissions_total{") {
+            break page;
+        }
+        assert!(std::time::Instant::now() < deadline, "no head was submitted");
+        crate::harness::poll_interval().await;
+    };
     let mut served: Vec<&str> =
         page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let operations = DOCUMENTS.iter().find(|(name, _)| name.ends_with("OPERATIONS.md")).unwrap().1;
