@@ -83,19 +83,7 @@ impl ChannelService {
             for member in &new.members {
                 relations.permit(tx.conn().await?, &maker, member).await??;
             }
-            let channel = MessageChannel {
-                channel_id: id,
-                kind: new.kind,
-                name: new.name,
-                members: std::iter::once(maker.clone()).chain(new.members).collect(),
-                owner: maker,
-                status: ChannelStatus::Open,
-                last_seq: 0,
-                created_at: now,
-                last_activity: now,
-                closed_at: None,
-                closed_reason: None,
-            };
+            let channel = MessageChannel::opened(id, maker, new, now);
             let (mut rows, mut members) = (RowBatch::default(), RowBatch::default());
             store::add_channel_rows((&mut rows, &mut members), &channel, place.as_ref());
             rows.append(members);

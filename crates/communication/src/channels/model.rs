@@ -36,6 +36,23 @@ pub struct MessageChannel {
 }
 
 impl MessageChannel {
+    /// A channel that `owner` opens at the time `now`.
+    pub fn opened(channel_id: ChannelId, owner: AgentId, new: NewChannel, now: Timestamp) -> Self {
+        Self {
+            channel_id,
+            kind: new.kind,
+            name: new.name,
+            members: std::iter::once(owner.clone()).chain(new.members).collect(),
+            owner,
+            status: ChannelStatus::Open,
+            last_seq: 0,
+            created_at: now,
+            last_activity: now,
+            closed_at: None,
+            closed_reason: None,
+        }
+    }
+
     /// Whether `agent` is a member.
     pub fn has(&self, agent: &AgentId) -> bool {
         self.owner == *agent || self.members.contains(agent)

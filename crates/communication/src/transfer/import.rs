@@ -10,7 +10,7 @@ use super::{
     export_record::{ExportRecord, RecordFault},
 };
 use crate::{
-    channels::{self, ChannelKey, ChannelRef, MessageChannel},
+    channels::{self, ChannelKey, ChannelRef, MessageChannel, NewChannel},
     encryption::{
         CiphertextBinding, EncryptedContent, EncryptionRequest, EncryptionScope, MessageEncryption, envelope_key,
     },
@@ -272,19 +272,9 @@ impl<'a> ImportBatch<'a> {
         if let Some(spot) = self.spots.get(&place) {
             return spot.clone();
         }
-        let channel = MessageChannel {
-            channel_id: self.transfer.ids.next("channel_", 12).into(),
-            kind: ChannelKind::Direct,
-            name: None,
-            owner: line.sender.clone(),
-            members: vec![line.sender.clone(), line.recipient.clone()],
-            status: ChannelStatus::Open,
-            last_seq: 0,
-            created_at: self.now,
-            last_activity: self.now,
-            closed_at: None,
-            closed_reason: None,
-        };
+        let id = self.transfer.ids.next("channel_", 12).into();
+        let wanted = NewChannel { kind: ChannelKind::Direct, name: None, members: vec![line.recipient.clone()] };
+        let channel = MessageChannel::opened(id, line.sender.clone(), wanted, self.now);
         channels::add_channel_rows((&mut self.channels, &mut self.members), &channel, Some(&place));
         let spot = ChannelRef {
             id: channel.channel_id,

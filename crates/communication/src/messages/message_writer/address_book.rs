@@ -9,7 +9,7 @@ use super::{
     prepared_batch::{PlannedCopy, PreparedBatch, PreparedCopy, PreparedLetter, SealedCopy},
 };
 use crate::{
-    channels::{self, ChannelKey, ChannelRef, MessageChannel},
+    channels::{self, ChannelKey, ChannelRef, MessageChannel, NewChannel},
     delivery,
     encryption::{CiphertextBinding, EncryptionRequest},
     error::{CommunicationError, Result},
@@ -271,20 +271,9 @@ impl<'a> AddressBook<'a> {
         }
         let owner = letter.draft.sender.clone();
         let new = || self.post.ids.next("channel_", 12).into();
-        let channel = MessageChannel {
-            channel_id: self.prepared.channels.entry(place.clone()).or_insert_with(new).clone(),
-            kind,
-            name: name.cloned(),
-            members: std::iter::once(owner.clone()).chain(other.cloned()).collect(),
-            owner: owner.clone(),
-            status: ChannelStatus::Open,
-            last_seq: 0,
-            created_at: self.now,
-            last_activity: self.now,
-            closed_at: None,
-            closed_reason: None,
-        };
-        let id = channel.channel_id.clone();
+        let id = self.prepared.channels.entry(place.clone()).or_insert_with(new).clone();
+        let wanted = NewChannel { kind, name: name.cloned(), members: other.cloned().into_iter().collect() };
+        let channel = MessageChannel::opened(id.clone(), owner.clone(), wanted, self.now);
         (ChannelRef { id, kind, owner, status: ChannelStatus::Open, last_seq: 0 }, Some((place, channel)))
     }
 
