@@ -282,9 +282,9 @@ impl RunDriver {
                 Some(landed) = self.flying.next() => {
                     let outside = self.is_external(&landed);
                     self.on_completion(landed);
-                    if self.run.status.is_final() {
-                        // Saved once, as ended.
-                    } else if outside || self.run.unsaved_bytes() > MAX_UNSAVED_BYTES {
+                    // One that is over is saved once, as ended.
+                    let is_over = self.run.status.is_final();
+                    if !is_over && (outside || self.run.unsaved_bytes() > MAX_UNSAVED_BYTES) {
                         self.save(Ownership::Driven).await?;
                     } else {
                         self.save_by.get_or_insert_with(|| Instant::now() + MAX_UNSAVED);
