@@ -12,6 +12,8 @@ pub mod blocking;
 pub mod config;
 /// Canonical JSON, keys, signatures.
 pub mod crypto;
+/// Texts of errors for people.
+pub mod error_text;
 /// Fair shares of what is scarce: a queue by deficit round robin, and places.
 pub mod fair;
 /// Identifiers as types.

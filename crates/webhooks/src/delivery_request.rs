@@ -1,6 +1,6 @@
 //! A single delivery request to an endpoint, and the interpretation of its answer.
 
-use std::{error::Error as _, time::Duration};
+use std::time::Duration;
 
 use reqwest::{Client, ClientBuilder, Response, Url};
 use sha2::{Digest as _, Sha256};
@@ -8,12 +8,15 @@ use sha2::{Digest as _, Sha256};
 use super::{
     error::{Result, WebhookError},
     model::WebhookEventKind,
+    retry_schedule::MAX_REQUESTED_WAIT,
     signature::{SigningSecret, signature_header},
 };
 use am_core::{
     config::WebhookEndpoint,
+    error_text::error_with_causes,
     ids::DeliveryId,
     public_address::{check_literal_host, restrict_to_public},
+    retry_after::parse_retry_after,
 };
 use am_db::codec::Timestamp;
 
@@ -152,7 +155,7 @@ pub(super) async fn send_request(
             drain_body(response).await;
             outcome
         }
-        Err(error) => DeliveryOutcome::from_error(&error_with_causes(error.without_url())),
+        Err(error) => DeliveryOutcome::from_error(&error_with_causes(&error.without_url())),
     }
 }
 
@@ -168,32 +171,7 @@ async fn drain_body(mut response: Response) {
 
 /// Wait requested by `Retry-After`.
 fn retry_after(response: &Response, now: Timestamp) -> Option<Duration> {
-    parse_retry_after(response.headers().get("retry-after")?.to_str().ok()?, now)
-}
-
-/// The three forms of a date in HTTP (RFC 9110, section 5.6.7).
-const HTTP_DATES: [&str; 3] = ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
-
-/// Parse `Retry-After`, seconds or a date; `None` for other text, and zero for a date that has passed.
-fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
-    let text = text.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = HTTP_DATES.iter().find_map(|form| chrono::NaiveDateTime::parse_from_str(text, form).ok())?;
-    Some((date.and_utc() - now.0).to_std().unwrap_or_default())
-}
-
-/// Text of an error with all its causes.
-fn error_with_causes(error: reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
+    parse_retry_after(response.headers().get("retry-after")?.to_str().ok()?, now.0, MAX_REQUESTED_WAIT)
 }
 
 #[cfg(test)]
@@ -203,7 +181,7 @@ mod tests {
     #[test]
     fn retry_after_is_seconds_or_a_date() {
         let now = Timestamp("2027-01-01T00:00:00Z".parse().unwrap());
-        let seconds = |text: &str| parse_retry_after(text, now).map(|wait| wait.as_secs());
+        let seconds = |text: &str| parse_retry_after(text, now.0, MAX_REQUESTED_WAIT).map(|wait| wait.as_secs());
         for (text, wait) in [
             ("120", Some(120)),
             (" 0 ", Some(0)),

@@ -19,7 +19,7 @@ const RETRY_WAITS: [u64; 9] = [
 /// Random share of a wait, so that deliveries that failed together are not retried together.
 const JITTER_FRACTION: f64 = 0.1;
 /// Upper bound of the wait that an endpoint may request.
-const MAX_REQUESTED_WAIT: Duration = Duration::from_secs(24 * SECONDS_PER_HOUR);
+pub(super) const MAX_REQUESTED_WAIT: Duration = Duration::from_secs(24 * SECONDS_PER_HOUR);
 
 /// Time to wait after failed attempt number `attempt` (from 1), multiplied by `scale`; `chance` is a random number from
 /// 0 to 1. An endpoint may request more (`ask`). `None` after the last attempt.

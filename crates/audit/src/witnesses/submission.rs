@@ -1,11 +1,12 @@
 //! A single call of a witness's `add-checkpoint` (<https://c2sp.org/tlog-witness>), and the interpretation of its answer.
 
-use std::{error::Error as _, time::Duration};
+use std::time::Duration;
 
 use reqwest::{Client, ClientBuilder, Response};
 
 use am_core::{
     config::WitnessEndpoint,
+    error_text::error_with_causes,
     public_address::{AddressError, check_literal_host, restrict_to_public},
 };
 
@@ -67,7 +68,7 @@ pub(super) async fn submit(client: &Client, witness: &WitnessEndpoint, body: Str
         Ok(response) => read_answer(response).await,
         Err(error) => Err(error),
     };
-    answer.unwrap_or_else(|error| WitnessAnswer::Failed(error_with_causes(error.without_url())))
+    answer.unwrap_or_else(|error| WitnessAnswer::Failed(error_with_causes(&error.without_url())))
 }
 
 async fn read_answer(mut response: Response) -> reqwest::Result<WitnessAnswer> {
@@ -105,18 +106,6 @@ fn parse_size(body: &str) -> Option<u64> {
     let digits = body.strip_suffix('\n')?;
     let size: u64 = digits.parse().ok()?;
     (size.to_string() == digits).then_some(size)
-}
-
-/// Text of an error with all its causes.
-fn error_with_causes(error: reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
