@@ -65,7 +65,7 @@ async fn nothing_is_signed_over_a_changed_leaf() {
     log.sealed(3).await;
     log.run(format!("{UNLOCK} {LEAF}")).await;
     log.refuses("first 3 entries").await;
-    let root = log.audit.head().await.unwrap().unwrap().root;
+    let root = log.audit.head().await.unwrap().unwrap().0.root;
     log.run(format!("UPDATE am_audit_heads SET root = '{root}'")).await;
     log.refuses("first 3 entries").await;
 }
@@ -160,7 +160,7 @@ async fn a_change_of_keys_is_signed_by_both_and_everything_verifies() {
     let stranger = Signer::from_hex(&"19".repeat(32)).unwrap();
     assert!(!log.verified(&[stranger], &[]).await.valid);
     // The old key may sign nothing any more.
-    let head = log.audit.head().await.unwrap().unwrap();
+    let (head, _) = log.audit.head().await.unwrap().unwrap();
     let forged = LogCheckpoint::parse(&head.checkpoint).unwrap().sign([&signer()]);
     let export = log.export().await;
     let line = serde_json::to_string(&head.checkpoint).unwrap();

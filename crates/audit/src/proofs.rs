@@ -7,7 +7,8 @@ use utoipa::ToSchema;
 use super::{
     AuditError, AuditLog, Result,
     checkpoint::{CheckpointError, LogCheckpoint},
-    cosigned_heads::append_cosignatures,
+    cosignature::HeadCosignature,
+    cosigned_heads::{append_and_list, append_cosignatures},
     export::leaf_hash_of,
     merkle::{self, NodeHash},
     model::SignedTreeHead,
@@ -136,13 +137,16 @@ pub fn verify_growth(
 }
 
 impl AuditLog {
-    /// The last signed head, with the cosignatures over it; `None` when no entry was written yet.
+    /// The last signed head, with the cosignatures over it in its checkpoint and by themselves; `None` when no entry was written yet.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
     #[boxed]
-    pub async fn head(&self) -> Result<Option<SignedTreeHead>> {
-        find_head(&mut *self.0.db.read().await?, None).await
+    pub async fn head(&self) -> Result<Option<(SignedTreeHead, Vec<HeadCosignature>)>> {
+        let mut conn = self.0.db.read().await?;
+        let Some(mut head) = store::head_until(&mut conn, u64::MAX).await? else { return Ok(None) };
+        let cosignatures = append_and_list(&mut conn, &mut head).await?;
+        Ok(Some((head, cosignatures)))
     }
 
     /// Heads over more than `after` entries, smallest first, with the cosignatures over them.

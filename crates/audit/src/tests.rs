@@ -74,7 +74,7 @@ impl AuditTestLog {
     pub(super) async fn sealed(&self, count: usize) -> String {
         self.append(count).await;
         self.audit.seal().await.unwrap();
-        self.audit.head().await.unwrap().unwrap().checkpoint
+        self.audit.head().await.unwrap().unwrap().0.checkpoint
     }
 }
 
@@ -404,22 +404,23 @@ async fn cosigned_heads_are_shown_exported_verified_and_kept() {
     let log = open().await;
     let (witness, name) = (Signer::from_hex(&"19".repeat(32)).unwrap(), "witness.example/w1");
     let key = NoteKey::new(name, NoteKeyKind::Cosignature, witness.public_key().clone());
-    let mut sizes = Vec::new();
+    let (mut sizes, mut lines) = (Vec::new(), Vec::new());
     for count in [3, 2] {
         let note = log.sealed(count).await;
         let line = cosign(&note, name, &witness, Clock::system().now()).unwrap();
         let (text, _) = checkpoint::split_note(&note).unwrap();
         let found = cosignature::verify_cosignatures(text, &line, &key).unwrap().remove(0);
-        let size = log.audit.head().await.unwrap().unwrap().size;
+        let size = log.audit.head().await.unwrap().unwrap().0.size;
         for _ in 0..2 {
             let again = found.clone();
             let work = async move |tx: &mut Tx| cosigned_heads::insert_cosignature(tx, size, &again).await;
             log.db.write(work).await.unwrap();
         }
-        assert_eq!(log.audit.head().await.unwrap().unwrap().checkpoint, format!("{note}{line}"), "once");
-        assert_eq!(log.audit.cosignatures(size).await.unwrap(), [found]);
+        let (head, cosignatures) = log.audit.head().await.unwrap().unwrap();
+        assert_eq!((head.checkpoint, cosignatures), (format!("{note}{line}"), vec![found.clone()]), "once");
         assert_eq!(cosigned_heads::last_cosigned(&mut log.db.read().await.unwrap(), &key).await.unwrap(), size);
         sizes.push(size);
+        lines.push(found.line);
     }
     log.sealed(1).await;
     assert_eq!(sizes, [3, 5]);
@@ -435,9 +436,7 @@ async fn cosigned_heads_are_shown_exported_verified_and_kept() {
     let bad = report(&export, &[key.clone(), stranger]);
     assert!(!bad.valid && bad.cosigned[0].size == Some(5) && bad.cosigned[1].size.is_none(), "{bad:?}");
     // The cosignature over the first head under the second one.
-    let lines: Vec<String> = log.audit.cosignatures(3).await.unwrap().into_iter().map(|found| found.line).collect();
-    let later = log.audit.cosignatures(5).await.unwrap().remove(0).line;
-    let swapped = export.replace(&later, &lines[0]);
+    let swapped = export.replace(&lines[1], &lines[0]);
     let bad = report(&swapped, std::slice::from_ref(&key));
     assert!(!bad.valid && bad.cosigned[0].size == Some(3), "{bad:?}");
     assert!(report(&swapped, &[]).valid, "nobody asked for the witness");

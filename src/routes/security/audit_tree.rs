@@ -45,13 +45,12 @@ pub struct SignedHead {
     )
 )]
 pub async fn get_audit_head(State(app): State<App>, _: AdminKey, headers: HeaderMap) -> Result<Response, ApiError> {
-    let head = app.audit.head().await?.ok_or_else(|| ApiError::not_found("No head was signed yet"))?;
+    let (head, cosignatures) = app.audit.head().await?.ok_or_else(|| ApiError::not_found("No head was signed yet"))?;
     let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accepts.starts_with("text/plain") {
         return Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], head.checkpoint).into_response());
     }
     let (public_key, verifier_key) = (app.audit.public_key_hex(), app.audit.verifier_key());
-    let cosignatures = app.audit.cosignatures(head.size).await?;
     Ok(JsonBody(SignedHead { head, public_key, verifier_key, cosignatures }).into_response())
 }
 

@@ -2,8 +2,7 @@
 
 mod store;
 
-use super::{AuditLog, Result, cosignature::HeadCosignature, model::SignedTreeHead};
-use am_core::boxed;
+use super::{cosignature::HeadCosignature, model::SignedTreeHead};
 use am_db::Connection;
 
 pub(super) use store::{insert_cosignature, last_cosigned};
@@ -14,20 +13,23 @@ pub(super) async fn append_cosignatures(conn: &mut Connection, heads: &mut [Sign
     let found = store::cosignatures_between(conn, first.size, last.size).await?;
     for cosignature in found {
         if let Ok(place) = heads.binary_search_by_key(&cosignature.size, |head| head.size) {
-            heads[place].checkpoint.push_str(&cosignature.line);
-            heads[place].checkpoint.push('\n');
+            append_line(&mut heads[place], &cosignature.line);
         }
     }
     Ok(())
 }
 
-impl AuditLog {
-    /// Cosignatures over the head of this size, by their witnesses' names.
-    ///
-    /// # Errors
-    /// Returns a database error when a query fails.
-    #[boxed]
-    pub async fn cosignatures(&self, size: u64) -> Result<Vec<HeadCosignature>> {
-        Ok(store::cosignatures_of(&mut *self.0.db.read().await?, size).await?)
-    }
+/// Append the cosignatures to the checkpoint of a head: these very ones, by their witnesses' names.
+pub(super) async fn append_and_list(
+    conn: &mut Connection,
+    head: &mut SignedTreeHead,
+) -> am_db::Result<Vec<HeadCosignature>> {
+    let cosignatures = store::cosignatures_of(conn, head.size).await?;
+    cosignatures.iter().for_each(|cosignature| append_line(head, &cosignature.line));
+    Ok(cosignatures)
+}
+
+fn append_line(head: &mut SignedTreeHead, line: &str) {
+    head.checkpoint.push_str(line);
+    head.checkpoint.push('\n');
 }
