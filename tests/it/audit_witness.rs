@@ -14,7 +14,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, ApiClient, PATIENCE, Server, TestApp, poll_interval},
+    harness::{Answer, ApiClient, PATIENCE, ReservedPort, Server, TestApp, poll_interval},
     kit::{JsonDocument, jq, sql},
     operation::run_with,
 };
@@ -32,7 +32,7 @@ fn log_signer() -> Signer {
 /// The place of a witness: its key, its state, and the port that it listens on whenever it runs.
 struct Place {
     dir: tempfile::TempDir,
-    port: u16,
+    port: ReservedPort,
 }
 
 /// The witness's process; it is killed with the test.
@@ -47,9 +47,7 @@ impl Drop for Witness {
 
 impl Place {
     fn new() -> Self {
-        // A port that was free a moment ago: it must be known before the witness runs.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { dir: tempfile::tempdir().unwrap(), port }
+        Self { dir: tempfile::tempdir().unwrap(), port: ReservedPort::new() }
     }
 
     fn state(&self) -> PathBuf {
@@ -66,7 +64,7 @@ impl Place {
 
     /// `AUDIT_WITNESSES` with this witness alone.
     fn setting(&self) -> String {
-        let url = format!("http://127.0.0.1:{}/", self.port);
+        let url = format!("http://127.0.0.1:{}/", self.port.number());
         json!([{"url": url, "key": self.key(), "allow_private": true, "timeout_seconds": 5}]).to_string()
     }
 
@@ -76,7 +74,7 @@ impl Place {
             Path::new(env!("CARGO_BIN_EXE_agent-management")).parent().unwrap().join("examples/audit_witness");
         assert!(program.is_file(), "cargo builds it with all tests, or by `cargo build --example audit_witness`");
         let key = am_audit::verifier_key(ORIGIN, log_signer().public_key());
-        let listen = format!("127.0.0.1:{}", self.port);
+        let listen = format!("127.0.0.1:{}", self.port.number());
         let mut command = Command::new(program);
         command.args(["--listen", &listen, "--name", NAME, "--log", &key]).arg("--state").arg(self.state());
         command.arg("--key").arg(self.dir.path().join("witness.hex")).stdout(Stdio::piped());
@@ -88,8 +86,10 @@ impl Place {
     }
 
     async fn submit(&self, body: String) -> Answer {
-        Answer::of(reqwest::Client::new().post(format!("http://127.0.0.1:{}/add-checkpoint", self.port)).body(body))
-            .await
+        Answer::of(
+            reqwest::Client::new().post(format!("http://127.0.0.1:{}/add-checkpoint", self.port.number())).body(body),
+        )
+        .await
     }
 }
 
@@ -277,18 +277,13 @@ async fn a_log_that_was_rolled_back_is_refused_and_told() {
     let rolled_back = head_when(&server, |head| head["checkpoint"].is_string()).await;
     assert!(size(&rolled_back) < lost);
     is_refused(&server, true).await;
-    assert!(server.log().contains("a witness refuses the audit log"), "{}", server.log());
+    server.logged("a witness refuses the audit log").await;
     // Once it is longer than it was, it still is another log.
     for _ in 0..4 {
         server.workflow(json!({"a": jq(".y")})).await;
     }
     let longer = head_when(&server, |head| size(head) > lost).await;
-    let told = format!("it cosigned over {lost} entries is not the beginning");
-    let deadline = Instant::now() + PATIENCE;
-    while !server.log().contains(&told) {
-        assert!(Instant::now() < deadline, "{}", server.log());
-        poll_interval().await;
-    }
+    server.logged(&format!("it cosigned over {lost} entries is not the beginning")).await;
     is_refused(&server, true).await;
     assert!(!is_cosigned(&longer) && !is_cosigned(&server.get(&format!("{TREE}/head")).await.ok()));
 }

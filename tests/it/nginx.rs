@@ -17,8 +17,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::harness;
-use crate::kit::JsonDocument;
+use crate::{
+    harness::{self, ReservedPort},
+    kit::JsonDocument,
+};
 
 /// How long anything here may take before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,29 +31,17 @@ const BODY_LIMIT: usize = 10 * 1024 * 1024;
 struct Nginx {
     child: Child,
     place: tempfile::TempDir,
-    port: u16,
+    port: ReservedPort,
 }
 
 impl Nginx {
-    /// Starts nginx on a free port, before whatever listens on `upstream`.
+    /// Starts nginx before whatever listens on `upstream`.
     async fn before(upstream: u16) -> Self {
-        let mut log = String::new();
-        // The free port that was found may be taken before nginx binds it: then once more.
-        for _ in 0..5 {
-            match Self::start(upstream).await {
-                Ok(started) => return started,
-                Err(said) => log = said,
-            }
-        }
-        panic!("nginx does not start: {log}");
-    }
-
-    async fn start(upstream: u16) -> Result<Self, String> {
         let place = tempfile::tempdir().unwrap();
-        let port = free_port().await;
+        let port = ReservedPort::new();
         let logs = place.path().display().to_string();
         let text = swap(SHIPPED, "server 127.0.0.1:8012;", &format!("server 127.0.0.1:{upstream};"));
-        let text = swap(&text, "listen 80;", &format!("listen 127.0.0.1:{port};"));
+        let text = swap(&text, "listen 80;", &format!("listen 127.0.0.1:{};", port.number()));
         fs::write(place.path().join("agent-management.conf"), text.replace("/var/log/nginx", &logs)).unwrap();
         fs::write(place.path().join("nginx.conf"), main_config()).unwrap();
         let said = place.path().join("said");
@@ -67,7 +57,8 @@ impl Nginx {
         let mut nginx = Self { child, place, port };
         // nginx writes its pid file once it listens.
         let started = wait_until(|| nginx.place.path().join("nginx.pid").exists() || nginx.has_ended()).await;
-        if started && !nginx.has_ended() { Ok(nginx) } else { Err(fs::read_to_string(said).unwrap()) }
+        assert!(started && !nginx.has_ended(), "nginx does not start: {}", fs::read_to_string(said).unwrap());
+        nginx
     }
 
     fn has_ended(&mut self) -> bool {
@@ -75,11 +66,11 @@ impl Nginx {
     }
 
     fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        format!("http://127.0.0.1:{}{path}", self.port.number())
     }
 
     async fn connect(&self) -> TcpStream {
-        TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
+        TcpStream::connect(("127.0.0.1", self.port.number())).await.unwrap()
     }
 
     fn log(&self, name: &str) -> String {
@@ -124,10 +115,6 @@ fn program() -> PathBuf {
 fn swap(text: &str, from: &str, to: &str) -> String {
     assert_eq!(text.matches(from).count(), 1, "deploy/nginx.conf must say `{from}` once");
     text.replace(from, to)
-}
-
-async fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
 async fn wait_until(mut done: impl FnMut() -> bool) -> bool {
@@ -347,7 +334,8 @@ async fn nginx_limits_bodies_to_ten_megabytes() {
 
 #[tokio::test]
 async fn nginx_answers_503_when_the_service_is_down() {
-    let nginx = Nginx::before(free_port().await).await;
+    let nobodys = ReservedPort::new();
+    let nginx = Nginx::before(nobodys.number()).await;
     let url = nginx.url("/api/v1/agent/messages/stream?agent_id=a&token=a-key-to-be-kept-secret");
     let answer = reqwest::Client::new().get(url).header("x-request-id", "down-1").send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);

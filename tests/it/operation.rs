@@ -179,8 +179,8 @@ async fn shutdown_answers_waiting_requests_and_keeps_executions() {
     let ((polled, started), streamed, ()) =
         tokio::join!(async { tokio::join!(server.get(&status), server.post(&wait, json!({}))) }, stream, async {
             // All three are being answered: the stream has begun, which its log line tells, and the others wait.
-            let streams = || server.log().contains("executions/{execution_id}/events");
-            while !streams() || in_flight(&server).await < 3.0 {
+            server.logged("executions/{execution_id}/events").await;
+            while in_flight(&server).await < 3.0 {
                 crate::harness::poll_interval().await;
             }
             server.signal("TERM");
@@ -218,11 +218,7 @@ async fn second_signal_ends_a_slow_shutdown() {
     std::io::Write::write_all(&mut socket, head.as_bytes()).unwrap();
     while in_flight(&server).await < 2.0 {}
     server.signal("TERM");
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while !server.log().contains("\"message\":\"stopping\"") {
-        assert!(std::time::Instant::now() < deadline, "{}", server.log());
-        std::thread::sleep(crate::harness::POLL_INTERVAL);
-    }
+    server.logged("\"message\":\"stopping\"").await;
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0));
     assert!(server.log().contains("second signal: stopped without waiting"), "{}", server.log());

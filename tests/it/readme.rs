@@ -1,13 +1,13 @@
 //! What the documents say, tried: the README's tour as one bash session against the real executable, the workflows
 //! that docs/API.md shows, and the links between all of them.
 
-use std::{net::TcpListener, os::unix::fs::symlink, path::Path, process::Command};
+use std::{os::unix::fs::symlink, path::Path, process::Command};
 
 use am_core::crypto::{NoteKey, NoteKeyKind, Signer};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{PATIENCE, TestApp},
+    harness::{PATIENCE, ReservedPort, TestApp},
     kit::{JsonDocument, webhook_to_nobody},
 };
 
@@ -68,8 +68,7 @@ fn readme_tour_ends_with_a_verified_receipt() {
     std::fs::create_dir(place.path().join("target")).unwrap();
     symlink(binary.parent().unwrap(), place.path().join("target/release")).unwrap();
     std::fs::write(place.path().join("receipt.py"), &offline.code).unwrap();
-    // Any free port: taken and given back.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = ReservedPort::new();
 
     // What is built is the test's own; all that is started ends with the script.
     let mut script = String::from("set -euo pipefail\nexec 2>&1\nhere=$PWD\nmake() { :; }\ncargo() { :; }\n");
@@ -89,7 +88,7 @@ fn readme_tour_ends_with_a_verified_receipt() {
         .env_clear()
         .envs(std::env::vars().filter(|(name, _)| matches!(name.as_str(), "PATH" | "HOME" | "LD_LIBRARY_PATH" | "TZ")))
         .env("TMPDIR", place.path())
-        .env("APP_PORT", port.to_string())
+        .env("APP_PORT", port.number().to_string())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);

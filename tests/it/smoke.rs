@@ -54,9 +54,7 @@ async fn exhausted_open_files_are_survived() {
         half.write_all(b"GET /health HTTP/1.1\r\n").await.unwrap();
         halves.push(half);
     }
-    while !server.log().contains("no connection can be accepted") {
-        crate::harness::poll_interval().await;
-    }
+    server.logged("no connection can be accepted").await;
     drop(halves);
     assert_eq!(server.get("/health").await.ok()["status"], "healthy");
 }

@@ -167,15 +167,6 @@ async fn ended(server: &ApiClient, id: &Value) -> Value {
     until(server, id, |delivery| delivery["state"] != "pending").await
 }
 
-/// Lines come out a moment after what they tell of.
-async fn logged(server: &Server, text: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    while !server.log().contains(text) {
-        assert!(Instant::now() < deadline, "it was never logged: {text}");
-        crate::harness::poll_interval().await;
-    }
-}
-
 #[tokio::test]
 async fn audit_heads_and_alerts_are_sent_by_webhook() {
     let receiver = Receiver::start([]);
@@ -234,7 +225,7 @@ async fn webhook_event_is_signed_delivered_and_audited() {
     assert_eq!(entries.status, 200);
     let metrics = server.get("/metrics").await.text;
     assert!(metrics.contains("webhook_attempts_total{result=\"delivered\"} 1"), "{metrics}");
-    logged(&server, "webhook delivered").await;
+    server.logged("webhook delivered").await;
     for shown in [endpoints.text, entries.text, metrics, server.log(), made.to_string(), delivery.to_string()] {
         assert!(!shown.contains(INSIDE) && !shown.contains("t0ken"), "{shown}");
     }

@@ -45,5 +45,5 @@ async fn a_hang_of_the_service_fails_no_correct_run() {
         assert_eq!(done["status"], "completed", "{done}");
     }
     assert_eq!(peer.count("held"), 1);
-    assert!(server.log().contains("this process did not run for some time"));
+    server.logged("this process did not run for some time").await;
 }

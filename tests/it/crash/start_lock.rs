@@ -71,7 +71,7 @@ async fn start_waits_for_a_lock_and_tells_for_whom() {
         .unwrap();
         assert!(told.contains("EXTEND_TIMEOUT_USEC=30000000"), "{told}");
         let server = starting.await.unwrap();
-        assert!(server.log().contains("the start waits for the database's write lock"));
+        server.logged("the start waits for the database's write lock").await;
         server.get("/health/ready").await.ok();
         assert!(holder.wait().unwrap().success());
     }

@@ -349,8 +349,9 @@ async fn execution_shows_its_inputs_and_promises_no_end_without_a_miner() {
 async fn failed_execution_leaves_a_line_in_the_log() {
     let server = TestApp::start().await;
     let bad = run(&server, json!({"s": jq("error(\"a secret of mine\")")}), json!({})).await;
+    server.logged("execution failed").await;
     let log = server.log();
-    let line = log.lines().find(|line| line.contains("execution failed")).unwrap_or_else(|| panic!("{log}"));
+    let line = log.lines().find(|line| line.contains("execution failed")).unwrap();
     for word in ["WARN", bad.text("id"), bad.text("workflow_id"), "\"jq\"", "\"s\""] {
         assert!(line.contains(word), "{word}: {line}");
     }

@@ -37,7 +37,7 @@ use tokio::{
 use tower::{ServiceExt as _, util::BoxCloneSyncService};
 use tracing_subscriber::EnvFilter;
 
-use super::{Answer, ApiClient, PATIENCE, Setup, last_lines};
+use super::{Answer, ApiClient, PATIENCE, Setup, last_lines, until_logged};
 
 /// The caller's address that the router sees.
 const CALLER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 40_000);
@@ -255,6 +255,11 @@ impl TestApp {
     /// What it has logged so far, but for its threads outside the runtime (the database's writer, training, policies).
     pub fn log(&self) -> String {
         self.log.text()
+    }
+
+    /// Until its log has `text`.
+    pub async fn logged(&self, text: &str) {
+        until_logged(|| self.log(), text).await;
     }
 
     /// Stop what it does, wherever that stands, and close its database.

@@ -7,6 +7,7 @@ mod app;
 mod process;
 
 use std::{
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -16,6 +17,7 @@ use crate::kit::JsonDocument;
 use reqwest::{Client, Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 pub use app::{AppBuilder, TestApp};
 pub use process::{Builder, Server};
@@ -36,6 +38,32 @@ pub const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Wait until it is time to look again.
 pub async fn poll_interval() {
     tokio::time::sleep(POLL_INTERVAL).await;
+}
+
+/// Until a log has `text`: a line comes a moment after what it tells of.
+async fn until_logged(log: impl Fn() -> String, text: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !log().contains(text) {
+        assert!(Instant::now() < deadline, "it was never logged: {text}");
+        poll_interval().await;
+    }
+}
+
+/// A free port of 127.0.0.1 that is given to nobody who asks for any, while whoever names it may listen there: both bind it with
+/// `SO_REUSEADDR`, and this socket never listens.
+pub struct ReservedPort(TcpSocket);
+
+impl ReservedPort {
+    pub fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        Self(socket)
+    }
+
+    pub fn number(&self) -> u16 {
+        self.0.local_addr().unwrap().port()
+    }
 }
 
 /// The directory and the variables that a service is started with.

@@ -6,12 +6,13 @@ use std::{
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, mpsc},
+    thread::JoinHandle,
     time::Instant,
 };
 
 use serde_json::Value;
 
-use super::{ApiClient, PATIENCE, POLL_INTERVAL, Setup, last_lines};
+use super::{ApiClient, PATIENCE, POLL_INTERVAL, Setup, last_lines, until_logged};
 
 /// How a server is to be started.
 pub struct Builder(Setup);
@@ -45,7 +46,7 @@ impl Builder {
         let (mut process, log, port) = launch(&self.0);
         let Ok(port) = port.recv_timeout(PATIENCE) else {
             let _ = process.kill();
-            panic!("the server did not start: {}", log.lock().unwrap().join("\n"));
+            panic!("the server did not start: {}", log.text());
         };
         Server::new(process, log, port, self.0)
     }
@@ -72,12 +73,32 @@ impl Builder {
             panic!("the server started");
         }
         let status = process.wait().unwrap();
-        let text = log.lock().unwrap().join("\n");
-        (status, text)
+        (status, log.text())
     }
 }
 
-fn launch(setup: &Setup) -> (Child, Arc<Mutex<Vec<String>>>, mpsc::Receiver<u16>) {
+/// What a process has logged, as far as it was read.
+struct ProcessLog {
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: JoinHandle<()>,
+}
+
+impl ProcessLog {
+    fn text(&self) -> String {
+        self.lines.lock().unwrap().join("\n")
+    }
+
+    /// Wait for its last line: a process that has ended may have written more than was read.
+    fn finish(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.reader.is_finished() {
+            assert!(Instant::now() < deadline, "another process holds the log of one that has ended");
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+}
+
+fn launch(setup: &Setup) -> (Child, ProcessLog, mpsc::Receiver<u16>) {
     let mut process = Command::new(env!("CARGO_BIN_EXE_agent-management"))
         .arg("serve")
         .current_dir(setup.dir.path())
@@ -92,15 +113,15 @@ fn launch(setup: &Setup) -> (Child, Arc<Mutex<Vec<String>>>, mpsc::Receiver<u16>
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let log = Arc::new(Mutex::new(Vec::new()));
+    let lines = Arc::new(Mutex::new(Vec::new()));
     let (tell, port) = mpsc::channel();
-    let lines = BufReader::new(process.stderr.take().unwrap()).lines();
-    std::thread::spawn({
-        let log = log.clone();
+    let written = BufReader::new(process.stderr.take().unwrap()).lines();
+    let reader = std::thread::spawn({
+        let lines = lines.clone();
         move || {
-            for line in lines.map_while(Result::ok) {
+            for line in written.map_while(Result::ok) {
                 let event: Value = serde_json::from_str(&line).unwrap_or_default();
-                log.lock().unwrap().push(line);
+                lines.lock().unwrap().push(line);
                 if event["message"] == "ready" {
                     let address = event["address"].as_str().unwrap_or_default();
                     let _ = tell.send(address.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0));
@@ -108,13 +129,13 @@ fn launch(setup: &Setup) -> (Child, Arc<Mutex<Vec<String>>>, mpsc::Receiver<u16>
             }
         }
     });
-    (process, log, port)
+    (process, ProcessLog { lines, reader }, port)
 }
 
 /// A server in a process of its own; it is killed with the test.
 pub struct Server {
     process: Child,
-    log: Arc<Mutex<Vec<String>>>,
+    log: ProcessLog,
     client: ApiClient,
     setup: Setup,
 }
@@ -138,7 +159,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    fn new(process: Child, log: Arc<Mutex<Vec<String>>>, port: u16, setup: Setup) -> Self {
+    fn new(process: Child, log: ProcessLog, port: u16, setup: Setup) -> Self {
         Self { process, log, client: ApiClient::new(port, setup.dir.clone(), None), setup }
     }
 
@@ -155,9 +176,14 @@ impl Server {
         self.process.id()
     }
 
-    /// What it has logged so far.
+    /// What it has logged, as far as that was read; all of it after [`Self::wait`].
     pub fn log(&self) -> String {
-        self.log.lock().unwrap().join("\n")
+        self.log.text()
+    }
+
+    /// Until its log has `text`.
+    pub async fn logged(&self, text: &str) {
+        until_logged(|| self.log(), text).await;
     }
 
     /// `kill -9`.
@@ -198,6 +224,7 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.process.try_wait().unwrap() {
+                self.log.finish();
                 return status;
             }
             assert!(Instant::now() < deadline, "the server did not end");

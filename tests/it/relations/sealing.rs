@@ -217,7 +217,7 @@ async fn production_without_master_keys_refuses_messages() {
     let refused = try_send(&server, "a", "b", json!({})).await.is(503);
     assert_eq!(refused["code"], "message_keys_missing");
     assert!(refused.text("detail").contains("MESSAGE_KEYS"));
-    assert!(server.log().contains("MESSAGE_KEYS is not set"));
+    server.logged("MESSAGE_KEYS is not set").await;
     keyed(&server, "b").await;
     assert_eq!(try_send(&server, "a", "b", json!({})).await.ok()["scope"], "sealed_on_arrival");
     assert!(!server.dir().join("message-key.hex").exists());
