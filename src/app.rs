@@ -248,8 +248,11 @@ impl App {
         trust.begin().await?;
         let supervisor = Supervisor::default();
         let JqWorkers { jq, texts } = start_jq(&config, &executables, &supervisor).await?;
-        let settings =
-            am_jobs::JobSettings { poll: config.engine.job_poll, private_addresses: config.services.private_addresses };
+        let settings = am_jobs::JobSettings {
+            poll: config.engine.job_poll,
+            private_addresses: config.services.private_addresses,
+            constraints: config.services.constraints,
+        };
         let keyring = Arc::new(Keyring::new(&config)?.with_stored_keys(keys.clone()));
         let known = keyring.clone();
         let names = am_jobs::ShownNames::new(move |name| known.shown(name));

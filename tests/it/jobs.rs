@@ -36,7 +36,7 @@ impl Drop for Miner {
 }
 
 async fn server() -> Server {
-    Server::builder().env("TZ", ZONE).start().await
+    Server::builder().env("TZ", ZONE).env("SERVICE_CONSTRAINTS", "strict").start().await
 }
 
 /// A connection as another process has it.
@@ -117,7 +117,8 @@ async fn queued_job_row_has_the_coordinators_form() {
     assert_eq!(
         parsed("payload"),
         json!({"service_type": "llm_inference", "service_request": {"model": "llama-7b", "prompt": "hé", "max_tokens": 256,
-            "temperature": 0.7, "top_p": 0.9, "top_k": 40, "repetition_penalty": 1.1, "stream": false}}),
+            "temperature": 0.7, "top_p": 0.9, "top_k": 40, "repetition_penalty": 1.1, "stream": false},
+            "type": "inference", "model": "llama-7b", "prompt": "hé"}),
         "the schema's members and defaults, and none that it does not know"
     );
     assert_eq!(parsed("constraints"), json!({"models": ["llm"], "gpu": "nvidia", "cuda": "11.8", "min_vram_gb": 8}));

@@ -45,4 +45,5 @@ mod smoke;
 mod sources;
 mod statements;
 mod two_apps;
+mod upstream;
 mod webhooks;

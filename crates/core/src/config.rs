@@ -63,6 +63,15 @@ pub enum LogFormat {
     Text,
 }
 
+/// Which requirements on miners are written with a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConstraintRule {
+    /// Those that miners can meet which announce product names of GPUs and names of models.
+    Matching,
+    /// Those of the coordinator's own service routes: GPU, version of CUDA and category of models too.
+    Strict,
+}
+
 settings! {
     /// All settings of the service. They don't change after the start.
     pub struct Config {
@@ -267,6 +276,9 @@ settings! {
     pub struct ServicesConfig {
         /// Whether jobs may contain addresses of hosts outside the public Internet, default false.
         "SERVICE_PRIVATE_ADDRESSES" private_addresses: bool = false, boolean;
+        /// Which requirements on miners are written with a job: `matching` (default) or `strict`.
+        "SERVICE_CONSTRAINTS" constraints: ConstraintRule = ConstraintRule::Matching,
+            parsed("matching or strict", validate::parse_constraint_rule);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The job queue as a service: what its parts share.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -13,14 +13,12 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    metrics::JobMetrics,
-    model::{JobOutcome, JobState},
-    queue_view::QueueView,
-    shown_names::ShownNames,
+    metrics::JobMetrics, model::JobState, outcome::JobOutcome, queue_view::QueueView, shown_names::ShownNames,
 };
 use am_audit::AuditLog;
 use am_core::{
     ambient::{Clock, IdGenerator},
+    config::ConstraintRule,
     ids::JobId,
 };
 use am_db::Database;
@@ -33,6 +31,8 @@ pub struct JobSettings {
     pub poll: Duration,
     /// Whether requests may contain addresses of hosts outside the public Internet.
     pub private_addresses: bool,
+    /// Which requirements on miners are written with a job.
+    pub constraints: ConstraintRule,
 }
 
 /// The job queue as served by this process. Cheap to clone.
@@ -55,6 +55,8 @@ pub(super) struct JobQueueInner {
     pub(super) followed: Mutex<HashMap<JobId, watch::Sender<Option<JobState>>>>,
     /// Open jobs of the whole queue.
     pub(super) queue: Mutex<QueueView>,
+    /// Names of models that miners announce, as last read.
+    pub(super) announced: Mutex<HashSet<String>>,
     /// Notified of a new job or a new waiter.
     pub(super) newcomer: Notify,
     /// Cancelled at a shutdown; unset until the watching task runs.
@@ -91,6 +93,7 @@ impl JobQueue {
             waiting: Mutex::default(),
             followed: Mutex::default(),
             queue: Mutex::default(),
+            announced: Mutex::default(),
             newcomer: Notify::new(),
             stop: OnceLock::new(),
         };

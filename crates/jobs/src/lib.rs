@@ -6,7 +6,9 @@ mod estimate;
 mod job_queue;
 mod job_stream;
 mod metrics;
+mod miner_payload;
 mod model;
+mod outcome;
 mod queue_sweep;
 mod queue_view;
 mod queue_watcher;
@@ -19,9 +21,8 @@ pub use error::{JobError, Result};
 pub use estimate::JobEstimate;
 pub use job_queue::{JobQueue, JobSettings};
 pub use job_stream::{JobFollower, JobFrame, JobFrameKind};
-pub use model::{
-    JobFilter, JobOutcome, JobRecord, JobService, JobState, JobViewer, MinerConstraints, NewJob, llm_vram_gb,
-};
+pub use model::{JobFilter, JobRecord, JobService, JobState, JobViewer, MinerConstraints, NewJob, llm_vram_gb};
+pub use outcome::JobOutcome;
 pub use request::{
     BlenderRequest, FfmpegRequest, LlmRequest, RequestVariant, StableDiffusionRequest, WhisperRequest, service_schema,
 };

@@ -1,16 +1,13 @@
 //! Model of a job: a service, a request, the requirements on a miner, and what became of it.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use am_core::{
-    ids::{JobId, PrincipalId},
-    money::Money,
-};
+use am_core::ids::{JobId, PrincipalId};
 use am_db::{
     codec::{JsonText, Timestamp},
     owner::PrincipalName,
@@ -139,6 +136,16 @@ impl MinerConstraints {
             _ => Self::default(),
         }
     }
+
+    /// Of these requirements, those that a miner can meet which announces its GPU by product name, its driver's version
+    /// and the names of the models that it has loaded: the GPU memory, and `model` where a miner announces that name.
+    pub fn matching(mut self, request: &Value, announced: &HashSet<String>) -> Self {
+        self.0.retain(|name, _| !matches!(name.as_str(), "gpu" | "cuda" | "models"));
+        if let Some(model) = request.get("model").and_then(Value::as_str).filter(|model| announced.contains(*model)) {
+            self.0.insert("models".to_owned(), json!([model]));
+        }
+        self
+    }
 }
 
 /// A job to be put into the queue.
@@ -220,23 +227,6 @@ impl JobState {
     pub fn is_final(self) -> bool {
         !matches!(self, Self::Queued | Self::Running)
     }
-}
-
-/// Outcome of a job.
-#[derive(Clone, Debug)]
-pub struct JobOutcome {
-    /// Final state of the job.
-    pub state: JobState,
-    /// Result delivered by the miner.
-    pub result: Value,
-    /// Reason of the failure; `None` after a success.
-    pub error: Option<String>,
-    /// Price of the job in the marketplace's currency according to its receipt; `None` when the receipt states none.
-    pub price: Option<Money>,
-    /// Receipt of the miner; null if there is none.
-    pub receipt: Value,
-    /// Id of the miner; `None` when no miner took the job.
-    pub miner: Option<String>,
 }
 
 /// A job in the coordinator's table.
@@ -344,6 +334,19 @@ mod tests {
         for (model, gb) in sizes {
             assert_eq!(of(JobService::StableDiffusion, json!({"model": model}))["min_vram_gb"], gb, "{model}");
         }
+    }
+
+    #[test]
+    fn only_what_a_miner_announces_is_required_of_it() {
+        let of = |request: Value, announced: &[&str]| {
+            let needs = MinerConstraints::for_request(JobService::LlmInference, &request);
+            Value::Object(needs.matching(&request, &announced.iter().map(|name| (*name).to_owned()).collect()).0)
+        };
+        let asked = || json!({"model": "llama-7b"});
+        assert_eq!(of(asked(), &[]), json!({"min_vram_gb": 8}));
+        assert_eq!(of(asked(), &["llm", "llama3.2:3b"]), json!({"min_vram_gb": 8}), "other names");
+        assert_eq!(of(asked(), &["llama-7b"]), json!({"min_vram_gb": 8, "models": ["llama-7b"]}));
+        assert_eq!(of(json!({"model": 7}), &["7"]), json!({}));
     }
 
     #[test]

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::{
     job_queue::JobQueue,
-    model::{JobOutcome, JobService, JobState},
+    model::{JobService, JobState},
+    outcome::JobOutcome,
     queue_view::{self, JobChange, QueueReading, QueueView},
     store,
 };

@@ -10,12 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     job_queue::{JobQueue, JobWaiter},
-    model::{JobOutcome, JobState},
+    model::JobState,
+    outcome::JobOutcome,
     store,
 };
 use am_audit::{AuditEntry, EventType};
-use am_core::boxed;
-use am_core::ids::JobId;
+use am_core::{boxed, config::ConstraintRule, ids::JobId};
 use am_db::{Result, Tx, codec::Timestamp, owner};
 
 /// Interval at which the database is checked while nothing in this process waits: another process may have left a job
@@ -26,6 +26,9 @@ const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 const PAUSE_PER_OPEN_JOB: Duration = Duration::from_micros(400);
 /// Upper bound of that pause.
 const MAX_SCAN_PAUSE: Duration = Duration::from_secs(30);
+
+/// Interval at which the announcements of miners are read.
+const MINER_READ_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Guard that removes the waiter when its caller stops waiting.
 struct WaiterGuard<'a>(&'a JobQueue, &'a JobId);
@@ -124,6 +127,7 @@ impl JobQueue {
         // The first read is needed in any case: something may have changed before the watcher existed.
         let (mut waited, mut open) = (true, true);
         let mut rest_until = Instant::now();
+        let mut miners_read: Option<Instant> = None;
         loop {
             // A failed read is repeated even when nothing more is committed.
             let changed = watcher.changed().await?;
@@ -136,6 +140,13 @@ impl JobQueue {
                 }
             }
             self.expire().await;
+            let reads_miners = self.0.settings.constraints == ConstraintRule::Matching;
+            if reads_miners && miners_read.is_none_or(|at| at.elapsed() >= MINER_READ_INTERVAL) {
+                match self.read_miners().await {
+                    Ok(()) => miners_read = Some(Instant::now()),
+                    Err(error) => tracing::warn!(%error, "could not read what miners announce; retrying"),
+                }
+            }
             let begun = Instant::now();
             if open && begun >= rest_until {
                 match self.sweep().await {
@@ -164,6 +175,13 @@ impl JobQueue {
 
     fn has_waiters(&self) -> bool {
         !self.waiting().is_empty() || !self.followed().is_empty()
+    }
+
+    /// Read the names of models that miners announce.
+    async fn read_miners(&self) -> Result<()> {
+        let announced = store::announced_models(&mut *self.0.db.read().await?).await?;
+        *self.0.announced.lock() = announced;
+        Ok(())
     }
 
     /// Read the jobs that something in this process waits for.

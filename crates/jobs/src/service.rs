@@ -19,6 +19,7 @@ use super::{
 use am_audit::{AuditEntry, EventType};
 use am_core::{
     boxed,
+    config::ConstraintRule,
     ids::{JobId, PrincipalId},
     money::Money,
     validation::{FieldPath, Violation},
@@ -132,10 +133,19 @@ impl JobQueue {
         })
     }
 
+    /// Requirements on the miner that is given `request`.
+    pub fn constraints(&self, service: JobService, request: &Value) -> MinerConstraints {
+        let contract = MinerConstraints::for_request(service, request);
+        match self.0.settings.constraints {
+            ConstraintRule::Strict => contract,
+            ConstraintRule::Matching => contract.matching(request, &self.0.announced.lock()),
+        }
+    }
+
     fn job(&self, caller: &Principal, order: JobSubmission, now: DateTime<Utc>) -> Result<NewJob> {
         let private = self.0.settings.private_addresses;
         let request = request::validate_request(order.service, order.variant, order.body, private)?;
-        let mut constraints = MinerConstraints::for_request(order.service, &request);
+        let mut constraints = self.constraints(order.service, &request);
         if let Some(price) = order.max_price {
             constraints.0.insert("max_price".to_owned(), json!(price));
         }

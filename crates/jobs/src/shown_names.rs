@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde_json::Value;
 
-use super::model::{JobOutcome, JobRecord};
+use super::{model::JobRecord, outcome::JobOutcome};
 use am_db::{codec::JsonText, owner::PrincipalName};
 
 /// Members of a receipt that name a caller.

@@ -1,18 +1,22 @@
 //! SQL of table `job`, which the coordinator owns. Its times are local.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::{
-    model::{JobFilter, JobOutcome, JobRecord, JobService, JobState, JobViewer, NewJob},
+    miner_payload::miner_payload,
+    model::{JobFilter, JobRecord, JobService, JobState, JobViewer, NewJob},
+    outcome::{JobOutcome, failure_reason},
     shown_names::ShownNames,
 };
-use am_core::{ids::JobId, json_number::read_json, money::Money};
+use am_core::{ids::JobId, json_number::read_json};
 use am_db::{
     Connection, FromRow, Result, Tx,
     codec::{JsonText, LocalTimestamp, Timestamp},
     foreign_rows::read_page,
-    insert,
+    has_table, insert,
     page::PageRequest,
     row,
     row::Columns,
@@ -20,12 +24,15 @@ use am_db::{
     statement::Query,
 };
 
+/// Miners whose announcements are read.
+const MAX_READ_MINERS: i64 = 1000;
+
 /// Insert `job` into the queue.
 ///
 /// # Errors
 /// Returns a database error when a query fails.
 pub async fn enqueue(tx: &mut Tx, job: &NewJob) -> Result<()> {
-    let payload = json!({"service_type": job.service.name(), "service_request": job.request});
+    let payload = miner_payload(job.service, &job.request);
     let expires = job.requested_at + job.ttl;
     insert!("job" {
         id: &job.id,
@@ -114,6 +121,7 @@ row! {
         payment_status: Option<String>,
         running_at: Option<Timestamp> = "a.running_at",
         ended_at: Option<Timestamp> = "a.ended_at",
+        failure: Option<String> = "CASE WHEN upper(j.state) = 'COMPLETED' AND lower({member j.result status}) IN ('failed', 'failure', 'error') THEN coalesce({member j.result error}, '') END",
     }
 }
 
@@ -121,18 +129,21 @@ const JOB_TABLES: &str = " FROM job j LEFT JOIN am_jobs a ON a.id = j.id ";
 
 impl From<JobSummaryRow> for JobRecord {
     fn from(listed: JobSummaryRow) -> Self {
+        // A miner reported this failure as a result.
+        let reported = listed.failure.map(|given| failure_reason(&given));
+        let state = if reported.is_some() { JobState::Failed.name() } else { &listed.state };
         Self {
             id: listed.id,
             stored_client: listed.stored_client,
-            state: JobState::from_stored(&listed.state),
-            status: listed.state.to_ascii_uppercase(),
+            state: JobState::from_stored(state),
+            status: state.to_ascii_uppercase(),
             service: listed.service.as_deref().and_then(JobService::from_name),
             service_type: listed.service,
             ttl_seconds: listed.ttl_seconds,
             requested_at: Timestamp(listed.requested_at.0),
             expires_at: Timestamp(listed.expires_at.0),
             miner: listed.miner,
-            error: listed.error,
+            error: listed.error.or(reported),
             payment_status: listed.payment_status,
             running_at: listed.running_at,
             ended_at: listed.ended_at,
@@ -173,8 +184,10 @@ pub async fn get_job(conn: &mut Connection, names: &ShownNames, id: &JobId) -> R
     Ok(job.bind(id).fetch_optional(conn).await?.map(|JobDocumentRow(job)| names.hide_in_record(job)))
 }
 
-const MATCHING: &str =
-    "WHERE true [AND j.client_id IN ($1)] [AND upper(j.state) = $2] [AND {member j.payload service_type} = $3] ";
+const MATCHING: &str = "WHERE true [AND j.client_id IN ($1)]
+     [AND CASE WHEN upper(j.state) = 'COMPLETED' AND lower({member j.result status}) IN ('failed', 'failure', 'error')
+         THEN 'FAILED' ELSE upper(j.state) END = $2]
+     [AND {member j.payload service_type} = $3] ";
 
 fn bind_filter(query: Query, who: &JobViewer, filter: &JobFilter) -> Query {
     query
@@ -206,6 +219,21 @@ pub async fn list_jobs(
     let jobs: Vec<JobSummaryRow> = jobs.await?;
     let total = bind_filter(sql!("SELECT count(*) FROM job j ", MATCHING), who, filter).fetch_value(conn).await?;
     Ok((jobs.into_iter().map(|job| names.hide_in_record(job.into())).collect(), total))
+}
+
+/// Names of models that miners announce, of those that were heard of last.
+pub async fn announced_models(conn: &mut Connection) -> Result<HashSet<String>> {
+    // The coordinator creates its table late.
+    if !has_table(conn, "miner").await? {
+        return Ok(HashSet::new());
+    }
+    let rows =
+        sql!("SELECT capabilities FROM miner WHERE upper(status) <> 'OFFLINE' ORDER BY last_heartbeat DESC LIMIT $1");
+    // What can't be read announces nothing.
+    let rows: Vec<Result<(JsonText,)>> = rows.bind(MAX_READ_MINERS).fetch_readable(conn).await?;
+    let announced = rows.into_iter().filter_map(|row| row.ok()?.0.parse::<Value>().ok()?);
+    let models = announced.filter_map(|capabilities| capabilities.get("models")?.as_array().cloned()).flatten();
+    Ok(models.filter_map(|name| name.as_str().map(str::to_owned)).collect())
 }
 
 /// Outcomes of the ended jobs among `ids`, without keys.
@@ -243,10 +271,7 @@ impl FromRow for End {
         let client: String = columns.next_value()?;
         let read = || {
             let state = JobState::from_stored(&text).ok_or_else(|| format!("its state is {text:?}"))?;
-            let (result, receipt) = (result?, receipt?);
-            let price = receipt.get("price").and_then(Value::as_f64).filter(|price| *price >= 0.0);
-            let price = price.map(Money::from_f64);
-            Ok(JobOutcome { state, result, error, price, receipt, miner: miner.clone() })
+            Ok(JobOutcome::from_row(state, result?, error, receipt?, miner.clone()))
         };
         let how = read().unwrap_or_else(|why: String| JobOutcome {
             state: JobState::Failed,

@@ -99,8 +99,12 @@ fn orders() -> Vec<(&'static str, Value, Value, i64, Value)> {
 #[tokio::test]
 async fn coordinator_hands_every_job_kind_to_its_miners() {
     let contract = json_fixture("contract/openapi.json");
-    let mut server =
-        Server::builder().database(&fixture("coordinator/coordinator.sqlite")).env("TZ", ZONE).start().await;
+    let mut server = Server::builder()
+        .database(&fixture("coordinator/coordinator.sqlite"))
+        .env("TZ", ZONE)
+        .env("SERVICE_CONSTRAINTS", "strict")
+        .start()
+        .await;
     sql(&server.database(), MINERS).await;
     let mut made = Vec::new();
     for (path, body, ..) in orders() {

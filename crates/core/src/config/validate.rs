@@ -10,7 +10,7 @@ use reqwest::Url;
 use secrecy::ExposeSecret as _;
 use tracing_subscriber::EnvFilter;
 
-use super::{AppEnvironment, Config, LogFormat, setting_reader::SettingReader};
+use super::{AppEnvironment, Config, ConstraintRule, LogFormat, setting_reader::SettingReader};
 use crate::crypto::is_valid_note_name;
 
 /// What `log_filter` accepts.
@@ -93,6 +93,14 @@ fn api_key_fault(key: &str, environment: AppEnvironment) -> Option<&'static str>
 /// The form of the identity that stands for a key in rows and answers: `key_` and 20 hex digits.
 fn has_principal_form(key: &str) -> bool {
     key.strip_prefix("key_").is_some_and(|rest| rest.len() == 20 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+pub(super) fn parse_constraint_rule(text: &str) -> Option<ConstraintRule> {
+    match text {
+        "matching" => Some(ConstraintRule::Matching),
+        "strict" => Some(ConstraintRule::Strict),
+        _ => None,
+    }
 }
 
 pub(super) fn parse_environment(text: &str) -> Option<AppEnvironment> {

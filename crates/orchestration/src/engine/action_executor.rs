@@ -30,7 +30,7 @@ use am_core::{
     validation,
     value_budget::SizedValue,
 };
-use am_jobs::{JobQueue, JobState, MinerConstraints, NewJob};
+use am_jobs::{JobQueue, JobState, NewJob};
 use am_rl::{
     ActError, PolicyReference, PolicyServer,
     runs::{NewTrainingRun, RunStatus, TrainingRole, TrainingRuns, TrainingTask, run_id},
@@ -177,7 +177,7 @@ impl ActionExecutor {
                         return Ok((ActionInvocation::Resolved(Err(refused)), None));
                     }
                 };
-                let mut constraints = MinerConstraints::for_request(job.service, &request);
+                let mut constraints = self.jobs.constraints(job.service, &request);
                 constraints.0.extend(job.constraints.clone());
                 if let Some(price) = job.max_price.or_else(|| run.granted_price(at, self.config.step_price)) {
                     constraints.0.entry("max_price").or_insert_with(|| json!(price));
@@ -288,11 +288,11 @@ impl ActionExecutor {
         let reason = || ended.error.clone().unwrap_or_else(|| "no reason was given".into());
         match ended.state {
             JobState::Completed => Ok(ActionOutput {
+                gpu: ended.used_gpu(),
+                memory_mb: ended.memory_mb(),
                 output: ended.result.into(),
                 cost: ended.price.unwrap_or_default(),
-                gpu: true,
                 proof: ended.receipt.get("proof").cloned(),
-                memory_mb: ended.receipt.get("memory_mb").and_then(Value::as_f64),
                 miner_receipt: Some(ended.receipt).filter(|receipt| !receipt.is_null()),
             }),
             JobState::Failed => Err(ActionFailure::transient(format!("job {id} failed: {}", reason()))),

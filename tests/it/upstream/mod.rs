@@ -1,0 +1,3 @@
+//! The coordinator's present miners and clients, played by programs and tables of our own making.
+
+mod miners;
