@@ -253,7 +253,11 @@ impl App {
             private_addresses: config.services.private_addresses,
             constraints: config.services.constraints,
         };
-        let keyring = Arc::new(Keyring::new(&config)?.with_stored_keys(keys.clone()));
+        let keyring = Arc::new(
+            Keyring::new(&config)?
+                .with_tokens(config.jwt_secret.as_ref(), clock.clone())
+                .with_stored_keys(keys.clone()),
+        );
         let known = keyring.clone();
         let names = am_jobs::ShownNames::new(move |name| known.shown(name));
         let (time, random) = (clock.clone(), ids.clone());

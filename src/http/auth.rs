@@ -1,16 +1,21 @@
-//! Authentication by `X-Api-Key`: keys are compared by hash, and a principal stands for the key's holder.
+//! Authentication by key or token: keys are compared by hash, tokens are verified, and a principal stands for the holder.
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use percent_encoding::percent_decode_str;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use tokio::sync::watch;
 
-use super::error::ApiError;
+use super::{
+    bearer_token::{TokenClaims, TokenFault, TokenVerifier, has_token_form},
+    credential,
+    error::ApiError,
+};
 use am_core::{
+    ambient::Clock,
     config::{AppEnvironment, Config},
     ids::AgentId,
 };
@@ -21,9 +26,6 @@ use am_db::{
 use am_keys::{ApiKeyService, KeyIdentity};
 
 pub use am_keys::KeyRole;
-
-/// Name of the header that carries the key.
-pub const API_KEY_HEADER: &str = "x-api-key";
 
 /// Maximum time for which a request waits until it is known whether its key was made a moment ago.
 const KEY_LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -59,6 +61,17 @@ impl ApiCaller {
         Self { principal, role: known.role }
     }
 
+    /// Build the caller of a valid token. Rows that the coordinator wrote for it contain the token's subject.
+    fn from_token(claims: TokenClaims) -> Self {
+        let name = String::from(PrincipalName::from_token_subject(&claims.subject));
+        let aliases: Arc<[String]> = if owner::is_principal(&claims.subject) {
+            [name.clone()].into()
+        } else {
+            [name.clone(), claims.subject].into()
+        };
+        Self { principal: Principal { name: name.into(), aliases, agent: None, origin: None }, role: claims.role }
+    }
+
     /// Return the same caller with the origin of a request.
     #[must_use]
     pub fn with_origin(mut self, origin: Arc<ClientOrigin>) -> Self {
@@ -74,6 +87,8 @@ pub enum CallerIdentity {
     Known(ApiCaller),
     /// An unknown key.
     Unknown,
+    /// A token that is not valid.
+    Refused(TokenFault),
     /// The request has no key.
     Missing,
 }
@@ -83,7 +98,7 @@ impl CallerIdentity {
     pub fn caller(&self) -> Option<&ApiCaller> {
         match self {
             Self::Known(caller) => Some(caller),
-            Self::Unknown | Self::Missing => None,
+            Self::Unknown | Self::Refused(_) | Self::Missing => None,
         }
     }
 
@@ -96,6 +111,7 @@ impl CallerIdentity {
                 Err(ApiError::new(StatusCode::FORBIDDEN, "insufficient_role", detail))
             }
             Self::Unknown => Err(ApiError::unauthorized("Invalid API key")),
+            Self::Refused(fault) => Err(ApiError::unauthorized(fault.to_string())),
             Self::Missing => Err(ApiError::unauthorized("Missing API key: send it as X-Api-Key")),
         }
     }
@@ -105,7 +121,7 @@ impl CallerIdentity {
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
     /// A key that has the form of a principal would be shown where a principal is expected.
-    #[error("{0} holds a key that has the form of a principal (key_ and 20 hex digits, dev_key, system)")]
+    #[error("{0} holds a key that has the form of a principal (key_ or jwt_ and 20 hex digits, dev_key, system)")]
     LooksLikePrincipal(&'static str),
 }
 
@@ -124,6 +140,8 @@ pub struct Keyring {
     dev: Option<ApiCaller>,
     entries: Vec<ConfiguredKey>,
     kept: Option<ApiKeyService>,
+    /// Verifier of the coordinator's tokens, and the time that they are held against; `None`: tokens are no keys.
+    tokens: Option<(TokenVerifier, Clock)>,
 }
 
 struct ConfiguredKey {
@@ -157,7 +175,7 @@ impl Keyring {
         }
         let dev =
             (config.environment == AppEnvironment::Dev).then(|| ApiCaller::new(owner::DEV_PRINCIPAL, KeyRole::Admin));
-        Ok(Self { dev, entries, kept: None })
+        Ok(Self { dev, entries, kept: None, tokens: None })
     }
 
     /// Add the keys stored in the database.
@@ -167,7 +185,14 @@ impl Keyring {
         self
     }
 
-    /// Authenticate a key. The time does not depend on the existing keys: the key's hash is compared with all
+    /// Accept tokens signed with `secret`; `None` accepts none.
+    #[must_use]
+    pub fn with_tokens(mut self, secret: Option<&SecretString>, clock: Clock) -> Self {
+        self.tokens = secret.map(|secret| (TokenVerifier::new(secret.clone()), clock));
+        self
+    }
+
+    /// Authenticate a key or a token. The time does not depend on the existing keys: the key's hash is compared with all
     /// configured hashes; a text in the form of a stored key is then hashed and compared as such, whether a key with
     /// its id exists or not.
     pub fn identify(&self, key: Option<&str>) -> CallerIdentity {
@@ -175,17 +200,31 @@ impl Keyring {
         match (&self.dev, key) {
             (Some(dev), None) => CallerIdentity::Known(dev.clone()),
             // A development server accepts any key as admin; a stored key keeps its principal, and an agent's its agent.
-            (Some(_), Some(key)) => CallerIdentity::Known(match self.find_stored(key) {
-                Some(agent) if agent.role == KeyRole::Agent => agent,
-                Some(kept) => ApiCaller { role: KeyRole::Admin, ..kept },
-                None => ApiCaller::new(key, KeyRole::Admin),
-            }),
+            (Some(_), Some(key)) => match self.find_stored(key) {
+                Some(agent) if agent.role == KeyRole::Agent => CallerIdentity::Known(agent),
+                Some(kept) => CallerIdentity::Known(ApiCaller { role: KeyRole::Admin, ..kept }),
+                None => self
+                    .identify_token(key)
+                    .unwrap_or_else(|| CallerIdentity::Known(ApiCaller::new(key, KeyRole::Admin))),
+            },
             (None, None) => CallerIdentity::Missing,
             (None, Some(key)) => {
                 let configured = self.find(key).map(|entry| entry.caller.clone());
-                configured.or_else(|| self.find_stored(key)).map_or(CallerIdentity::Unknown, CallerIdentity::Known)
+                match configured.or_else(|| self.find_stored(key)) {
+                    Some(caller) => CallerIdentity::Known(caller),
+                    None => self.identify_token(key).unwrap_or(CallerIdentity::Unknown),
+                }
             }
         }
+    }
+
+    /// Authenticate a token; `None` when the text has not the form of one, or none is accepted.
+    fn identify_token(&self, text: &str) -> Option<CallerIdentity> {
+        let (verifier, clock) = self.tokens.as_ref().filter(|_| has_token_form(text))?;
+        Some(match verifier.verify(text, clock.now()) {
+            Ok(claims) => CallerIdentity::Known(ApiCaller::from_token(claims)),
+            Err(fault) => CallerIdentity::Refused(fault),
+        })
     }
 
     /// Return `key`, authenticated as `identity`, if it has the form of a stored key and is not known, though another process
@@ -194,7 +233,7 @@ impl Keyring {
         let missed = match identity {
             CallerIdentity::Known(_) => self.dev.is_some() && self.find_stored(key).is_none(),
             CallerIdentity::Unknown => true,
-            CallerIdentity::Missing => false,
+            CallerIdentity::Refused(_) | CallerIdentity::Missing => false,
         };
         (missed && ApiKeyService::has_key_form(key)).then_some(key)
     }
@@ -216,15 +255,19 @@ impl Keyring {
         self.kept.as_ref().map(ApiKeyService::subscribe_changes)
     }
 
-    /// Return how long a stored key stays valid; `None`: without end, or it is not stored.
+    /// Return how long a stored key or a token stays valid; `None`: without end, or it is neither.
     pub fn time_left(&self, key: &str) -> Option<Duration> {
-        let kept = self.kept.as_ref()?;
-        kept.time_left(&kept.find(key)?)
+        if let Some((kept, known)) = self.kept.as_ref().and_then(|kept| Some((kept, kept.find(key)?))) {
+            return kept.time_left(&known);
+        }
+        let (verifier, clock) = self.tokens.as_ref().filter(|_| has_token_form(key))?;
+        let left = verifier.verify(key, clock.now()).map_or(0.0, |claims| claims.seconds_left(clock.now()));
+        Some(Duration::try_from_secs_f64(left.max(0.0)).unwrap_or(Duration::MAX))
     }
 
     /// Authenticate a request by its headers.
     pub fn identify_headers(&self, headers: &HeaderMap) -> CallerIdentity {
-        match headers.get(API_KEY_HEADER).map(|value| value.to_str()) {
+        match credential::presented(headers).as_ref().map(HeaderValue::to_str) {
             None => self.identify(None),
             Some(Ok(key)) => self.identify(Some(key)),
             Some(Err(_)) => CallerIdentity::Unknown,
@@ -266,7 +309,8 @@ impl Keyring {
         let begins = |&(length, digest): &(usize, [u8; 32])| {
             length >= MIN_KEY_LEN && name.get(..length).is_some_and(|beginning| key_digest(beginning) == digest)
         };
-        let alike = am_keys::has_key_form(name) || self.entries.iter().any(|entry| begins(&entry.beginning));
+        let secret = am_keys::has_key_form(name) || has_token_form(name);
+        let alike = secret || self.entries.iter().any(|entry| begins(&entry.beginning));
         if alike { Err(KeyLikeName) } else { Ok(Cow::Borrowed(name)) }
     }
 
@@ -318,110 +362,4 @@ fn key_digest(key: &str) -> [u8; 32] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ADMIN: &str = "admin-key-0123456789abcdef";
-    const CLIENT: &str = "client-key-0123456789abcdef";
-
-    /// A development server's settings.
-    fn config() -> Config {
-        Config::for_tests(std::path::Path::new(""))
-    }
-
-    fn production() -> Keyring {
-        let mut config = config();
-        config.environment = AppEnvironment::Production;
-        config.admin_keys = vec![ADMIN.into()];
-        config.client_keys = vec![CLIENT.into(), ADMIN.into()];
-        config.miner_keys = vec!["miner-key-0123456789abcdef".into()];
-        Keyring::new(&config).unwrap()
-    }
-
-    #[test]
-    fn production_knows_its_keys_and_no_other() {
-        let keyring = production();
-        let role = |key| keyring.identify(Some(key)).caller().map(|caller| caller.role);
-        assert_eq!(role(ADMIN), Some(KeyRole::Admin));
-        assert_eq!(role(CLIENT), Some(KeyRole::Client));
-        assert_eq!(role("miner-key-0123456789abcdef"), Some(KeyRole::Miner));
-        assert_eq!(role("admin-key-0123456789abcdeg"), None);
-        assert!(matches!(keyring.identify(Some("x")), CallerIdentity::Unknown));
-        assert!(matches!(keyring.identify(None), CallerIdentity::Missing));
-        assert!(matches!(keyring.identify(Some("")), CallerIdentity::Missing));
-    }
-
-    #[test]
-    fn roles_open_their_doors_only() {
-        let client = production().identify(Some(CLIENT));
-        assert!(client.admit(|role| role != KeyRole::Miner, "a client").is_ok());
-        let refused = client.admit(|role| role == KeyRole::Admin, "an admin").unwrap_err();
-        assert_eq!((refused.status.as_u16(), refused.code), (403, "insufficient_role"));
-        assert_eq!(CallerIdentity::Missing.admit(|_| true, "a").unwrap_err().status, 401);
-        assert_eq!(CallerIdentity::Unknown.admit(|_| true, "a").unwrap_err().status, 401);
-    }
-
-    #[test]
-    fn development_takes_any_key() {
-        let keyring = Keyring::new(&config()).unwrap();
-        let nobody = keyring.identify(None);
-        assert_eq!(&*nobody.caller().unwrap().principal.name, "dev_key");
-        assert_eq!(&*keyring.identify(Some("dev_key")).caller().unwrap().principal.name, "dev_key");
-        let someone = keyring.identify(Some("anything"));
-        let someone = someone.caller().unwrap();
-        assert_eq!(someone.role, KeyRole::Admin);
-        let someone = &someone.principal;
-        assert_eq!(&*someone.name, PrincipalName::from_api_key("anything").as_str());
-        assert!(someone.owns("anything") && someone.owns(&someone.name) && !someone.owns("dev_key"));
-    }
-
-    #[test]
-    fn a_key_that_looks_like_anothers_principal_is_never_an_alias() {
-        let victim: String = PrincipalName::from_api_key(ADMIN).into();
-        let keyring = Keyring::new(&config()).unwrap();
-        let identity = keyring.identify(Some(&victim));
-        assert!(!identity.caller().unwrap().principal.owns(&victim));
-        let mut production = config();
-        production.environment = AppEnvironment::Production;
-        production.client_keys = vec![victim.as_str().into()];
-        let error = Keyring::new(&production).unwrap_err().to_string();
-        assert!(error.contains("CLIENT_API_KEYS") && !error.contains(&victim));
-    }
-
-    #[test]
-    fn keys_in_paths_become_principals_or_are_refused() {
-        let keyring = production();
-        let principal: String = PrincipalName::from_api_key(ADMIN).into();
-        assert_eq!(keyring.shown_path("/a/workflows/agent_0123abcd/execute"), Ok(None));
-        assert_eq!(keyring.shown_path(&format!("/a/{ADMIN}/b")), Ok(Some(format!("/a/{principal}/b"))));
-        let encoded = ADMIN.replace('-', "%2D");
-        assert_eq!(keyring.shown_path(&format!("/a/{encoded}")), Ok(Some(format!("/a/{principal}"))));
-        let managed = format!("am_{}_{}", "0".repeat(8), "a".repeat(48));
-        for alike in [format!("{ADMIN}x"), ADMIN[..ADMIN.len() - 1].to_owned(), managed] {
-            assert_eq!(keyring.shown_path(&format!("/a/{alike}/b")), Err(KeyLikeName), "{alike}");
-            assert!(keyring.name(&alike).is_err());
-        }
-        for other in
-            ["admin-key-0", "admin-key-of-mine", "agent_0123456789abcdef", "am_x", "", "key_8211bbf633a893df9505"]
-        {
-            assert_eq!(keyring.name(other).as_deref(), Ok(other));
-        }
-    }
-
-    #[test]
-    fn no_key_is_ever_shown() {
-        let keyring = production();
-        let identity = keyring.identify(Some(ADMIN));
-        for shown in [format!("{keyring:?}"), format!("{identity:?}"), format!("{:?}", identity.caller())] {
-            assert!(!shown.contains("0123456789abcdef"), "{shown}");
-        }
-    }
-
-    #[test]
-    fn rows_of_both_forms_are_found_by_the_principal() {
-        let keyring = production();
-        let principal: String = PrincipalName::from_api_key(CLIENT).into();
-        assert_eq!(keyring.stored_forms(&principal), [principal.clone(), CLIENT.to_owned()]);
-        assert_eq!(keyring.stored_forms("dev_key"), ["dev_key"]);
-    }
-}
+mod tests;

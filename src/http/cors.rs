@@ -25,6 +25,7 @@ pub fn cors_layer(origins: &[String]) -> Result<Option<CorsLayer>, InvalidOrigin
     let name = HeaderName::from_static;
     let accepted = [
         header::ACCEPT,
+        header::AUTHORIZATION,
         header::CONTENT_TYPE,
         header::IF_MATCH,
         header::IF_NONE_MATCH,

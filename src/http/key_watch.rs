@@ -9,7 +9,10 @@ use axum::{
 };
 use futures_util::StreamExt as _;
 
-use super::auth::{API_KEY_HEADER, ApiCaller, CallerIdentity, Keyring};
+use super::{
+    auth::{ApiCaller, CallerIdentity, Keyring},
+    credential,
+};
 
 /// Maximum time between two looks at a key that has an end: the wall clock may be set meanwhile.
 const MAX_LOOK_INTERVAL: Duration = Duration::from_secs(60);
@@ -21,7 +24,7 @@ pub struct PresentedKey(Option<HeaderValue>);
 impl PresentedKey {
     /// Read the key from a request's headers.
     pub fn from_headers(headers: &HeaderMap) -> Self {
-        Self(headers.get(API_KEY_HEADER).cloned()).sensitive()
+        Self(credential::presented(headers)).sensitive()
     }
 
     /// Take the key that stands elsewhere in a request; a text that no header could hold is the key of nobody.

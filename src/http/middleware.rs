@@ -23,8 +23,9 @@ use tracing::{Instrument as _, Span};
 
 use super::{
     HttpState,
-    auth::{API_KEY_HEADER, CallerIdentity},
+    auth::CallerIdentity,
     context::{BodyLimits, RequestContext},
+    credential,
     error::ApiError,
     key_watch,
     known_names::IgnoredName,
@@ -86,7 +87,8 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let identity = self.shared.keyring.identify_headers(request.headers());
-        let given = request.headers().get(API_KEY_HEADER).and_then(|key| key.to_str().ok());
+        let given = credential::presented(request.headers());
+        let given = given.as_ref().and_then(|key| key.to_str().ok());
         if let Some(missed) = given.and_then(|key| self.shared.keyring.missed(key, &identity)) {
             return self.call_after_lookup(missed.to_owned(), request);
         }

@@ -5,6 +5,8 @@
 
 /// Authentication: keys, principals, roles.
 pub mod auth;
+/// Tokens of the coordinator.
+pub mod bearer_token;
 /// Rules for requests of browsers and proxies.
 pub mod browser_rules;
 /// Extractors for the caller of a request.
@@ -15,6 +17,8 @@ pub mod connections;
 pub mod context;
 /// Cross-origin rules for browsers.
 pub mod cors;
+/// Where a request carries its key or token.
+pub mod credential;
 /// Common form of errors.
 pub mod error;
 /// Entity tags and conditional requests.

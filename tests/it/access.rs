@@ -76,12 +76,12 @@ async fn every_operation_requires_a_key_of_its_role() {
     assert_eq!(open.len(), OPEN.len(), "no longer there: {open:?}");
     // Nor does an unknown path or method tell more than that.
     ask(&server, None, Method::GET, "/api/v1/agents/nothing/at/all", None).await.is(404);
-    // A key elsewhere than in its header is none.
+    // A key elsewhere than in its headers is none.
     ask(&server, None, Method::GET, &format!("{AGENTS}/workflows?api_key={ADMIN}&x-api-key={ADMIN}"), None)
         .await
         .is(401);
-    let bearer = server.client().get(server.url(&format!("{AGENTS}/workflows"))).bearer_auth(ADMIN);
-    Answer::of(bearer).await.is(401);
+    let basic = server.client().get(server.url(&format!("{AGENTS}/workflows"))).basic_auth(ADMIN, Some(ADMIN));
+    Answer::of(basic).await.is(401);
 }
 
 /// Everything that was answered, with its headers.

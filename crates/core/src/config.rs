@@ -95,6 +95,8 @@ settings! {
         "CLIENT_API_KEYS" client_keys: Vec<SecretString> = Vec::new(), read_secrets;
         /// API keys of miners, default none.
         "MINER_API_KEYS" miner_keys: Vec<SecretString> = Vec::new(), read_secrets;
+        /// Secret with which the coordinator signs tokens (JWT, HS256). `None`: tokens are not accepted.
+        "JWT_SECRET" jwt_secret: Option<SecretString> = None, secret;
         /// Ed25519 signing key of receipts, 32 bytes in hex. `None`: a key is created in a file beside the database.
         "RECEIPT_SIGNING_KEY_HEX" receipt_signing_key: Option<SecretString> = None, secret;
         /// Log filter in the syntax of `tracing`, default info.

@@ -17,18 +17,29 @@ pub const DEV_PRINCIPAL: &str = "dev_key";
 pub const SYSTEM_PRINCIPAL: &str = "system";
 
 const PRINCIPAL_PREFIX: &str = "key_";
+/// Beginning of the principal of a token's subject, which no key's principal has.
+const TOKEN_PREFIX: &str = "jwt_";
 const PRINCIPAL_HEX_DIGITS: usize = 20;
 
-/// A principal: `key_` and 20 hex digits, [`DEV_PRINCIPAL`], [`SYSTEM_PRINCIPAL`], or empty (no owner). Never an API key.
+/// A principal: `key_` or `jwt_` and 20 hex digits, [`DEV_PRINCIPAL`], [`SYSTEM_PRINCIPAL`], or empty (no owner). Never an API key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PrincipalName(String);
 
 impl PrincipalName {
     /// The principal of an API key: `key_` and the first 20 hex digits of SHA-256("aitbc-principal:" + key).
     pub fn from_api_key(key: &str) -> Self {
-        let digest = hash_api_key(key);
-        let mut text = String::with_capacity(PRINCIPAL_PREFIX.len() + PRINCIPAL_HEX_DIGITS);
-        text.push_str(PRINCIPAL_PREFIX);
+        Self::from_digest(PRINCIPAL_PREFIX, &hash_api_key(key))
+    }
+
+    /// The principal of a token's subject: `jwt_` and the first 20 hex digits of SHA-256("aitbc-subject:" + subject).
+    pub fn from_token_subject(subject: &str) -> Self {
+        let digest: [u8; 32] = Sha256::new().chain_update("aitbc-subject:").chain_update(subject).finalize().into();
+        Self::from_digest(TOKEN_PREFIX, &digest)
+    }
+
+    fn from_digest(prefix: &str, digest: &[u8; 32]) -> Self {
+        let mut text = String::with_capacity(prefix.len() + PRINCIPAL_HEX_DIGITS);
+        text.push_str(prefix);
         text.push_str(&hex::encode(&digest[..PRINCIPAL_HEX_DIGITS / 2]));
         Self(text)
     }
@@ -66,7 +77,9 @@ pub fn is_principal(text: &str) -> bool {
     let hashed = |digits: &str| {
         digits.len() == PRINCIPAL_HEX_DIGITS && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     };
-    text == DEV_PRINCIPAL || text == SYSTEM_PRINCIPAL || text.strip_prefix(PRINCIPAL_PREFIX).is_some_and(hashed)
+    let prefixed =
+        || [PRINCIPAL_PREFIX, TOKEN_PREFIX].iter().any(|prefix| text.strip_prefix(prefix).is_some_and(hashed));
+    text == DEV_PRINCIPAL || text == SYSTEM_PRINCIPAL || prefixed()
 }
 
 impl fmt::Display for PrincipalName {
@@ -128,6 +141,15 @@ mod tests {
                 && PrincipalName::random(&ids) == drawn
                 && PrincipalName::random(&ids) != drawn
         );
+    }
+
+    #[test]
+    fn subject_of_a_token_is_another_than_a_key_of_the_same_text() {
+        // printf %s 'aitbc-subject:alice' | sha256sum | cut -c1-20
+        let subject = PrincipalName::from_token_subject("alice");
+        assert_eq!(subject.as_str(), "jwt_3b049a9b69ffd110f959");
+        assert!(is_principal(subject.as_str()) && PrincipalName::from_stored(subject.as_str()) == subject);
+        assert_ne!(subject.as_str()[4..], PrincipalName::from_api_key("alice").as_str()[4..]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use utoipa::{
     openapi::{
         Components, Info, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, RefOr, Schema, Type,
         schema::{KnownFormat, SchemaFormat},
-        security::{ApiKey, ApiKeyValue, SecurityScheme},
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
 
@@ -26,8 +26,10 @@ pub(crate) use registry::{marked, routes};
 
 use super::error::{ErrorBody, FieldError};
 
-/// The name of the security scheme.
+/// The name of the security scheme of keys in their own header.
 const SECURITY_SCHEME: &str = "ApiKey";
+/// The name of the security scheme of keys and tokens in `Authorization`.
+const BEARER_SCHEME: &str = "Bearer";
 
 /// A file as a request's or a response's whole body.
 pub struct BinaryFile;
@@ -53,6 +55,10 @@ pub fn complete_document(mut document: OpenApi) -> Result<Value, serde_json::Err
     let key =
         ApiKeyValue::with_description("X-Api-Key", "The caller's API key; its role is admin, client, miner or agent");
     components.add_security_scheme(SECURITY_SCHEME, SecurityScheme::ApiKey(ApiKey::Header(key)));
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
+        "The caller's API key, or a token that the coordinator signed (JWT, HS256), where the server has its secret",
+    ));
+    components.add_security_scheme(BEARER_SCHEME, SecurityScheme::Http(bearer.build()));
     let mut schemas: Vec<(String, RefOr<Schema>)> = Vec::new();
     ErrorBody::schemas(&mut schemas);
     FieldError::schemas(&mut schemas);
@@ -101,8 +107,9 @@ fn complete(operation: &mut Map<String, Value>, limited: bool) {
     let stated = operation.get("security").cloned();
     let security = stated.unwrap_or_else(|| if limited { any_key() } else { json!([]) });
     let roles = security[0][SECURITY_SCHEME].as_array().cloned();
-    // An empty list says: without any key.
-    operation.insert("security".to_owned(), if roles.is_some() { security } else { json!([]) });
+    // An empty list says: without any key. Keys may come in either header.
+    let both = |roles: &Vec<Value>| json!([{SECURITY_SCHEME: roles}, {BEARER_SCHEME: roles}]);
+    operation.insert("security".to_owned(), roles.as_ref().map_or_else(|| json!([]), both));
     errors::add(operation, roles.as_deref(), limited);
     if let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) {
         responses.sort_keys();

@@ -54,10 +54,10 @@ fn operations_name_their_key_and_its_roles() {
     let document = document();
     assert_eq!(document["components"]["securitySchemes"]["ApiKey"]["name"], "X-Api-Key");
     let thing = &document["paths"]["/api/v1/things"]["get"];
-    assert_eq!(thing["security"], json!([{"ApiKey": []}]));
+    assert_eq!(thing["security"], json!([{"ApiKey": []}, {"Bearer": []}]));
     assert_eq!(thing["responses"]["403"]["description"], "Its own word");
     let admin = &document["paths"]["/api/v1/admin/things"]["put"];
-    assert_eq!(admin["security"], json!([{"ApiKey": ["admin"]}]));
+    assert_eq!(admin["security"], json!([{"ApiKey": ["admin"]}, {"Bearer": ["admin"]}]));
     let refused = admin["responses"]["403"]["description"].as_str().unwrap();
     assert_eq!(refused, "Another owner's. Or: The key is no admin key (`insufficient_role`)");
     for open in ["/api/v1/open", "/health"] {

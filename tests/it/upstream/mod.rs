@@ -1,3 +1,4 @@
 //! The coordinator's present miners and clients, played by programs and tables of our own making.
 
 mod miners;
+mod tokens;

@@ -17,6 +17,9 @@ use crate::crypto::is_valid_note_name;
 pub(super) const LOG_FILTER_SYNTAX: &str =
     "off, error, warn, info, debug or trace, and after it target=level, comma-separated";
 
+/// Bytes of the shortest secret of tokens: as many as the coordinator requires, and as the signature's hash has.
+const MIN_TOKEN_SECRET_BYTES: usize = 32;
+
 /// What `origin` accepts.
 pub(super) const ORIGIN: &str = "a name without blanks and plus signs, such as example.com/agent-management";
 
@@ -37,6 +40,14 @@ pub(super) fn validate_config(config: &Config, reader: &mut SettingReader) {
         if key.as_ref().is_some_and(|key| !is_valid_signing_key(key.expose_secret())) {
             let good = "32 random bytes as 64 hex digits (openssl rand -hex 32), or unset: a key is then created";
             reader.reject(name, format!("should be {good}"));
+        }
+    }
+    if let Some(secret) = config.jwt_secret.as_ref().map(|secret| secret.expose_secret()) {
+        // Who guesses it is any caller, admins included; no environment is exempt.
+        if is_placeholder(secret) {
+            reader.reject("JWT_SECRET", "is a placeholder: set the coordinator's secret, or leave it unset");
+        } else if secret.len() < MIN_TOKEN_SECRET_BYTES {
+            reader.reject("JWT_SECRET", format!("is shorter than {MIN_TOKEN_SECRET_BYTES} characters"));
         }
     }
     validate_api_keys(config, reader);
@@ -80,8 +91,7 @@ fn api_key_fault(key: &str, environment: AppEnvironment) -> Option<&'static str>
     if environment == AppEnvironment::Dev {
         return None;
     }
-    let lower = key.to_lowercase();
-    if ["$", "<", "your_", "your-", "changeme", "change_me", "change-me"].iter().any(|start| lower.starts_with(start)) {
+    if is_placeholder(key) {
         return Some("is a placeholder: replace it by a real key (openssl rand -hex 24)");
     }
     if has_principal_form(key) {
@@ -90,9 +100,16 @@ fn api_key_fault(key: &str, environment: AppEnvironment) -> Option<&'static str>
     (key.len() < 16).then_some("is shorter than 16 characters")
 }
 
-/// The form of the identity that stands for a key in rows and answers: `key_` and 20 hex digits.
+fn is_placeholder(secret: &str) -> bool {
+    let lower = secret.to_lowercase();
+    let starts = ["$", "<", "your_", "your-", "changeme", "change_me", "change-me", "change-this"];
+    starts.iter().any(|start| lower.starts_with(start))
+}
+
+/// The form of the identity that stands for a key or a token in rows and answers: `key_` or `jwt_` and 20 hex digits.
 fn has_principal_form(key: &str) -> bool {
-    key.strip_prefix("key_").is_some_and(|rest| rest.len() == 20 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    let rest = key.strip_prefix("key_").or_else(|| key.strip_prefix("jwt_"));
+    rest.is_some_and(|rest| rest.len() == 20 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 pub(super) fn parse_constraint_rule(text: &str) -> Option<ConstraintRule> {

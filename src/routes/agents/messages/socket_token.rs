@@ -32,6 +32,7 @@ impl SocketToken {
             }
             CallerIdentity::Known(_) => Err("This needs an admin or agent key"),
             CallerIdentity::Unknown => Err("Invalid API key"),
+            CallerIdentity::Refused(_) => Err("Invalid token"),
             CallerIdentity::Missing => Err("Missing API key: send it as token, or as X-Api-Key"),
         }
     }
