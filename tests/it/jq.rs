@@ -335,6 +335,9 @@ fn jq_worker_dies_with_its_parent() {
     let status = || fs::read_to_string(format!("/proc/{worker}/status")).unwrap_or_default();
     // Its second thread starts when everything is set.
     assert!(comes_true(&|| status().contains("Threads:\t2")));
+    let evaluating = fs::read_dir(format!("/proc/{worker}/task")).unwrap().last().unwrap().unwrap().path();
+    let stat = fs::read_to_string(evaluating.join("stat")).unwrap();
+    assert_eq!(stat.rsplit(") ").next().unwrap().split(' ').nth(16), Some("10"), "the service goes first: {stat}");
     shell.kill().unwrap();
     shell.wait().unwrap();
     assert!(comes_true(&|| status().is_empty() || status().contains("State:\tZ")));

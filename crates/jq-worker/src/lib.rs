@@ -17,7 +17,9 @@ use am_json_schema::CompiledSchema;
 use jaq_core::{Ctx, Exn, Vars};
 use jaq_json::read;
 use lru::LruCache;
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
+use rustix::process::{
+    Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setpriority_process, setrlimit,
+};
 
 mod encode;
 mod natives;
@@ -52,6 +54,9 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Nice value of a worker: what it computes for long must not delay the service, whose threads compute for moments.
+const WORKER_NICE: i32 = 10;
+
 fn run_worker() -> io::Result<()> {
     let mut arguments = std::env::args().rev();
     let mut number = || arguments.next().and_then(|text| text.parse::<u64>().ok()).ok_or(io::ErrorKind::InvalidInput);
@@ -60,6 +65,8 @@ fn run_worker() -> io::Result<()> {
 
     set_parent_process_death_signal(Some(Signal::KILL))?;
     set_limit(Resource::Core, 0)?;
+    // Lower than it was inherited is allowed to everybody; a failure would only cost latency elsewhere.
+    let _ = setpriority_process(None, WORKER_NICE);
     // The executable's libraries are already mapped and do not count.
     set_limit(Resource::As, address_space()?.saturating_add(memory))?;
 

@@ -6,11 +6,14 @@ use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, NetPort, PathBeneath, PathFd,
     Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope,
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
 
 use super::ipc::{InitPlan, ProcessLimits};
 
-/// Set each limit, never above the current one.
+/// Nice value of commands: what they compute for long must not delay the service, whose threads compute for moments.
+const COMMAND_NICE: i32 = 10;
+
+/// Set each limit, never above the current one, and a lower priority.
 pub fn set_limits(limits: &ProcessLimits) -> io::Result<()> {
     let all = [
         // One byte disables core dumps even where they are piped to a program, which ignores a limit of zero.
@@ -26,6 +29,8 @@ pub fn set_limits(limits: &ProcessLimits) -> io::Result<()> {
         let value = getrlimit(resource).maximum.map_or(value, |maximum| maximum.min(value));
         setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })?;
     }
+    // Lower than it was inherited is allowed to everybody; a failure would only cost latency elsewhere.
+    let _ = setpriority_process(None, COMMAND_NICE);
     Ok(())
 }
 

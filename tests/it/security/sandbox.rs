@@ -24,7 +24,7 @@ fn cleanup(execution: &str) -> String {
 #[tokio::test]
 async fn command_step_takes_inputs_and_gives_output() {
     let server = Server::start().await;
-    let sum = "import json, sys\nvalue = json.load(sys.stdin)\nopen('/workspace/kept', 'w').write('kept')\nprint(json.dumps({'sum': value['a'] + value['b']}))";
+    let sum = "import json, os, sys\nvalue = json.load(sys.stdin)\nopen('/workspace/kept', 'w').write('kept')\nprint(json.dumps({'sum': value['a'] + value['b'], 'nice': os.nice(0)}))";
     let read =
         "import os, sys\nprint(sys.argv[1], os.environ['WORD'], sys.stdin.read(), open('/workspace/kept').read())";
     let mut second = command(
@@ -41,7 +41,7 @@ async fn command_step_takes_inputs_and_gives_output() {
     let ended = run(&server, steps, json!({"a": 2, "b": 3, "word": "hello"})).await;
     assert_eq!(ended["status"], "completed", "{ended}");
     let results = &ended["final_result"]["step_results"];
-    assert_eq!(results["first"]["json"], json!({"sum": 5}));
+    assert_eq!(results["first"]["json"], json!({"sum": 5, "nice": 10}), "the service goes first");
     assert_eq!(results["second"]["stdout"], "5 hello text kept\n", "steps share the workspace");
     assert_eq!((&results["third"]["exit_code"], &results["third"]["stderr"]), (&json!(3), &json!("no\n")));
     assert!(results["first"]["usage"]["memory_peak_bytes"].as_u64().unwrap() > 100_000);
