@@ -32,7 +32,9 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use self::{control_handle::ControlHandle, metrics::TrainingMetrics, training_event::TrainingEventKind};
+use self::{
+    control_handle::ControlHandle, fairness::TrainingUsage, metrics::TrainingMetrics, training_event::TrainingEventKind,
+};
 pub use self::{
     evaluation::{EvaluationScores, VersionEvaluation, score_policy, score_weights},
     feedback_training::FeedbackTraining,
@@ -82,7 +84,7 @@ pub struct TrainingRunSettings {
     pub threads: u32,
     /// Interval between checkpoints: the training time that a crash may lose.
     pub checkpoint_every: Duration,
-    /// Time for which a run trains before it yields to a waiting run of another owner.
+    /// Time for which the runs of two owners are trained in turn; whoever was trained for half of it less is next at once.
     pub slice: Duration,
     /// Limits of runs, by the role of who asks for them.
     pub quotas: TrainingQuotas,
@@ -102,6 +104,8 @@ struct TrainingRunsInner {
     metrics: TrainingMetrics,
     /// Runs driven by this process.
     driven: Mutex<HashMap<TrainingRunId, Arc<ControlHandle>>>,
+    /// For how long it trained the runs that it drives no more.
+    usage: Mutex<TrainingUsage>,
     wake: Notify,
     /// Notified when a driver has let go of its run.
     left: Notify,
@@ -149,6 +153,7 @@ impl TrainingRuns {
     ) -> Result<Self> {
         fs::create_dir_all(&settings.directory)
             .map_err(|error| RlError::Storage(format!("{}", settings.directory.display()), error))?;
+        let usage = Mutex::new(TrainingUsage::new(settings.slice));
         let (metrics, driven, wake, left, stop, evaluating) = Default::default();
         Ok(Self(Arc::new(TrainingRunsInner {
             db,
@@ -159,6 +164,7 @@ impl TrainingRuns {
             settings,
             metrics,
             driven,
+            usage,
             wake,
             left,
             stop,

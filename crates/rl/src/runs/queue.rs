@@ -8,7 +8,7 @@ use super::{
     RUN_POLL_INTERVAL, TrainingRuns,
     control_handle::ControlHandle,
     driver::TrainingDriver,
-    fairness,
+    fairness::{self, TrainingUsage},
     model::{OpenRun, RunStatus, TrainingRun},
     run_lock::RunLock,
     store::{self, RunEnding},
@@ -68,7 +68,7 @@ impl TrainingRuns {
             return Ok(());
         }
         let open = store::list_open(&mut *self.0.db.read().await?).await?;
-        for run in fairness::order(&open, &self.owners()) {
+        for run in fairness::order(&open, &self.owners(), &self.usage()) {
             if self.0.driven().len() >= self.0.settings.slots || self.0.stop.is_cancelled() {
                 break;
             }
@@ -88,15 +88,21 @@ impl TrainingRuns {
         self.0.driven().iter().map(|(id, handle)| (id.clone(), handle.owner_id.clone())).collect()
     }
 
-    /// Ask a run whose slice is over to make place for another owner's: the one that has been trained longest.
+    /// For how long each owner's runs were trained, those of now included.
+    fn usage(&self) -> TrainingUsage {
+        let mut usage = self.0.usage.lock().clone();
+        self.0.driven().values().for_each(|handle| usage.add(&handle.owner_id, handle.since.elapsed()));
+        usage
+    }
+
+    /// Ask a run to make place for another owner's, if one has a better right to it: the one that has been trained longest.
     fn ask_for_a_place(&self, open: &[OpenRun]) {
-        let owners = self.owners();
-        let slice = self.0.settings.slice;
+        let (owners, usage) = (self.owners(), self.usage());
         let longest = self
             .0
             .driven()
             .values()
-            .filter(|handle| handle.since.elapsed() >= slice && fairness::must_yield(open, &owners, &handle.owner_id))
+            .filter(|handle| fairness::must_yield(open, &owners, &usage, &handle.owner_id))
             .min_by_key(|handle| handle.since)
             .cloned();
         if let Some(handle) = longest {

@@ -22,7 +22,10 @@ impl Drop for RunLock {
     fn drop(&mut self) {
         // Removed while locked: another process that has the file open finds the run ended and lets go.
         let _ = fs::remove_file(&self.path);
-        self.runs.0.driven().remove(&self.id);
+        let driven = self.runs.0.driven().remove(&self.id);
+        if let Some(handle) = driven {
+            self.runs.0.usage.lock().add(&handle.owner_id, handle.since.elapsed());
+        }
         self.runs.0.left.notify_waiters();
         self.runs.0.wake.notify_one();
     }
