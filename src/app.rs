@@ -13,7 +13,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use axum::extract::FromRef;
 use prometheus_client::registry::Registry;
 
-use crate::http::{self, HttpState, Keyring, metrics::HttpMetrics, rate_limit::CallerRateLimiter};
+use crate::http::{
+    self, HttpState, Keyring, metrics::HttpMetrics, rate_limit::CallerRateLimiter, request_turns::RequestTurns,
+};
 use am_audit::{AuditLog, WitnessService};
 use am_communication::{
     channels::ChannelService,
@@ -348,6 +350,7 @@ impl App {
         let shared = HttpState::new(http::HttpStateParts {
             keyring,
             limiter: CallerRateLimiter::from_config(&config).map(Arc::new),
+            turns: RequestTurns::new(config.requests_active as usize),
             readiness: build_readiness(&db, &engine, &jq, &audit, &supervisor),
             openapi: std::sync::OnceLock::new(),
             known_names: std::sync::OnceLock::new(),

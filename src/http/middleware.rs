@@ -99,7 +99,7 @@ where
         let answer = admitted.map(|()| span.in_scope(|| self.inner.call(request)));
         Box::pin(async move {
             let response = match answer {
-                Ok(answer) => sight.with_timeout(answer).instrument(span).await,
+                Ok(answer) => sight.with_timeout(sight.in_turn(answer)).instrument(span).await,
                 Err(refused) => refused.into_response(),
             };
             let ignored = sight.context.take_ignored();
@@ -125,7 +125,7 @@ where
             let response = match sight.admit(&request) {
                 Ok(()) => {
                     let answer = async { inner.call(request).await };
-                    sight.with_timeout(answer).instrument(span).await
+                    sight.with_timeout(sight.in_turn(answer)).instrument(span).await
                 }
                 Err(refused) => refused.into_response(),
             };
@@ -190,7 +190,7 @@ impl InFlightRequest {
         )
     }
 
-    /// Only API requests are rate limited: probes and scrapes must always be answered.
+    /// Only API requests are limited: probes and scrapes must always be answered.
     fn admit(&self, request: &Request) -> Result<(), ApiError> {
         if request.extensions().get::<OverCapacity>().is_some() && !is_probe(self.uri.path()) {
             let refused = ApiError::unavailable("Too many connections are open", OVER_CAPACITY_RETRY);
@@ -201,14 +201,22 @@ impl InFlightRequest {
         }
         let peer = request.extensions().get::<ConnectInfo<_>>();
         self.shared.browser_rules().check(peer, request.uri(), request.headers())?;
-        if let Some(limiter) = self.shared.limiter.as_ref().filter(|_| self.uri.path().starts_with("/api/")) {
-            let bucket = match self.context.identity.caller() {
-                Some(caller) => RateBucket::Principal(caller.principal.name.clone()),
-                None => RateBucket::of_address(self.context.client_address),
-            };
-            limiter.check(bucket).map_err(ApiError::too_many)?;
+        if let Some(limiter) = self.shared.limiter.as_ref().filter(|_| self.is_limited()) {
+            limiter.check(self.bucket()).map_err(ApiError::too_many)?;
         }
         self.check_query(request)
+    }
+
+    fn is_limited(&self) -> bool {
+        self.uri.path().starts_with("/api/")
+    }
+
+    /// Whose request it is, as far as limits go.
+    fn bucket(&self) -> RateBucket {
+        match self.context.identity.caller() {
+            Some(caller) => RateBucket::Principal(caller.principal.name.clone()),
+            None => RateBucket::of_address(self.context.client_address),
+        }
     }
 
     /// Refuse parameters that the operation does not know. Who has no valid key is told that first, by the handler.
@@ -218,6 +226,10 @@ impl InFlightRequest {
             self.context.note_ignored(operation.check_query(query)?);
         }
         Ok(())
+    }
+
+    async fn in_turn<T>(&self, answer: impl Future<Output = T>) -> T {
+        if self.is_limited() { self.shared.turns.work(self.bucket(), answer).await } else { answer.await }
     }
 
     async fn with_timeout(&self, answer: impl Future<Output = Result<Response, Infallible>>) -> Response {

@@ -47,6 +47,8 @@ pub mod path_alias;
 pub mod rate_limit;
 /// Readiness of the service.
 pub mod readiness;
+/// Turns of requests, by principal.
+pub mod request_turns;
 /// Streams of Server-Sent Events.
 pub mod sse;
 
@@ -95,6 +97,8 @@ pub struct HttpStateParts {
     pub keyring: Arc<Keyring>,
     /// Rate limiter; `None` when switched off.
     pub limiter: Option<Arc<rate_limit::CallerRateLimiter>>,
+    /// Turns of requests.
+    pub turns: request_turns::RequestTurns,
     /// Readiness of the service.
     pub readiness: Readiness,
     /// OpenAPI document as sent; set when the routes are built.

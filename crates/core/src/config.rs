@@ -107,6 +107,8 @@ settings! {
         "RATE_LIMIT_REQUESTS" rate_limit_requests: u32 = 120_000, number(0..=10_000_000);
         /// Window of the rate limit, default 60 s.
         "RATE_LIMIT_WINDOW_SECONDS" rate_limit_window: Duration = Duration::from_secs(60), seconds(1..=86_400);
+        /// Requests of one principal that are worked on at once, default 32; further ones wait for their turn.
+        "REQUESTS_MAX_ACTIVE" requests_active: u32 = 32, number(1..=65_536);
         /// Origins allowed by CORS: a JSON list or comma-separated, default none; `*` allows any.
         "CORS_ORIGINS" cors_origins: Vec<String> = Vec::new(), validate::read_cors_origins;
         /// Largest accepted request body in bytes, default 10 MB.
@@ -260,7 +262,7 @@ settings! {
         "TRAINING_THREADS" training_threads: u32 = 1, number(1..=256);
         /// Interval between two checkpoints of a training run, the most training time that a crash loses, default 30 s.
         "TRAINING_CHECKPOINT_SECONDS" checkpoint_every: Duration = Duration::from_secs(30), fraction(0.0..=86_400.0);
-        /// Time for which a training run has its slot before it yields to a waiting run of another owner, default 60 s.
+        /// Turn of each of two owners who always train, default 60 s.
         "TRAINING_SLICE_SECONDS" training_slice: Duration = Duration::from_secs(60), fraction(0.0..=86_400.0);
         /// Most steps of a training run that an admin or a workflow's step asks for, default 100 000 000.
         "TRAINING_MAX_STEPS_ADMIN" training_admin_steps: u64 = 100_000_000, number(1..=100_000_000);

@@ -25,7 +25,7 @@ use crate::{
         AdminKey, AnyKey, ApiError, ClientKey, HttpState, HttpStateParts, JsonBody, Keyring, PathParams, QueryParams,
         Readiness, idempotency, metrics,
         pagination::{PageQuery, Paginator},
-        rate_limit,
+        rate_limit, request_turns,
     },
     routes::build_router,
 };
@@ -124,6 +124,7 @@ impl ToyService {
             registry: Arc::new(registry),
             keyring: Arc::new(Keyring::new(&config).unwrap()),
             limiter: rate_limit::CallerRateLimiter::from_config(&config).map(Arc::new),
+            turns: request_turns::RequestTurns::new(config.requests_active as usize),
             readiness: Readiness::builder().check("database", async || Ok(())).build(),
             openapi: OnceLock::new(),
             known_names: std::sync::OnceLock::new(),
