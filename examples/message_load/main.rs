@@ -38,6 +38,9 @@ struct Arguments {
     /// An admin key.
     #[arg(long)]
     token: String,
+    /// Beginning of the agents' names.
+    #[arg(long, default_value = "load")]
+    names: String,
     /// Sockets to open, an even number: each agent writes to its neighbour.
     #[arg(long, default_value_t = 5000)]
     sockets: usize,
@@ -115,13 +118,12 @@ async fn run(arguments: &Arguments) -> Result<Value> {
     let window = Duration::from_secs(arguments.warm_up)..Duration::from_secs(arguments.warm_up + arguments.seconds);
     let (begin, begun) = watch::channel(None::<Instant>);
     let mut orders = Vec::with_capacity(arguments.sockets);
-    let mut sockets = stream::iter(0..arguments.sockets)
-        .map(|n| async move { (n, open(&arguments.address, &arguments.token, n).await) })
-        .buffer_unordered(50);
+    let mut sockets =
+        stream::iter(0..arguments.sockets).map(|n| async move { (n, open(arguments, n).await) }).buffer_unordered(50);
     while let Some((n, socket)) = sockets.next().await {
         let (order, waiting) = mpsc::unbounded_channel();
         orders.push(order);
-        let agent = Agent { socket: socket?, peer: name(n ^ 1), orders: waiting };
+        let agent = Agent { socket: socket?, peer: arguments.name(n ^ 1), orders: waiting };
         tasks.spawn(serve(agent, counts.clone(), begun.clone(), window.clone(), "x".repeat(arguments.size)));
     }
     drop(sockets);
@@ -176,12 +178,15 @@ async fn run(arguments: &Arguments) -> Result<Value> {
     }))
 }
 
-fn name(n: usize) -> String {
-    format!("load-{n}")
+impl Arguments {
+    fn name(&self, n: usize) -> String {
+        format!("{}-{n}", self.names)
+    }
 }
 
-async fn open(address: &str, token: &str, n: usize) -> Result<Socket> {
-    let url = format!("ws://{address}/api/v1/agent/messages/stream?agent_id={}&token={token}", name(n));
+async fn open(arguments: &Arguments, n: usize) -> Result<Socket> {
+    let Arguments { address, token, .. } = arguments;
+    let url = format!("ws://{address}/api/v1/agent/messages/stream?agent_id={}&token={token}", arguments.name(n));
     let config = WebSocketConfig::default().read_buffer_size(4096).write_buffer_size(4096);
     Ok(connect_async_with_config(url, Some(config), true).await?.0)
 }
