@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Serialize, de::value::StrDeserializer};
+use serde::{Deserialize, Deserializer, Serialize, de::value::StrDeserializer};
 use utoipa::IntoParams;
 
 use am_db::{codec::Timestamp, owner::PrincipalName, page::PageRequest, principal::Principal};
@@ -35,7 +35,13 @@ pub struct PageQuery {
     /// Number of rows to skip; not together with `cursor`. Default 0.
     pub offset: Option<u32>,
     /// Where the page begins: an opaque text from the `Link` header of the page before. Default: the first row.
+    #[serde(default, deserialize_with = "kept_if_empty")]
     pub cursor: Option<String>,
+}
+
+/// Read a text that is none of its kind when it is empty: whoever lost a cursor is not to begin anew without noticing.
+fn kept_if_empty<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(from).map(Some)
 }
 
 /// Last row of a page, after which the next page begins.

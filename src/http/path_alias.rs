@@ -9,7 +9,7 @@ use std::{
 
 use axum::{
     extract::Request,
-    http::{Uri, uri::PathAndQuery},
+    http::{Method, Uri, uri::PathAndQuery},
 };
 use tower::Service;
 
@@ -29,6 +29,13 @@ const PATH_ALIASES: [(&str, &str); 7] = [
     ("/api/v1/health", "/health"),
 ];
 
+/// Paths of clients that name an operation otherwise, and its canonical path.
+const RENAMED_PATHS: [(&str, &str); 3] = [
+    ("/api/v1/agents/performance/optimize", "/api/v1/agents/performance/optimization/optimize"),
+    ("/api/v1/agents/subscribe", "/api/v1/agents/messages/subscribe"),
+    ("/api/v1/agents/unsubscribe", "/api/v1/agents/messages/unsubscribe"),
+];
+
 /// Return the canonical form of `path`, or `None` if it is canonical. A trailing slash is removed.
 pub fn canonical_path(path: &str) -> Option<String> {
     let trimmed = path.trim_end_matches('/');
@@ -36,10 +43,20 @@ pub fn canonical_path(path: &str) -> Option<String> {
     let below = |prefix: &str| trimmed.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'));
     let renamed = PATH_ALIASES.iter().find_map(|(alias, real)| below(alias).map(|rest| [real, rest].concat()));
     let found = renamed.map_or(Cow::Borrowed(trimmed), Cow::Owned);
-    if found == "/api/v1/agents/performance/optimize" {
-        return Some("/api/v1/agents/performance/optimization/optimize".to_owned());
+    if let Some((_, real)) = RENAMED_PATHS.iter().find(|(alias, _)| found == *alias) {
+        return Some((*real).to_owned());
     }
     (found != path).then(|| found.into_owned())
+}
+
+/// The same for a request: an older search of agents has the path of another operation.
+fn canonical_request(method: &Method, path: &str) -> Option<String> {
+    let canonical = canonical_path(path);
+    let found = canonical.as_deref().unwrap_or(path);
+    if found == "/api/v1/agents/discover" && matches!(*method, Method::GET | Method::HEAD) {
+        return Some("/api/v1/agents/messages/discover".to_owned());
+    }
+    canonical
 }
 
 /// Service that rewrites aliases before calling the inner service. Keys in a path are replaced by their principals, so that
@@ -83,7 +100,7 @@ impl<S: Service<Request>> Service<Request> for PathRewrite<S> {
                 request.extensions_mut().insert(KeyInPath(alike));
             }
         }
-        if let Some(path) = canonical_path(request.uri().path())
+        if let Some(path) = canonical_request(request.method(), request.uri().path())
             && let Some(uri) = replace_path(request.uri(), path)
         {
             let asked = std::mem::replace(request.uri_mut(), uri);

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What a key that is bound to an agent may call.
-const ALLOWED: [(&str, &str); 23] = [
+const ALLOWED: [(&str, &str); 25] = [
     ("GET", "/messages/history"),
     ("GET", "/messages/id/{message_id}"),
     ("POST", "/messages/id/{message_id}/read"),
@@ -34,6 +34,8 @@ const ALLOWED: [(&str, &str); 23] = [
     ("POST", "/{agent_id}/channels/{channel_id}/messages"),
     ("GET", "/registry/{agent_id}/assignments"),
     ("POST", "/registry/{agent_id}/heartbeat"),
+    ("POST", "/{agent_id}/heartbeat"),
+    ("PUT", "/{agent_id}/status"),
     ("POST", "/registry/{agent_id}/offline"),
     ("POST", "/registry/{agent_id}/online"),
     ("GET", "/plans/assignments/{assignment_id}"),

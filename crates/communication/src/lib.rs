@@ -17,8 +17,10 @@ pub mod relations;
 pub mod statistics;
 pub mod templates;
 pub mod transfer;
+mod type_name;
 
 pub use error::{CommunicationError, Result};
 pub use model::{
     ChannelKind, ChannelStatus, MessagePriority, MessageStatus, PaymentStatus, PermissionRefusal, validate_agent_name,
 };
+pub use type_name::MessageTypeName;

@@ -44,6 +44,8 @@ am_db::stored_enum! {
         High = "HIGH" / "high",
         /// The highest priority.
         Urgent = "URGENT" / "urgent",
+        /// The highest priority, under the coordinator's name.
+        Critical = "CRITICAL" / "critical",
     }
 }
 

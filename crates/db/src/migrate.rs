@@ -34,6 +34,7 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (19, "shared_contents", include_str!("../../../migrations/0019_shared_contents.sql")),
     (21, "audit_cosignatures", include_str!("../../../migrations/0021_audit_cosignatures.sql")),
     (22, "agent_keys", include_str!("../../../migrations/0022_agent_keys.sql")),
+    (26, "agent_profiles", include_str!("../../../migrations/0026_agent_profiles.sql")),
 ];
 
 /// The table in which sqlx records what was applied.

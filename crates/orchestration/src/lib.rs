@@ -8,6 +8,7 @@ pub mod assignments;
 mod command_step;
 mod dag;
 pub mod definition;
+pub mod directory;
 pub mod engine;
 pub mod error;
 mod event_kinds;

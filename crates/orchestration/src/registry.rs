@@ -28,11 +28,11 @@ use am_events::{StreamEvent, StreamFollower, StreamHub};
 /// Registry of agents. Cheap to clone.
 #[derive(Clone)]
 pub struct AgentRegistry {
-    db: Database,
+    pub(crate) db: Database,
     clock: Clock,
-    audit: AuditLog,
+    pub(crate) audit: AuditLog,
     hub: StreamHub,
-    settings: AgentsConfig,
+    pub(crate) settings: AgentsConfig,
     stopping: tokio_util::sync::CancellationToken,
 }
 
@@ -104,7 +104,7 @@ impl AgentRegistry {
         self.settings.offline_after
     }
 
-    fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         Timestamp(self.clock.now())
     }
 
@@ -156,7 +156,7 @@ impl AgentRegistry {
     }
 
     /// Apply one change to an entry, which is `None` if it does not exist.
-    async fn change<F>(
+    pub(crate) async fn change<F>(
         &self,
         once: Option<IdempotencyKey>,
         id: AgentId,
@@ -198,7 +198,7 @@ impl AgentRegistry {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
-    async fn with_measures(
+    pub(crate) async fn with_measures(
         &self,
         written: IdempotentResult<RegisteredAgentRecord>,
     ) -> Result<IdempotentResult<MeasuredAgent>> {
@@ -209,7 +209,7 @@ impl AgentRegistry {
         }))
     }
 
-    fn known(
+    pub(crate) fn known(
         &self,
         agent: RegisteredAgentRecord,
         fastest: &std::collections::BTreeMap<TaskType, f64>,
@@ -235,41 +235,6 @@ impl AgentRegistry {
         let (rows, total) = store::list(&mut conn, filter, self.cutoff(now)).await?;
         let fastest = store::fastest_mean_seconds(&mut conn).await?;
         Ok((rows.into_iter().map(|agent| self.known(agent, &fastest, now)).collect(), total))
-    }
-
-    /// Return agents online that have `capability` (any, if `None`) and `agent_type`, with a health of at least
-    /// `min_health`: the best first, at most `limit`. A capability that is not a task type matches none.
-    ///
-    /// # Errors
-    /// Returns a database error when a query or the transaction fails.
-    #[boxed]
-    pub async fn find(
-        &self,
-        capability: Option<&str>,
-        agent_type: Option<&str>,
-        min_health: f64,
-        limit: usize,
-    ) -> Result<Vec<MeasuredAgent>> {
-        let task_type = match capability.map(TaskType::from_value) {
-            Some(None) => return Ok(Vec::new()),
-            Some(known) => known,
-            None => None,
-        };
-        let now = self.now();
-        let mut conn = self.db.read().await?;
-        let agents = store::list_all(&mut conn, self.cutoff(now)).await?;
-        let fastest = store::fastest_mean_seconds(&mut conn).await?;
-        let mut found: Vec<MeasuredAgent> = agents
-            .into_iter()
-            .filter(|agent| agent.is_online())
-            .filter(|agent| task_type.is_none_or(|task_type| agent.task_types.contains(&task_type)))
-            .filter(|agent| agent_type.is_none_or(|kind| agent.agent_type == kind))
-            .map(|agent| self.known(agent, &fastest, now))
-            .filter(|known| known.health >= min_health)
-            .collect();
-        found.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.agent.id.cmp(&b.agent.id)));
-        found.truncate(limit);
-        Ok(found)
     }
 
     /// Change an entry.
@@ -334,65 +299,19 @@ impl AgentRegistry {
         .await
     }
 
-    /// Take an agent offline, so that its assignments go to others, or bring it back online.
-    ///
-    /// # Errors
-    /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`]; [`OrchestrationError::InvalidState`] when it is in that state already.
-    #[boxed]
-    pub async fn set_online(
-        &self,
-        owner: &Principal,
-        id: &AgentId,
-        online: bool,
-        once: Option<IdempotencyKey>,
-    ) -> Result<IdempotentResult<MeasuredAgent>> {
-        let (owner, now) = (owner.clone(), self.now());
-        let switched = self.change(once, id.clone(), async move |tx, registry, found| {
-            let mut agent = check_actor(found, &owner)?;
-            let requested = agent.offline_reason == Some(OfflineReason::Requested);
-            if online && agent.is_online() {
-                return Err(OrchestrationError::InvalidState("the agent is online already".into()));
-            }
-            if !online && requested {
-                return Err(OrchestrationError::InvalidState("the agent is offline already".into()));
-            }
-            let kind = if online { RegistryEventKind::Online } else { RegistryEventKind::Offline };
-            let (status, was) = match online {
-                true => (AgentStatus::Online, AgentStatus::Offline),
-                false => (AgentStatus::Offline, AgentStatus::Online),
-            };
-            agent.status = status;
-            agent.offline_reason = (!online).then_some(OfflineReason::Requested);
-            agent.updated_at = now;
-            if online {
-                agent.last_seen = now;
-            }
-            store::upsert(tx, &agent).await?;
-            let mut entries = match online {
-                true => Vec::new(),
-                false => assignments::release_all(tx, &agent.id, "it was taken offline", now).await?,
-            };
-            let released = entries.len() as i64;
-            agent.open -= released;
-            let data = json!({"agent_id": agent.id, "reason": "requested", "released": released});
-            store::append_event(tx, kind, now, data).await?;
-            let entry = audit_entry(status.value(), &agent.id, now).by(&owner);
-            let entry = entry.change(status_json(was), status_json(status));
-            entries.push(entry.data("released", json!(released)));
-            registry.audit.append(tx, entries).await?;
-            Ok(agent)
-        });
-        self.with_measures(switched.await?).await
-    }
-
     /// Deregister an agent; its assignments go to others.
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`].
     #[boxed]
-    pub async fn deregister(&self, owner: &Principal, id: &AgentId) -> Result<()> {
+    pub async fn deregister(
+        &self,
+        owner: &Principal,
+        id: &AgentId,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<RegisteredAgentRecord>> {
         let (owner, now) = (owner.clone(), self.now());
-        let done = self.change(None, id.clone(), async move |tx, registry, found| {
+        self.change(once, id.clone(), async move |tx, registry, found| {
             let agent = check_owner(found, &owner)?;
             let mut entries = assignments::release_all(tx, &agent.id, "it was deregistered", now).await?;
             let released = entries.len();
@@ -402,9 +321,9 @@ impl AgentRegistry {
             let entry = audit_entry("deregistered", &agent.id, now).by(&owner).change(Some(agent.state()), None);
             entries.push(entry.data("released", json!(released)));
             registry.audit.append(tx, entries).await?;
-            Ok(agent)
-        });
-        done.await.map(drop)
+            Ok(RegisteredAgentRecord { updated_at: now, ..agent })
+        })
+        .await
     }
 
     /// Return the use of the agents' capacity.
@@ -481,11 +400,11 @@ fn check_owner(found: Option<RegisteredAgentRecord>, owner: &Principal) -> Resul
 }
 
 /// The same for what a key may do that is bound to the agent.
-fn check_actor(found: Option<RegisteredAgentRecord>, caller: &Principal) -> Result<RegisteredAgentRecord> {
+pub(crate) fn check_actor(found: Option<RegisteredAgentRecord>, caller: &Principal) -> Result<RegisteredAgentRecord> {
     let agent = found.ok_or(OrchestrationError::NotFound("Agent"))?;
     if caller.acts_for(&agent.id, &agent.owner_id) { Ok(agent) } else { Err(OrchestrationError::Forbidden) }
 }
 
-fn status_json(status: AgentStatus) -> Option<Value> {
+pub(crate) fn status_json(status: AgentStatus) -> Option<Value> {
     Some(json!({"status": status}))
 }

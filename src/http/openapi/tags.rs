@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Each tag with its description. An operation's id begins with its tag.
-const TAGS: [(&str, &str); 34] = [
+const TAGS: [(&str, &str); 35] = [
     ("workflows", "Definitions of work in steps, and running them"),
     ("executions", "Runs of workflows, networks and plans"),
     ("receipts", "Signed proofs of what executions did"),
@@ -11,6 +11,7 @@ const TAGS: [(&str, &str); 34] = [
     ("plans", "Tasks that are split into sub-tasks for agents"),
     ("assignments", "Sub-tasks that were given to agents"),
     ("registry", "Agents that can be given sub-tasks"),
+    ("directory", "The same agents, in the words of the coordinator's present clients"),
     ("learning", "Agents whose policy changes by feedback"),
     ("agents", "Whether this group of routes answers"),
     ("messages", "Messages between agents"),

@@ -22,6 +22,7 @@ use am_core::{
 use am_db::{
     codec::{JsonText, Timestamp},
     idempotency::IdempotentResult,
+    page::PageRequest,
 };
 use am_orchestration::{
     executions::{ExecutionEstimate, ExecutionFilter, ExecutionRequest, Observed},
@@ -37,7 +38,8 @@ pub struct ExecuteRequest {
     /// Accepted as clients of the coordinator send it, and ignored: the path names the workflow.
     #[schema(value_type = Option<String>)]
     workflow_id: Option<Value>,
-    /// Inputs of the execution, which steps read as `$.inputs`. Default: none.
+    /// Inputs of the execution, which steps read as `$.inputs`. Also taken as `input_parameters`. Default: none.
+    #[serde(alias = "input_parameters")]
     #[schema(value_type = Option<Object>)]
     inputs: Option<Map<String, Value>>,
     /// Verification level. Default: the workflow's.
@@ -295,6 +297,39 @@ pub async fn list_workflow_executions(
     state.workflows.get(&caller, &id).await?;
     list_executions(state, AdminKey(caller), QueryParams(ExecutionsQuery { workflow_id: Some(id), ..query }), paging)
         .await
+}
+
+/// Get the status of a workflow's newest execution
+///
+/// Of the caller's own executions of the workflow. The id in the path may itself be an execution's.
+#[utoipa::path(
+    get, path = "/api/v1/agents/workflows/{workflow_id}/status", operation_id = "workflows_get_status",
+    tag = "workflows", security(("ApiKey" = ["admin"])),
+    params(
+        ("workflow_id" = String, Path, description = "Id of the workflow: `agent_` and hexadecimal digits"),
+        WaitQuery,
+    ),
+    responses(
+        (status = 200, body = ExecutionDocument, description = "The newest execution"),
+        (status = 404, description = "No workflow that the caller may see has this id, or the caller has not executed it"),
+    )
+)]
+pub async fn get_workflow_status(
+    state: State<App>,
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<WorkflowId>,
+    wait: QueryParams<WaitQuery>,
+) -> Result<JsonBody<ExecutionDocument>, ApiError> {
+    let newest = if id.starts_with("exec_") {
+        id.into_string().into()
+    } else {
+        state.workflows.get(&caller, &id).await?;
+        let page = PageRequest { after: None, limit: 1, offset: 0 };
+        let filter = ExecutionFilter { workflow_id: Some(id), status: None, page };
+        let (mut found, _) = state.executions.list(&caller, &filter).await?;
+        found.pop().ok_or_else(|| ApiError::not_found("The workflow has no execution of the caller's"))?.id
+    };
+    get_execution(state, AdminKey(caller), PathParams(newest), wait).await
 }
 
 /// The result of cancelling, pausing or resuming an execution.

@@ -2,6 +2,8 @@
 
 mod assignments;
 mod channels;
+mod directory;
+mod directory_entry;
 mod events;
 mod executions;
 mod keys;
@@ -15,6 +17,7 @@ mod registry;
 mod relations;
 mod reputation;
 mod retry;
+mod step_list;
 mod templates;
 mod transfer;
 mod wait;
@@ -38,6 +41,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(workflows::get_workflow, workflows::update_workflow, workflows::delete_workflow))
         .routes(routes!(executions::execute_workflow))
         .routes(routes!(executions::list_workflow_executions))
+        .routes(routes!(executions::get_workflow_status))
         .routes(routes!(executions::cancel_workflow_execution))
         .routes(routes!(executions::list_executions))
         .routes(routes!(executions::get_execution))
@@ -67,6 +71,12 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(registry::record_agent_heartbeat))
         .routes(routes!(registry::take_agent_offline))
         .routes(routes!(registry::bring_agent_online))
+        .routes(routes!(directory::register_agent))
+        .routes(routes!(directory::discover_agents))
+        .routes(routes!(directory::get_agent))
+        .routes(routes!(directory::update_agent_status))
+        .routes(routes!(directory::record_agent_heartbeat))
+        .routes(routes!(directory::deregister_agent))
         .routes(routes!(assignments::list_agent_assignments))
         .routes(routes!(plans::create_plan, plans::list_plans))
         .routes(routes!(plans::get_plan_metrics))

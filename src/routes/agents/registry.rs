@@ -198,7 +198,7 @@ impl RegisteredAgent {
     }
 }
 
-fn metadata_document(members: Option<Map<String, Value>>) -> Result<JsonText, ApiError> {
+pub(super) fn metadata_document(members: Option<Map<String, Value>>) -> Result<JsonText, ApiError> {
     JsonText::from_value(&members.unwrap_or_default()).map_err(ApiError::internal)
 }
 
@@ -234,6 +234,7 @@ pub async fn register_agent(
         cost_per_hour: body.cost_per_hour.unwrap_or_default(),
         endpoint_url: body.endpoint_url.filter(|url| !url.is_empty()),
         metadata: metadata_document(body.metadata)?,
+        profile: None,
     };
     let done = app.registry.register(&owner, draft, request.once).await?;
     Ok(IdempotentCreated(done.map(|known| RegisteredAgent::new(known, &owner))))
@@ -351,7 +352,7 @@ pub async fn deregister_agent(
     AdminKey(caller): AdminKey,
     PathParams(id): PathParams<AgentId>,
 ) -> Result<StatusCode, ApiError> {
-    app.registry.deregister(&caller, &id).await?;
+    app.registry.deregister(&caller, &id, None).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -41,7 +41,8 @@ pub struct WorkflowCreate {
     /// Description, for people. Default: empty.
     #[serde(default)]
     description: String,
-    /// Steps by key.
+    /// Steps by key. A list of steps is taken too, where the `step_id` of each, or else its `name`, is its key.
+    #[serde(deserialize_with = "super::step_list::steps_by_key")]
     #[schema(value_type = std::collections::BTreeMap<String, WorkflowStep>, example = json!({"double": {"step_type": "data_processing", "action": {"kind": "jq", "program": ".x * 2"}}}))]
     steps: Map<String, Value>,
     /// By step key, the keys of the steps that must complete before; the same as `depends_on` in the steps. Default:
@@ -90,7 +91,8 @@ pub struct WorkflowUpdate {
     name: Option<String>,
     /// Description, for people.
     description: Option<String>,
-    /// All steps by key; they replace the present ones.
+    /// All steps by key, or as a list; they replace the present ones.
+    #[serde(default, deserialize_with = "super::step_list::optional_steps")]
     #[schema(value_type = Option<std::collections::BTreeMap<String, WorkflowStep>>)]
     steps: Option<Map<String, Value>>,
     /// All dependencies by step key; they replace the present ones.

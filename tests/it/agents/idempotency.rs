@@ -127,6 +127,13 @@ pub(super) async fn prepare(server: &ApiClient, template: &str) -> (String, Valu
             server.ended(&run).await;
             (path(&run) + &format!("?workflow_id={workflow}"), json!({}))
         }
+        "/register" => (path(""), json!({"agent_id": "listed-once", "capabilities": ["gpu", "io_bound"]})),
+        "/discover" => (path(""), json!({"capabilities": ["gpu"]})),
+        "/{agent_id}/heartbeat" | "/{agent_id}/deregister" => {
+            let id = format!("listed-{}", template.rsplit('/').next().unwrap());
+            server.post(&format!("{AGENTS}/register"), json!({"agent_id": id})).await.ok();
+            (path(&id), json!({}))
+        }
         other if other.starts_with(SERVICES) => crate::services::good(other),
         other if other.starts_with("/messages") || other.starts_with("/{agent_id}/") => talk(server, other, path).await,
         other => match other.strip_prefix("/performance/rl") {

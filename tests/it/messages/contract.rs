@@ -74,7 +74,7 @@ async fn message_validation_reports_each_fault() {
         ("ttl", with("ttl", json!(0))),
         ("ttl", with("ttl", json!(86_401))),
         ("priority", with("priority", json!("soon"))),
-        ("message_type", with("message_type", json!("love"))),
+        ("message_type", with("message_type", json!("two words"))),
         ("message_id", with("message_id", json!("x".repeat(129)))),
         ("encryption", with("encryption", json!("rsa"))),
     ];

@@ -36,6 +36,7 @@ impl Things {
         things.insert("workflow_id", workflow);
 
         registry::register(server, "alice", json!({"agent_type": "own", "capabilities": ["io_bound"]})).await;
+        server.post(&format!("{AGENTS}/register"), json!({"agent_id": "listed"})).await.ok();
         let sub_task = json!({"task_type": "io_bound", "agent_type": "own"});
         let plan =
             plans::plan(server, json!({"name": "private", "sub_tasks": [sub_task], "inputs": {"word": MARK}})).await;
@@ -113,6 +114,8 @@ impl Things {
         let named = |part: &str| match part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
             // Webhooks have names too.
             Some("name") if template.contains("/webhooks/") => "ops".to_owned(),
+            // Others are asked about the first one later.
+            Some("agent_id") if template.ends_with("/deregister") => "listed".to_owned(),
             Some(name) => self.0.get(name).unwrap_or_else(|| panic!("{template}: say what {name} is")).clone(),
             None => part.to_owned(),
         };
@@ -166,6 +169,8 @@ impl Things {
             "/networks" => json!({"name": role}),
             "/plans" => json!({"name": role, "task_types": ["io_bound"]}),
             "/registry" => json!({"agent_id": format!("new-{role}"), "capabilities": ["io_bound"]}),
+            "/register" => json!({"agent_id": format!("listed-{role}")}),
+            "/{agent_id}/status" => json!({"status": "active"}),
             "/networks/{network_id}/execute" => json!({"task": {"x": 1}}),
             "/receipts/verify" => json!({"receipt": {}}),
             "/messages/send" => json!({"sender": "alice", "recipient": "bob", "content": content}),

@@ -1,4 +1,7 @@
 //! The coordinator's present miners and clients, played by programs and tables of our own making.
 
+mod directory;
+mod frames;
 mod miners;
 mod tokens;
+mod workflows;

@@ -20,6 +20,12 @@ pub enum SocketFrameKind {
     /// Answer to the client's ping.
     #[serde(rename = "PONG")]
     Pong,
+    /// Answer to the client's heartbeat.
+    HeartbeatAck,
+    /// The agent is subscribed to a topic.
+    SubscriptionConfirmed,
+    /// The agent is not subscribed to a topic any more.
+    UnsubscriptionConfirmed,
     /// The client's frame was not understood.
     Error,
 }

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::{
     encryption::{CiphertextBinding, EncryptedContent, EncryptionScope, MessageEncryption, VerifiedSignature},
     model::{MessagePriority, MessageStatus, PaymentStatus},
-    price::MessageType,
+    type_name::MessageTypeName,
 };
 use am_core::{
     ids::{AgentId, BroadcastId, ChannelId, ContentKeyId, MessageId, PrincipalId},
@@ -43,8 +43,13 @@ pub struct MessageView {
     pub sender: AgentId,
     /// Agent that receives the message.
     pub recipient: AgentId,
-    /// Type of the message.
-    pub message_type: MessageType,
+    /// Agent that sent the message; the same as `sender`.
+    pub sender_id: AgentId,
+    /// Agent that receives the message; the same as `recipient`.
+    pub recipient_id: AgentId,
+    /// Type of the message, as its sender named it.
+    #[schema(value_type = String)]
+    pub message_type: MessageTypeName,
     /// Priority for the recipient.
     pub priority: MessagePriority,
     /// Content, or an envelope that only the recipient can open; null when it can't be decrypted.

@@ -91,7 +91,7 @@ mod tests {
             MessageDraft { to: MessageDestination::Agent("c".into()), ..first.clone() },
             MessageDraft { to: MessageDestination::Topic("b".into()), ..first.clone() },
             MessageDraft { to: MessageDestination::AllAgents, ..first.clone() },
-            MessageDraft { kind: MessageType::Urgent, ..first.clone() },
+            MessageDraft { kind: MessageType::Urgent.into(), ..first.clone() },
             MessageDraft { priority: MessagePriority::High, ..first.clone() },
             MessageDraft { encrypt: false, ..first.clone() },
             MessageDraft { ttl: Duration::from_secs(301), ..first.clone() },

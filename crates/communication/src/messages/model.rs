@@ -10,7 +10,8 @@ use crate::{
     encryption::{ContentEnvelope, EncryptionScope, MessageEncryption, MessageSignature, SignedMessage},
     message_log::StoredMessage,
     model::{MessagePriority, MessageStatus, PaymentStatus, is_printable, validate_agent_name, validate_topic},
-    price::{MAX_CONTENT_BYTES, MessageType},
+    price::MAX_CONTENT_BYTES,
+    type_name::MessageTypeName,
 };
 use am_core::{
     ids::{AgentId, ChannelId, ContentKeyId, MessageId},
@@ -53,7 +54,7 @@ pub struct MessageDraft {
     /// Content as JSON.
     pub content: Value,
     /// Type of the message.
-    pub kind: MessageType,
+    pub kind: MessageTypeName,
     /// Priority for the recipient.
     pub priority: MessagePriority,
     /// Whether the content must be encrypted.
@@ -253,7 +254,7 @@ pub(super) mod tests {
             sender: " a ".into(),
             to: MessageDestination::Agent("b".into()),
             content: json!({"x": 1}),
-            kind: MessageType::Text,
+            kind: crate::price::MessageType::Text.into(),
             priority: MessagePriority::Normal,
             encrypt: true,
             encryption: None,

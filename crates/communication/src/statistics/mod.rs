@@ -15,7 +15,7 @@ use response_times::{ConversationEvent, measure_response_times};
 use super::{
     error::Result,
     model::{MessageStatus, PaymentStatus},
-    price::MessageType,
+    type_name::MessageTypeName,
 };
 use am_core::{
     boxed,
@@ -40,7 +40,7 @@ pub struct CommunicationStatistics {
     /// Response times; null without answers and waiting messages.
     pub response_time: Option<ResponseTimes>,
     /// Numbers of sent and received messages by type.
-    pub by_type: BTreeMap<&'static str, TypeCounts>,
+    pub by_type: BTreeMap<String, TypeCounts>,
     /// Maximum number of messages counted per direction, the last ones.
     pub window: u32,
     /// Whether all messages of the agent were counted.
@@ -96,7 +96,7 @@ struct MessageFacts {
     /// The other agent.
     peer: AgentId,
     reply_to: Option<MessageId>,
-    kind: MessageType,
+    kind: MessageTypeName,
     status: MessageStatus,
     bytes: i64,
     price: Money,
@@ -118,9 +118,9 @@ pub async fn communication_statistics(db: &Database, agent: &AgentId) -> Result<
 
 /// Compute the statistics; `sent` and `received` are the last messages, newest first.
 fn compute_statistics(agent: &AgentId, sent: &[MessageFacts], received: &[MessageFacts]) -> CommunicationStatistics {
-    let mut by_type: BTreeMap<&'static str, TypeCounts> = BTreeMap::new();
-    sent.iter().for_each(|row| by_type.entry(row.kind.value()).or_default().sent += 1);
-    received.iter().for_each(|row| by_type.entry(row.kind.value()).or_default().received += 1);
+    let mut by_type: BTreeMap<String, TypeCounts> = BTreeMap::new();
+    sent.iter().for_each(|row| by_type.entry(row.kind.value().to_owned()).or_default().sent += 1);
+    received.iter().for_each(|row| by_type.entry(row.kind.value().to_owned()).or_default().received += 1);
     let full = |rows: &[MessageFacts]| rows.len() >= STATISTICS_WINDOW as usize;
     // If one direction goes back further than the other, an answer could lack the message that it answers.
     let from = [sent, received].into_iter().filter(|rows| full(rows)).filter_map(|rows| rows.last()).map(|row| row.id);

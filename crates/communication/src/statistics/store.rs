@@ -1,6 +1,7 @@
 //! Queries on `am_messages`. Imported messages do not count: they are what a file says.
 
 use super::{MessageFacts, STATISTICS_WINDOW};
+use crate::type_name::MessageTypeName;
 use am_core::ids::AgentId;
 use am_db::{Connection, FromRow as _, Result, row, sql};
 
@@ -11,7 +12,7 @@ row! {
         channel = "channel_id",
         peer = "CASE WHEN sender = $1 THEN recipient ELSE sender END",
         reply_to,
-        kind,
+        kind => MessageTypeName::from_stored,
         status,
         bytes,
         price,

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use super::{
     model::{AgentStatus, GpuTier, RegisteredAgentRecord, TaskType},
+    profile::AgentProfile,
     validation::{self, AGENT_TYPE_LENGTH},
 };
 use am_core::{
@@ -47,6 +48,8 @@ pub struct AgentDraft {
     pub endpoint_url: Option<String>,
     /// Metadata, an object of at most 16 KB.
     pub metadata: JsonText,
+    /// What the agent says of itself in the directory; such an agent need not name a type of sub-tasks.
+    pub profile: Option<AgentProfile>,
 }
 
 impl AgentDraft {
@@ -70,7 +73,8 @@ impl AgentDraft {
             "must have 1 to 50 characters",
         );
         check(has_length(&self.description, &DESCRIPTION_LENGTH), "description", "at most 2000 characters");
-        check(!self.task_types.is_empty(), "capabilities", "must name at least one type of task");
+        let named = !self.task_types.is_empty() || self.profile.is_some();
+        check(named, "capabilities", "must name at least one type of task");
         check(CONCURRENT_TASKS.contains(&self.max_concurrent_tasks), "max_concurrent_tasks", "must be 1 to 1000");
         check(validation::is_share(self.performance), "performance", "must be 0 to 1");
         check(validation::is_share(self.reliability), "reliability", "must be 0 to 1");
@@ -81,6 +85,9 @@ impl AgentDraft {
             "metadata",
             "must be an object of at most 16384 bytes of JSON",
         );
+        if let Some(profile) = &self.profile {
+            violations.extend(Vec::from(profile.violations()));
+        }
         if let Some(Err(why)) =
             self.endpoint_url.as_deref().map(|url| validation::parse_endpoint(url, private_addresses))
         {
@@ -104,6 +111,7 @@ impl AgentDraft {
         agent.cost_per_hour = self.cost_per_hour;
         agent.endpoint_url = self.endpoint_url;
         agent.metadata = self.metadata;
+        agent.profile = self.profile;
     }
 
     /// Create a new agent of the owner `owner_id`.
@@ -122,6 +130,7 @@ impl AgentDraft {
             cost_per_hour: Money::ZERO,
             endpoint_url: None,
             metadata: JsonText::none(),
+            profile: None,
             status: AgentStatus::Online,
             offline_reason: None,
             reported_load: None,
@@ -173,6 +182,7 @@ impl AgentChange {
             cost_per_hour: self.cost_per_hour.unwrap_or(agent.cost_per_hour),
             endpoint_url: self.endpoint_url.or_else(|| agent.endpoint_url.clone()).filter(|url| !url.is_empty()),
             metadata: self.metadata.unwrap_or_else(|| agent.metadata.clone()),
+            profile: agent.profile.clone(),
         };
         draft.violations(private_addresses).finish()?;
         agent.performance_reported &= self.performance.is_none();

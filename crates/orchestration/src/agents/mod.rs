@@ -2,6 +2,7 @@
 
 mod draft;
 mod model;
+mod profile;
 mod score;
 pub(crate) mod store;
 mod validation;
@@ -13,6 +14,8 @@ pub use model::{
     AgentFilter, AgentStatus, GpuTier, HeartbeatReport, MIN_ENDED_ASSIGNMENTS, MeasureSource, OfflineReason,
     RegisteredAgentRecord, TaskStats, TaskType,
 };
+pub use profile::{AgentProfile, ReportedState};
+pub(crate) use profile::{LOADS_MESSAGE, are_loads, mean_load};
 pub(crate) use score::score_agent;
 #[cfg(test)]
 pub(crate) use score::tests;

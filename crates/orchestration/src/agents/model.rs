@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::profile::AgentProfile;
 use crate::model::StepType;
 use am_core::{
     ids::{AgentId, PrincipalId},
@@ -145,6 +146,9 @@ pub struct RegisteredAgentRecord {
     pub endpoint_url: Option<String>,
     /// Metadata given by its owner.
     pub metadata: JsonText,
+    /// What it says of itself in the directory; null: it was registered without.
+    #[serde(default)]
+    pub profile: Option<AgentProfile>,
     /// Present status: an agent without recent heartbeat is offline.
     pub status: AgentStatus,
     /// Reason why it is offline; null while online.
@@ -173,6 +177,18 @@ impl RegisteredAgentRecord {
     /// Return whether it is online.
     pub fn is_online(&self) -> bool {
         self.status == AgentStatus::Online
+    }
+
+    /// Return its capabilities: words of its own, then types of tasks.
+    pub fn capabilities(&self) -> Vec<String> {
+        let own = self.profile.iter().flat_map(|profile| profile.words.iter().cloned());
+        own.chain(self.task_types.iter().map(|kind| kind.value().to_owned())).collect()
+    }
+
+    /// Return whether it has this capability: a type of task, or a word of its own.
+    pub fn has_capability(&self, word: &str) -> bool {
+        let own = self.profile.iter().flat_map(|profile| &profile.words).any(|own| own == word);
+        own || TaskType::from_value(word).is_some_and(|kind| self.task_types.contains(&kind))
     }
 
     /// Return whether it can take another assignment.
@@ -249,6 +265,7 @@ impl RegisteredAgentRecord {
             "cost_per_hour": self.cost_per_hour,
             "has_endpoint": self.endpoint_url.is_some(),
             "status": self.status,
+            "profile": self.profile,
         })
     }
 }

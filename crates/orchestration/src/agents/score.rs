@@ -127,6 +127,7 @@ pub mod tests {
             cost_per_hour: Money::from_f64(cost_per_hour),
             endpoint_url: None,
             metadata: JsonText::none(),
+            profile: None,
         };
         draft.into_agent("key_0".into(), Timestamp::from_stored("2026-05-12 14:00:00.000000").unwrap())
     }

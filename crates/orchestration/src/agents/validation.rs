@@ -15,9 +15,11 @@ const ID_BYTES: RangeInclusive<usize> = 1..=128;
 /// Characters of what an agent's owner calls its kind.
 pub const AGENT_TYPE_LENGTH: RangeInclusive<usize> = 1..=50;
 /// Ids that are words of the API's paths where an agent's id stands: below the registry, and where agents themselves are.
-const RESERVED_NAMES: [&str; 12] = [
+const RESERVED_NAMES: [&str; 17] = [
     "utilisation",
     "events",
+    "creativity",
+    "discover",
     "executions",
     "integration",
     "messages",
@@ -25,8 +27,11 @@ const RESERVED_NAMES: [&str; 12] = [
     "performance",
     "plans",
     "receipts",
+    "register",
     "registry",
     "security",
+    "subscribe",
+    "test",
     "workflows",
 ];
 

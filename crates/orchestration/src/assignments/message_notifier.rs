@@ -31,7 +31,7 @@ impl AgentNotifier for MessageService {
                 sender: SENDER_ID.into(),
                 to: MessageDestination::Agent(letter.recipient),
                 content: fit_content(letter.content),
-                kind: if letter.is_task { MessageType::TaskRequest } else { MessageType::Notification },
+                kind: if letter.is_task { MessageType::TaskRequest } else { MessageType::Notification }.into(),
                 priority: MessagePriority::High,
                 encrypt: true,
                 encryption: None,

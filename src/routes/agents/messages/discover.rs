@@ -12,13 +12,13 @@ use crate::{
 use am_communication::delivery::AgentPresence;
 use am_core::ids::AgentId;
 use am_db::codec::Timestamp;
-use am_orchestration::{agents::TaskType, registry::MeasuredAgent};
+use am_orchestration::registry::MeasuredAgent;
 
 /// Filter of agents.
 #[derive(Clone, Debug, Deserialize, Serialize, IntoParams, ToSchema)]
 #[into_params(parameter_in = Query)]
 pub struct DiscoverQuery {
-    /// Only agents with this capability, a type of task; null: any.
+    /// Only agents with this capability, a type of task or a word of the agent's own; null: any.
     #[serde(default, deserialize_with = "crate::http::empty_as_none")]
     capability: Option<String>,
     /// Only agents of this type; null: any.
@@ -46,16 +46,18 @@ pub struct DiscoveredAgent {
     /// Type of a registered agent; absent for others.
     #[serde(skip_serializing_if = "Option::is_none")]
     agent_type: Option<String>,
-    /// Types of tasks that a registered agent does; absent for others.
+    /// Types of tasks that a registered agent does, and capabilities in its own words; absent for others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    capabilities: Vec<TaskType>,
+    capabilities: Vec<String>,
 }
 
 impl From<MeasuredAgent> for DiscoveredAgent {
     fn from(known: MeasuredAgent) -> Self {
         let MeasuredAgent { agent, health, .. } = known;
-        let presence = AgentPresence { online: agent.is_online(), last_seen: agent.last_seen, agent_id: agent.id };
-        let (agent_type, capabilities) = (Some(agent.agent_type), agent.task_types);
+        let online = agent.is_online();
+        let capabilities = agent.capabilities();
+        let agent_type = Some(agent.agent_type);
+        let presence = AgentPresence { online, last_seen: agent.last_seen, agent_id: agent.id };
         Self { presence, health_score: health, registered: true, agent_type, capabilities }
     }
 }

@@ -51,8 +51,11 @@ macro_rules! message_request {
         #[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
         pub struct $name {
             $($(#[$member_meta])* $member: $type,)*
-            /// Type of the message, which decides its price. Default `direct`.
-            message_type: Option<am_communication::price::MessageType>,
+            /// Type of the message, which decides its price: `direct`, `text`, `data`, `task_request`, `task_response`,
+            /// `collaboration`, `notification`, `system`, `urgent` or `bulk`; or any other word, priced like `text`. Default
+            /// `direct`.
+            #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_.:-]+$")]
+            message_type: Option<am_communication::MessageTypeName>,
             /// Whether the content is encrypted. Default true. False asks for no more than is needed: the content is stored in the
             /// clear where this service allows that, else encrypted at rest.
             encrypt: Option<bool>,
@@ -85,7 +88,7 @@ macro_rules! message_request {
                     sender,
                     to,
                     content,
-                    kind: self.message_type.unwrap_or(am_communication::price::MessageType::Direct),
+                    kind: self.message_type.unwrap_or(am_communication::price::MessageType::Direct.into()),
                     priority: self.priority.unwrap_or(am_communication::MessagePriority::Normal),
                     encrypt: self.encrypt.unwrap_or(true),
                     encryption: self.encryption,
@@ -102,9 +105,11 @@ pub(super) use message_request;
 message_request! {
     /// A message to one agent.
     pub struct SendMessageRequest {
-        /// Agent that sends.
+        /// Agent that sends. Also taken as `sender_id`.
+        #[serde(alias = "sender_id")]
         sender: AgentId,
-        /// Agent that receives.
+        /// Agent that receives. Also taken as `recipient_id`.
+        #[serde(alias = "recipient_id")]
         recipient: AgentId,
         /// Content of the message: an object of at most 100 000 bytes as JSON, or an envelope that is encrypted to a
         /// key of the recipient's.
@@ -151,7 +156,8 @@ pub async fn send_message(
 message_request! {
     /// A message to several agents.
     pub struct BroadcastRequest {
-        /// Agent that sends.
+        /// Agent that sends. Also taken as `sender_id`.
+        #[serde(alias = "sender_id")]
         sender: AgentId,
         /// Content of the message: an object of at most 100 000 bytes as JSON.
         #[schema(value_type = Object)]

@@ -9,7 +9,7 @@ use axum::extract::ws::{CloseFrame, Message as Frame, Utf8Bytes, WebSocket};
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt, stream::FuturesUnordered};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 
 use super::{message_request, socket_token::SocketToken};
@@ -217,12 +217,32 @@ enum ClientFrame {
         #[serde(default)]
         message_ids: Vec<MessageId>,
     },
+    /// To be sent to the subscribers of a topic, or to everybody.
+    Broadcast {
+        payload: Box<MessagePayload>,
+        /// Comes back with the answer.
+        #[serde(rename = "ref")]
+        mark: Option<Value>,
+    },
+    /// Wants to hear of a topic.
+    Subscribe { payload: TopicPayload },
+    /// Does not want to hear of it any more.
+    Unsubscribe { payload: TopicPayload },
+    /// It is there.
+    Heartbeat,
     /// Is anybody there?
     #[serde(alias = "PING")]
     Ping,
     /// Answer to a ping.
     #[serde(alias = "PONG")]
     Pong,
+}
+
+/// A topic as a socket names it.
+#[derive(Deserialize)]
+struct TopicPayload {
+    topic: String,
+    filter: Option<Map<String, Value>>,
 }
 
 message_request! {
@@ -271,15 +291,27 @@ impl FrameReader<'_> {
                 Some(Ok(Frame::Binary(_))) => Err("frames are JSON texts".to_owned()),
             };
             match said {
-                Ok(ClientFrame::Message { payload, mark }) => match self.hand_in(payload, mark).await {
+                Ok(ClientFrame::Message { payload, mark }) => match self.hand_in(payload, mark, false).await {
                     Ok(answer) => under_way.push(answer),
                     Err(answer) => drop(self.replies.send(answer).await),
                 },
+                Ok(ClientFrame::Broadcast { payload, mark }) => match self.hand_in(payload, mark, true).await {
+                    Ok(answer) => under_way.push(answer),
+                    Err(answer) => drop(self.replies.send(answer).await),
+                },
+                Ok(ClientFrame::Subscribe { payload }) => drop(self.replies.send(self.subscribe(payload).await).await),
+                Ok(ClientFrame::Unsubscribe { payload }) => {
+                    let _ = self.replies.send(self.unsubscribe(payload).await).await;
+                }
+                Ok(ClientFrame::Heartbeat) => {
+                    let answer = json!({"type": SocketFrameKind::HeartbeatAck, "timestamp": current_time(self.app)});
+                    let _ = self.replies.send(answer.to_string()).await;
+                }
                 Ok(ClientFrame::Ack { message_id, message_ids }) => {
                     let all = message_id.into_iter().chain(message_ids).collect();
                     self.app.delivery.acknowledge(self.agent, all).await;
                 }
-                Ok(ClientFrame::Ping) => drop(self.replies.send(self.pong_json(Value::Null)).await),
+                Ok(ClientFrame::Ping) => drop(self.replies.send(self.pong_json(Value::Null, None)).await),
                 Ok(ClientFrame::Pong) => {}
                 Err(why) => {
                     let answer = json!({"type": SocketFrameKind::Error, "code": "bad_frame", "detail": why});
@@ -289,28 +321,73 @@ impl FrameReader<'_> {
         }
     }
 
-    fn pong_json(&self, content: Value) -> String {
-        let sender = env!("CARGO_PKG_NAME");
-        json!({"type": SocketFrameKind::Pong, "content": content, "sender": sender, "timestamp": current_time(self.app)}).to_string()
+    /// The answer to a ping, in the name of the agent that was asked, if one was.
+    fn pong_json(&self, content: Value, asked: Option<AgentId>) -> String {
+        let sender = match asked {
+            Some(agent) => self.app.shared.keyring.shown(&agent),
+            None => env!("CARGO_PKG_NAME").to_owned(),
+        };
+        let pong = json!({
+            "type": SocketFrameKind::Pong,
+            "content": content,
+            "sender": sender,
+            "sender_id": sender,
+            "recipient": self.agent,
+            "recipient_id": self.agent,
+            "timestamp": current_time(self.app),
+        });
+        pong.to_string()
     }
 
-    /// Hand in what is to be sent: what will be answered, or the answer.
+    /// The refusal of a change for which the caller has no request left.
+    fn limited(&self) -> Result<(), ApiError> {
+        let bucket = RateBucket::Principal(self.by.name.clone());
+        let checked = self.app.shared.limiter.as_ref().map_or(Ok(()), |limiter| limiter.check(bucket));
+        checked.map_err(ApiError::too_many)
+    }
+
+    async fn subscribe(&self, TopicPayload { topic, filter }: TopicPayload) -> String {
+        if let Err(error) = self.limited() {
+            return refused_json(error, None);
+        }
+        let filter = filter.unwrap_or_default();
+        let done = self.app.delivery.subscribe(self.by, self.agent, &topic, filter, None).await;
+        self.confirmed_json(SocketFrameKind::SubscriptionConfirmed, done.map(|done| done.value.topic))
+    }
+
+    async fn unsubscribe(&self, TopicPayload { topic, .. }: TopicPayload) -> String {
+        if let Err(error) = self.limited() {
+            return refused_json(error, None);
+        }
+        let done = self.app.delivery.unsubscribe(self.by, self.agent, &topic, None).await;
+        self.confirmed_json(SocketFrameKind::UnsubscriptionConfirmed, done.map(|_| topic))
+    }
+
+    fn confirmed_json(&self, kind: SocketFrameKind, done: am_communication::Result<String>) -> String {
+        match done {
+            Ok(topic) => json!({"type": kind, "topic": topic, "timestamp": current_time(self.app)}).to_string(),
+            Err(error) => refused_json(error, None),
+        }
+    }
+
+    /// Hand in what is to be sent: what will be answered, or the answer. Without a destination a message may go `to_all`.
     async fn hand_in(
         &self,
         mut payload: Box<MessagePayload>,
         mark: Option<Value>,
+        to_all: bool,
     ) -> Result<impl Future<Output = String> + use<>, String> {
         if payload.content == "PING" {
-            return Err(self.pong_json(payload.content));
+            let asked = payload.recipient_id.take();
+            return Err(self.pong_json(payload.content, asked));
         }
         if !payload.content.is_object() {
             // As over HTTP, where the content's type says so.
             let loc = vec!["body".into(), "content".into()];
             return Err(refused_json(ApiError::invalid_field(loc, "Input should be an object", "dict_type"), mark));
         }
-        let limiter = self.app.shared.limiter.as_ref();
-        if let Some(Err(wait)) = limiter.map(|limiter| limiter.check(RateBucket::Principal(self.by.name.clone()))) {
-            return Err(refused_json(ApiError::too_many(wait), mark));
+        if let Err(error) = self.limited() {
+            return Err(refused_json(error, mark));
         }
         if let Err(error) = check_sender(&self.app.shared.keyring, self.by, "agent_id", self.agent) {
             return Err(refused_json(error, mark));
@@ -320,6 +397,7 @@ impl FrameReader<'_> {
             (Some(agent), None, None) => MessageDestination::Agent(self.app.shared.keyring.shown(&agent).into()),
             (None, Some(channel), None) => MessageDestination::Channel(channel),
             (None, None, Some(topic)) => MessageDestination::Topic(topic),
+            (None, None, None) if to_all => MessageDestination::AllAgents,
             _ => {
                 let error = am_communication::CommunicationError::invalid(
                     "recipient_id",
