@@ -254,6 +254,7 @@ impl App {
             poll: config.engine.job_poll,
             private_addresses: config.services.private_addresses,
             constraints: config.services.constraints,
+            client_ids: config.services.client_ids.clone(),
         };
         let keyring = Arc::new(
             Keyring::new(&config)?

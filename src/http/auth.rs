@@ -62,9 +62,10 @@ impl ApiCaller {
     }
 
     /// Build the caller of a valid token. Rows that the coordinator wrote for it contain the token's subject.
-    fn from_token(claims: TokenClaims) -> Self {
+    /// A subject with the text of a key or a principal is none of them.
+    fn from_token(claims: TokenClaims, is_key: bool) -> Self {
         let name = String::from(PrincipalName::from_token_subject(&claims.subject));
-        let aliases: Arc<[String]> = if owner::is_principal(&claims.subject) {
+        let aliases: Arc<[String]> = if is_key || owner::is_principal(&claims.subject) {
             [name.clone()].into()
         } else {
             [name.clone(), claims.subject].into()
@@ -222,7 +223,10 @@ impl Keyring {
     fn identify_token(&self, text: &str) -> Option<CallerIdentity> {
         let (verifier, clock) = self.tokens.as_ref().filter(|_| has_token_form(text))?;
         Some(match verifier.verify(text, clock.now()) {
-            Ok(claims) => CallerIdentity::Known(ApiCaller::from_token(claims)),
+            Ok(claims) => {
+                let is_key = self.name(&claims.subject).as_deref() != Ok(claims.subject.as_str());
+                CallerIdentity::Known(ApiCaller::from_token(claims, is_key))
+            }
             Err(fault) => CallerIdentity::Refused(fault),
         })
     }

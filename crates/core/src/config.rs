@@ -1,5 +1,6 @@
 //! Configuration: defaults, then a file, then `.env`, then the environment. `.env.example` documents every setting.
 
+mod client_ids;
 mod connections;
 mod endpoints;
 mod error;
@@ -283,6 +284,8 @@ settings! {
         /// Which requirements on miners are written with a job: `matching` (default) or `strict`.
         "SERVICE_CONSTRAINTS" constraints: ConstraintRule = ConstraintRule::Matching,
             parsed("matching or strict", validate::parse_constraint_rule);
+        /// Ids under which the coordinator knows clients, by principal; default none. Their jobs are written with these ids.
+        "COORDINATOR_CLIENT_ID" client_ids: BTreeMap<String, String> = BTreeMap::new(), client_ids::read_client_ids;
     }
 }
 

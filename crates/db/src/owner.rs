@@ -82,6 +82,11 @@ pub fn is_principal(text: &str) -> bool {
     text == DEV_PRINCIPAL || text == SYSTEM_PRINCIPAL || prefixed()
 }
 
+/// Whether a principal is that of a token's subject.
+pub fn is_token_principal(principal: &str) -> bool {
+    principal.starts_with(TOKEN_PREFIX) && is_principal(principal)
+}
+
 impl fmt::Display for PrincipalName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

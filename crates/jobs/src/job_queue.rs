@@ -1,7 +1,7 @@
 //! The job queue as a service: what its parts share.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -25,7 +25,7 @@ use am_db::Database;
 use am_webhooks::WebhookService;
 
 /// Settings of the job queue.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct JobSettings {
     /// Interval at which commits are looked for while something waits.
     pub poll: Duration,
@@ -33,6 +33,8 @@ pub struct JobSettings {
     pub private_addresses: bool,
     /// Which requirements on miners are written with a job.
     pub constraints: ConstraintRule,
+    /// Ids under which the coordinator knows clients, by principal.
+    pub client_ids: BTreeMap<String, String>,
 }
 
 /// The job queue as served by this process. Cheap to clone.

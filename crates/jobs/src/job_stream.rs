@@ -156,6 +156,7 @@ mod tests {
         JobRecord {
             id: "j".into(),
             stored_client: "c".into(),
+            ordered_by: None,
             state: JobState::from_stored(state),
             status: state.into(),
             service: None,

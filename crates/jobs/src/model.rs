@@ -155,6 +155,9 @@ pub struct NewJob {
     pub id: JobId,
     /// Principal of the client; never an API key.
     pub client_id: PrincipalId,
+    /// Id under which the coordinator knows the client, by which the client finds the job there; its principal where the
+    /// coordinator does not know it.
+    pub coordinator_client: String,
     /// Service that is requested.
     pub service: JobService,
     /// Request, as the miner will read it.
@@ -234,8 +237,10 @@ impl JobState {
 pub struct JobRecord {
     /// Id of the job.
     pub id: JobId,
-    /// Client as stored: a principal, or an API key in a row that the coordinator wrote.
+    /// Client as stored: a principal, the coordinator's id of it, or an API key in a row that the coordinator wrote.
     pub stored_client: String,
+    /// Principal of the client that ordered the job here; `None` for a job of a step, or of the coordinator's.
+    pub ordered_by: Option<PrincipalId>,
     /// State; `None` when this service does not know the stored one.
     pub state: Option<JobState>,
     /// State as stored.
@@ -278,7 +283,12 @@ impl JobRecord {
 
     /// Principal of the client; never an API key.
     pub fn client(&self) -> PrincipalId {
-        PrincipalName::from_stored(&self.stored_client).as_str().into()
+        self.ordered_by.clone().unwrap_or_else(|| PrincipalName::from_stored(&self.stored_client).as_str().into())
+    }
+
+    /// The client as stored, where that may be an API key.
+    pub(super) fn client_key(&self) -> Option<&str> {
+        self.ordered_by.is_none().then_some(self.stored_client.as_str())
     }
 }
 
@@ -303,7 +313,8 @@ pub struct JobViewer {
 impl JobViewer {
     /// Whether the caller may see a job.
     pub(super) fn may_see(&self, job: &JobRecord) -> bool {
-        self.all || self.caller.owns(&job.stored_client)
+        let ordered = job.ordered_by.as_ref().is_some_and(|client| self.caller.owns(client));
+        self.all || ordered || self.caller.owns(&job.stored_client)
     }
 }
 

@@ -28,6 +28,7 @@ use am_db::{
     Tx,
     codec::Timestamp,
     idempotency::{IdempotencyKey, IdempotentResult},
+    owner,
     page::PageRequest,
     principal::Principal,
 };
@@ -154,12 +155,32 @@ impl JobQueue {
         Ok(NewJob {
             id: self.0.ids.uuid().into(),
             client_id: caller.id(),
+            coordinator_client: self.coordinator_client(caller),
             service: order.service,
             request,
             constraints,
             requested_at: now,
             ttl: until.map_or(own, |left| left.min(own)),
         })
+    }
+
+    /// The id under which the coordinator knows a caller: the configured one, a token's subject, or else its principal.
+    fn coordinator_client(&self, caller: &Principal) -> String {
+        let configured = self.0.settings.client_ids.get(&*caller.name).cloned();
+        let subject = || {
+            let other = caller.aliases.iter().find(|alias| ***alias != *caller.name);
+            other.filter(|_| owner::is_token_principal(&caller.name)).cloned()
+        };
+        configured.or_else(subject).unwrap_or_else(|| caller.name.to_string())
+    }
+
+    /// `who`, to whom the jobs under the coordinator's id of it belong too.
+    fn known_as(&self, who: &JobViewer) -> JobViewer {
+        let mut who = who.clone();
+        if let Some(id) = self.0.settings.client_ids.get(&*who.caller.name) {
+            who.caller.aliases = who.caller.aliases.iter().chain([id]).cloned().collect();
+        }
+        who
     }
 
     async fn accepted(&self, job: &NewJob, now: DateTime<Utc>) -> Result<AcceptedJob> {
@@ -213,6 +234,7 @@ impl JobQueue {
     #[boxed]
     pub async fn get(&self, who: &JobViewer, id: &JobId) -> Result<JobRecord> {
         let found = store::get_job(&mut *self.0.db.read().await?, &self.0.names, id).await?;
+        let who = self.known_as(who);
         found.filter(|job| who.may_see(job)).ok_or(JobError::NotFound)
     }
 
@@ -246,7 +268,8 @@ impl JobQueue {
     /// Returns a database error when a query fails.
     #[boxed]
     pub async fn list(&self, who: &JobViewer, filter: &JobFilter, page: &PageRequest) -> Result<(Vec<JobRecord>, i64)> {
-        Ok(store::list_jobs(&mut *self.0.db.read().await?, &self.0.names, who, filter, page).await?)
+        let who = self.known_as(who);
+        Ok(store::list_jobs(&mut *self.0.db.read().await?, &self.0.names, &who, filter, page).await?)
     }
 
     /// Cancel a job. A queued job is withdrawn; of a running one the row changes to CANCELED, which is all that the
@@ -256,7 +279,7 @@ impl JobQueue {
     /// Same as [`JobQueue::get`]; [`JobError::InvalidState`] when the job has ended.
     #[boxed]
     pub async fn cancel(&self, who: &JobViewer, id: &JobId) -> Result<CanceledJob> {
-        let (who, id) = (who.clone(), id.clone());
+        let (who, id) = (self.known_as(who), id.clone());
         let me = self.clone();
         let now = Timestamp(self.0.clock.now());
         let canceled = self.0.db.write(async move |tx: &mut Tx| {

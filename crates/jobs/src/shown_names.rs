@@ -23,7 +23,7 @@ impl ShownNames {
     /// Replace the keys in a job that was read.
     pub(super) fn hide_in_record(&self, mut job: JobRecord) -> JobRecord {
         let receipt = job.receipt.parse::<Value>().ok().flatten().unwrap_or_default();
-        let keys = self.keys([Some(job.stored_client.as_str()), job.miner.as_deref()], &receipt);
+        let keys = self.keys([job.client_key(), job.miner.as_deref()], &receipt);
         if keys.is_empty() {
             return job;
         }
@@ -35,7 +35,7 @@ impl ShownNames {
         job
     }
 
-    /// Replace the keys in a job's end. `client` is the client as stored.
+    /// Replace the keys in a job's end. `client` is the client as stored, or empty where that is no key.
     pub(super) fn hide_in_outcome(&self, client: &str, mut end: JobOutcome) -> JobOutcome {
         let keys = self.keys([Some(client), end.miner.as_deref()], &end.receipt);
         if keys.is_empty() {

@@ -11,7 +11,10 @@ use super::{
     outcome::{JobOutcome, failure_reason},
     shown_names::ShownNames,
 };
-use am_core::{ids::JobId, json_number::read_json};
+use am_core::{
+    ids::{JobId, PrincipalId},
+    json_number::read_json,
+};
 use am_db::{
     Connection, FromRow, Result, Tx,
     codec::{JsonText, LocalTimestamp, Timestamp},
@@ -36,7 +39,7 @@ pub async fn enqueue(tx: &mut Tx, job: &NewJob) -> Result<()> {
     let expires = job.requested_at + job.ttl;
     insert!("job" {
         id: &job.id,
-        client_id: &job.client_id,
+        client_id: &job.coordinator_client,
         state: "QUEUED",
         payload: payload.to_string(),
         constraints: Value::Object(job.constraints.0.clone()).to_string(),
@@ -111,6 +114,7 @@ row! {
     struct JobSummaryRow from "j." {
         id: JobId,
         stored_client: String = "j.client_id",
+        ordered_by: Option<PrincipalId> = "a.client_id",
         state: String,
         service: Option<String> = "{member j.payload service_type}",
         ttl_seconds: i64,
@@ -135,6 +139,7 @@ impl From<JobSummaryRow> for JobRecord {
         Self {
             id: listed.id,
             stored_client: listed.stored_client,
+            ordered_by: listed.ordered_by,
             state: JobState::from_stored(state),
             status: state.to_ascii_uppercase(),
             service: listed.service.as_deref().and_then(JobService::from_name),
@@ -246,7 +251,8 @@ pub async fn find_outcomes(
     for chunk in ids.chunks(500) {
         // A state that this service does not know must not be taken for an end.
         let found = sql!(
-            "SELECT id, state, result, receipt, error, assigned_miner_id, client_id FROM job
+            "SELECT id, state, result, receipt, error, assigned_miner_id,
+                 CASE WHEN EXISTS (SELECT 1 FROM am_jobs a WHERE a.id = job.id) THEN '' ELSE client_id END FROM job
              WHERE id IN ($1) AND upper(state) IN ('COMPLETED', 'FAILED', 'CANCELED', 'CANCELLED', 'EXPIRED')",
         );
         let found: Vec<End> = found.bind_all(chunk).fetch_all(&mut *conn).await?;
@@ -255,7 +261,7 @@ pub async fn find_outcomes(
     Ok(ended)
 }
 
-/// A job that has ended, how, and its client as stored. One whose row can't be read has failed, and says so; the others are not held up by it.
+/// A job that has ended, how, and its client as stored where that may be a key. One whose row can't be read has failed, and says so; the others are not held up by it.
 struct End(JobId, JobOutcome, String);
 
 impl FromRow for End {

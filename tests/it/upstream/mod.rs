@@ -1,5 +1,6 @@
 //! The coordinator's present miners and clients, played by programs and tables of our own making.
 
+mod client_ids;
 mod directory;
 mod frames;
 mod miners;

@@ -73,6 +73,12 @@ fn validate_api_keys(config: &Config, reader: &mut SettingReader) {
         }
         for (place, key) in keys.iter().enumerate() {
             let key = key.expose_secret();
+            if config.services.client_ids.values().any(|id| id == key) {
+                reader.reject(
+                    "COORDINATOR_CLIENT_ID",
+                    format!("holds key {} of {name}: no row may hold a key", place + 1),
+                );
+            }
             if let Some(message) = api_key_fault(key, config.environment) {
                 reader.reject(name, format!("key {} {message}", place + 1));
             }
@@ -107,7 +113,7 @@ fn is_placeholder(secret: &str) -> bool {
 }
 
 /// The form of the identity that stands for a key or a token in rows and answers: `key_` or `jwt_` and 20 hex digits.
-fn has_principal_form(key: &str) -> bool {
+pub(super) fn has_principal_form(key: &str) -> bool {
     let rest = key.strip_prefix("key_").or_else(|| key.strip_prefix("jwt_"));
     rest.is_some_and(|rest| rest.len() == 20 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }

@@ -187,6 +187,7 @@ impl ActionExecutor {
                 let row = NewJob {
                     id: id.clone(),
                     client_id: run.client_id.clone(),
+                    coordinator_client: run.client_id.to_string(),
                     service: job.service,
                     request,
                     constraints,
