@@ -182,8 +182,9 @@ impl<'de> Deserializer<'de> for ParameterValues<'de> {
         }
     }
 
+    /// Clients of the monolith send each filter that they know; the empty ones filter nothing.
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryError> {
-        visitor.visit_some(self)
+        if self.last().is_empty() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, QueryError> {
@@ -261,6 +262,9 @@ mod tests {
         };
         assert_eq!(parse_query::<Filter>(query).unwrap(), filter);
         assert_eq!(parse_query::<Filter>("").unwrap(), Filter::default());
+        let empty = "owner_id=&is_public=&limit=&min_score=&level=";
+        assert_eq!(parse_query::<Filter>(empty).unwrap(), Filter::default(), "what is empty filters nothing");
+        assert_eq!(refused::<Needed>("target_instances=")["type"], "int_parsing");
         assert_eq!(parse_query::<Filter>("limit=1&limit=2").unwrap().limit, Some(2));
     }
 
@@ -269,7 +273,7 @@ mod tests {
         let table = [
             ("limit=-1", "limit", "int_parsing"),
             ("limit=5000000000", "limit", "int_parsing"),
-            ("limit=", "limit", "int_parsing"),
+            ("limit=+", "limit", "int_parsing"),
             ("min_score=x", "min_score", "float_parsing"),
             ("min_score=nan", "min_score", "float_parsing"),
             ("is_public=maybe", "is_public", "bool_parsing"),
