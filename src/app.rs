@@ -29,7 +29,7 @@ use am_communication::{
 };
 use am_core::{
     ambient::{Clock, IdGenerator},
-    config::Config,
+    config::{Config, JobClockSetting},
     crypto::Signer,
     supervisor::Supervisor,
 };
@@ -255,6 +255,7 @@ impl App {
             private_addresses: config.services.private_addresses,
             constraints: config.services.constraints,
             client_ids: config.services.client_ids.clone(),
+            finds_clock: config.services.job_clock == JobClockSetting::Auto,
         };
         let keyring = Arc::new(
             Keyring::new(&config)?

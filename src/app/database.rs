@@ -52,6 +52,12 @@ pub(super) async fn open_for_service(config: &Config, clock: &Clock) -> Result<S
     } else {
         am_db::check_schema(&mut *db.read().await.map_err(failed)?).await.map_err(failed)?;
     }
+    am_jobs::settle_clock(db, config.services.job_clock, clock.now()).await.map_err(failed)?;
+    let tables = db.coordinator_report().await.map_err(failed)?;
+    tables.accept().map_err(failed)?;
+    for notice in &tables.notices {
+        tracing::warn!(notice, "this service does without a part of the coordinator's tables");
+    }
     Ok(starting)
 }
 

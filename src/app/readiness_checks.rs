@@ -6,7 +6,7 @@ use am_core::supervisor::Supervisor;
 use am_db::Database;
 use am_orchestration::{engine::Engine, jq};
 
-/// The database answers and is migrated, the background tasks run, the jq workers keep up, and the audit log continues what
+/// The database answers and is migrated, the coordinator's tables in it fit, the background tasks run, the jq workers keep up, and the audit log continues what
 /// was signed.
 pub(super) fn build_readiness(
     db: &Database,
@@ -16,7 +16,7 @@ pub(super) fn build_readiness(
     supervisor: &Supervisor,
 ) -> Readiness {
     let audit = audit.clone();
-    let (reads, migrated) = (db.clone(), db.clone());
+    let (reads, migrated, shared) = (db.clone(), db.clone(), db.clone());
     let (engine, jq) = (engine.clone(), jq.clone());
     let supervisor = supervisor.clone();
     Readiness::builder()
@@ -29,6 +29,14 @@ pub(super) fn build_readiness(
             async move {
                 let mut conn = db.read().await.map_err(|error| error.to_string())?;
                 am_db::check_schema(&mut conn).await.map_err(|error| error.to_string())
+            }
+        })
+        .check_with_notice("coordinator_tables", move || {
+            let db = shared.clone();
+            async move {
+                let report = db.coordinator_report().await.map_err(|error| error.to_string())?;
+                report.accept().map_err(|error| error.to_string())?;
+                Ok((!report.notices.is_empty()).then(|| report.notices.join("; ")))
             }
         })
         .check("audit_log", move || {

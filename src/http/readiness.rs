@@ -16,7 +16,8 @@ use utoipa::ToSchema;
 /// Time limit of a check, after which it has failed.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-type ReadinessCheck = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+/// Answers what there is to know although all is well, or why it is not.
+type ReadinessCheck = Box<dyn Fn() -> BoxFuture<'static, Result<Option<String>, String>> + Send + Sync>;
 
 /// Builder that collects the checks.
 pub struct ReadinessBuilder {
@@ -27,9 +28,21 @@ pub struct ReadinessBuilder {
 impl ReadinessBuilder {
     /// Add a check. Its error is shown to clients, so it must not reveal internals.
     #[must_use]
-    pub fn check<F>(mut self, name: &'static str, ask: impl Fn() -> F + Send + Sync + 'static) -> Self
+    pub fn check<F>(self, name: &'static str, ask: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.check_with_notice(name, move || {
+            let asked = ask();
+            async move { asked.await.map(|()| None) }
+        })
+    }
+
+    /// Add a check that may pass with a notice.
+    #[must_use]
+    pub fn check_with_notice<F>(mut self, name: &'static str, ask: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Option<String>, String>> + Send + 'static,
     {
         self.checks.push((name, Box::new(move || Box::pin(ask()))));
         self
@@ -76,6 +89,9 @@ pub struct CheckReport {
     /// Reason of the failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What the service does without although the check has passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notice: Option<String>,
 }
 
 impl Readiness {
@@ -98,8 +114,11 @@ impl Readiness {
     pub async fn report(&self) -> ReadyReport {
         let asked = self.0.checks.iter().map(async |(name, check)| {
             let answer = tokio::time::timeout(self.0.patience, check()).await;
-            let reason = answer.unwrap_or_else(|_| Err("no answer in time".to_owned())).err();
-            CheckReport { name, ok: reason.is_none(), reason }
+            let (notice, reason) = match answer.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
+                Ok(notice) => (notice, None),
+                Err(reason) => (None, Some(reason)),
+            };
+            CheckReport { name, ok: reason.is_none(), reason, notice }
         });
         let checks = join_all(asked).await;
         let well = checks.iter().all(|check| check.ok);

@@ -72,6 +72,18 @@ async fn every_statement_is_prepared_by_sqlite() {
     assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
 }
 
+/// Only these inserts are completed with the columns that the coordinator's tables have beyond those that the statement names.
+#[test]
+fn rows_of_the_coordinators_tables_are_pushed() {
+    for listed in all() {
+        let Listed::Statement(_) = listed else { continue };
+        for text in listed.texts(Dialect::Sqlite) {
+            let table = text.trim_start().strip_prefix("INSERT INTO ");
+            assert!(table.is_none_or(|table| table.starts_with("am_")), "{}: use push_row! for {text}", listed.place());
+        }
+    }
+}
+
 #[test]
 fn every_statement_is_prepared_by_postgresql() {
     let mut script: Vec<String> = statements_of(COORDINATOR_POSTGRES);

@@ -24,7 +24,7 @@ use am_db::{
 pub const TILE_WIDTH: u64 = 256;
 
 static LOG_INSERT: InsertStatement =
-    InsertStatement::new(concat!(file!(), ":", line!()), "agent_audit_logs", &LEAF_COLUMNS, ConflictRule::Refuse);
+    InsertStatement::new(concat!(file!(), ":", line!()), "agent_audit_logs", &LEAF_COLUMNS, &[], ConflictRule::Refuse);
 am_db::inventory::submit! { Listed::Insert(&LOG_INSERT) }
 
 /// Add the rows of this service's own entries with their leaves.

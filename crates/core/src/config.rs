@@ -73,6 +73,17 @@ pub enum ConstraintRule {
     Strict,
 }
 
+/// The clock in which the coordinator keeps the times of its table `job`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobClockSetting {
+    /// Found out from the coordinator's rows and tables.
+    Auto,
+    /// The machine's local time, as coordinators before August 2026 do.
+    Local,
+    /// UTC, as those since do.
+    Utc,
+}
+
 settings! {
     /// All settings of the service. They don't change after the start.
     pub struct Config {
@@ -286,6 +297,8 @@ settings! {
             parsed("matching or strict", validate::parse_constraint_rule);
         /// Ids under which the coordinator knows clients, by principal; default none. Their jobs are written with these ids.
         "COORDINATOR_CLIENT_ID" client_ids: BTreeMap<String, String> = BTreeMap::new(), client_ids::read_client_ids;
+        /// Clock of the times in the coordinator's table `job`: auto (default), local or utc.
+        "COORDINATOR_JOB_CLOCK" job_clock: JobClockSetting = JobClockSetting::Auto, parsed("auto, local or utc", validate::parse_job_clock);
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::Value;
 use sqlx::{Database, Decode, Encode, Type, encode::IsNull, error::BoxDynError};
 
 /// Smallest units in one AIT.
@@ -37,6 +38,15 @@ impl Money {
     /// The amount nearest to `amount`; `None` for what is not a number or too large.
     pub fn try_from_f64(amount: f64) -> Option<Self> {
         ((amount * UNITS as f64).abs() < i64::MAX as f64).then(|| Self::from_f64(amount))
+    }
+
+    /// The amount in a document of the coordinator, whose later versions write decimals as texts; `None` for what is no amount.
+    pub fn from_document(value: &Value) -> Option<Self> {
+        let number = match value {
+            Value::String(text) => text.trim().parse().ok()?,
+            other => other.as_f64()?,
+        };
+        Some(number).filter(|number: &f64| number.is_finite()).map(Self::from_f64)
     }
 
     /// The amount as a floating-point number, which has all eight places up to 67 million AIT (2^26).

@@ -1,30 +1,37 @@
 //! Bulk inserts of rows that many requests write. Rows of requests that wait at the same time are inserted by one
 //! statement whose only parameter is a JSON array: each statement costs two thread switches, more than its execution.
 
-use std::sync::OnceLock;
+use std::{borrow::Cow, sync::OnceLock};
 
 use sqlx::AssertSqlSafe;
 
-use super::{Result, Tx, conflict_rule::ConflictRule, dialect, json_cell::JsonCell, statement::Statement};
+use super::{
+    Result, Tx, conflict_rule::ConflictRule, dialect, foreign_tables::ForeignTables, insert_target::InsertTarget,
+    json_cell::JsonCell, statement::Statement,
+};
 
 /// An INSERT of rows that come as JSON. A static, made by [`push_row!`](crate::push_row); its address tells the kind.
 pub struct InsertStatement {
     place: &'static str,
-    table: &'static str,
-    columns: &'static [&'static str],
-    conflict: ConflictRule,
+    target: InsertTarget,
     sql: OnceLock<String>,
 }
 
 impl InsertStatement {
-    /// Into these columns, which each row's cells follow in order. `place` says where it stands in the source.
+    /// Into these columns, which each row's cells follow in order, and into those of the `optional` ones that the table has.
+    /// `place` says where it stands in the source.
     pub const fn new(
         place: &'static str,
         table: &'static str,
         columns: &'static [&'static str],
+        optional: &'static [&'static str],
         conflict: ConflictRule,
     ) -> Self {
-        Self { place, table, columns, conflict, sql: OnceLock::new() }
+        Self { place, target: InsertTarget { table, columns, optional, conflict }, sql: OnceLock::new() }
+    }
+
+    pub(super) fn target(&self) -> &InsertTarget {
+        &self.target
     }
 
     pub(super) fn place(&self) -> &'static str {
@@ -32,12 +39,21 @@ impl InsertStatement {
     }
 
     pub(super) fn sql(&'static self) -> &'static str {
-        self.sql.get_or_init(|| dialect::insert_rows(self.table, self.columns, &self.conflict.clause(self.columns)))
+        self.sql.get_or_init(|| {
+            let InsertTarget { table, columns, conflict, .. } = self.target;
+            dialect::insert_rows(table, columns, &conflict.clause(columns))
+        })
+    }
+
+    /// The SQL for the coordinator's tables as they stand.
+    pub(super) fn sql_for(&'static self, tables: &ForeignTables) -> Cow<'static, str> {
+        tables.insert_sql(&self.target).map_or(Cow::Borrowed(self.sql()), Cow::Owned)
     }
 
     /// The same for one row.
     pub(super) fn as_statement(&self) -> Statement {
-        Statement::insert(self.place, self.table, self.columns, self.conflict)
+        let InsertTarget { table, columns, conflict, .. } = self.target;
+        Statement::insert(self.place, table, columns, conflict)
     }
 }
 
@@ -48,16 +64,24 @@ pub struct RowBatch(Vec<(&'static InsertStatement, String)>);
 impl RowBatch {
     /// Add a row; `fill` adds its values.
     pub fn push(&mut self, insert: &'static InsertStatement, fill: impl FnOnce(&mut RowValues)) -> &mut Self {
-        let continues = self.0.last().is_some_and(|(last, _)| std::ptr::eq(*last, insert));
-        if !continues {
-            self.0.push((insert, String::new()));
-        }
-        if let Some((_, text)) = self.0.last_mut() {
-            text.push_str(if text.is_empty() { "[" } else { ",[" });
-            let mut cells = RowValues(std::mem::take(text));
-            fill(&mut cells);
-            *text = cells.0;
-            text.push(']');
+        let mut values = RowValues::default();
+        fill(&mut values);
+        self.push_values(insert, values)
+    }
+
+    /// Add a row with these values.
+    pub fn push_values(&mut self, insert: &'static InsertStatement, values: RowValues) -> &mut Self {
+        match self.0.last_mut() {
+            Some((last, text)) if std::ptr::eq(*last, insert) => {
+                text.push(',');
+                text.push_str(&values.0);
+                text.push(']');
+            }
+            _ => {
+                let mut text = values.0;
+                text.push(']');
+                self.0.push((insert, text));
+            }
         }
         self
     }
@@ -68,9 +92,9 @@ impl RowBatch {
         self
     }
 
-    /// The statements: SQL with one `?`, and the JSON array for it.
-    pub(super) fn statements(self) -> impl Iterator<Item = (&'static str, String)> {
-        self.0.into_iter().map(|(insert, rows)| (insert.sql(), format!("[{rows}]")))
+    /// The statements, each with the JSON array that is its only parameter.
+    pub(super) fn statements(self) -> impl Iterator<Item = (&'static InsertStatement, String)> {
+        self.0.into_iter().map(|(insert, rows)| (insert, format!("[{rows}]")))
     }
 
     /// Addresses of the statements; rows with equal addresses can be inserted together.
@@ -90,11 +114,12 @@ impl RowBatch {
     /// Insert the rows of several writes that use the same statements.
     pub(super) async fn execute_merged(pieces: &[&Self], tx: &mut Tx) -> Result<()> {
         let Some(first) = pieces.first() else { return Ok(()) };
+        let tables = tx.foreign.clone();
         let (conn, opening) = tx.opening();
         let mut sql = opening.to_owned();
         let mut parameters = Vec::with_capacity(first.0.len());
         for (at, (insert, _)) in first.0.iter().enumerate() {
-            sql.push_str(insert.sql());
+            sql.push_str(&insert.sql_for(&tables));
             sql.push_str(";\n");
             let texts: Vec<&str> = pieces.iter().map(|piece| piece.0[at].1.as_str()).collect();
             parameters.push(format!("[{}]", texts.join(",")));
@@ -109,10 +134,16 @@ impl RowBatch {
 /// Values of one row, encoded as JSON.
 pub struct RowValues(String);
 
+impl Default for RowValues {
+    fn default() -> Self {
+        Self("[".to_owned())
+    }
+}
+
 impl RowValues {
     /// Add a value: a number, text, boolean, timestamp, JSON column, or an `Option` of them.
     pub fn put(&mut self, value: impl JsonCell) -> &mut Self {
-        if !self.0.ends_with('[') {
+        if self.0.len() > 1 {
             self.0.push(',');
         }
         value.write(&mut self.0);

@@ -5,7 +5,7 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use chrono::{DateTime, Datelike, Local, NaiveDate, NaiveDateTime, TimeZone, Timelike, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Timelike, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sqlx::{Decode, Encode, Type, ValueRef as _, encode::IsNull, error::BoxDynError};
@@ -26,10 +26,6 @@ type ValueRef<'r> = <Db as sqlx::Database>::ValueRef<'r>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub DateTime<Utc>);
 
-/// A moment stored in local time, which the coordinator does in table `job` only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LocalTimestamp(pub DateTime<Utc>);
-
 /// Parse the coordinator's usual form, `2026-05-12 14:29:30.123456`. chrono's format interpreter takes ten times as
 /// long, and each answer has several timestamps.
 fn parse_exact_timestamp(text: &[u8]) -> Option<NaiveDateTime> {
@@ -46,7 +42,7 @@ fn parse_exact_timestamp(text: &[u8]) -> Option<NaiveDateTime> {
     date.and_hms_micro_opt(number(11..13)?, number(14..16)?, number(17..19)?, number(20..26)?)
 }
 
-fn parse_timestamp(text: &str) -> Result<NaiveDateTime, BoxDynError> {
+pub(super) fn parse_timestamp(text: &str) -> Result<NaiveDateTime, BoxDynError> {
     if let Some(naive) = parse_exact_timestamp(text.as_bytes()) {
         return Ok(naive);
     }
@@ -60,7 +56,7 @@ fn parse_timestamp(text: &str) -> Result<NaiveDateTime, BoxDynError> {
 }
 
 /// Format date and time with six digits of a second and `separator` between the two.
-fn format_naive(naive: NaiveDateTime, separator: u8) -> String {
+pub(super) fn format_naive(naive: NaiveDateTime, separator: u8) -> String {
     let mut text = *b"0000-00-00 00:00:00.000000";
     let mut put = |range: std::ops::Range<usize>, mut value: u32| {
         for digit in text[range].iter_mut().rev() {
@@ -128,23 +124,6 @@ impl utoipa::PartialSchema for Timestamp {
 
 impl utoipa::ToSchema for Timestamp {}
 
-impl LocalTimestamp {
-    /// As it stands in the database.
-    pub fn stored(self) -> String {
-        format_naive(self.0.with_timezone(&Local).naive_local(), b' ')
-    }
-}
-
-fn parse_local_timestamp(text: &str) -> Result<LocalTimestamp, BoxDynError> {
-    let naive = parse_timestamp(text)?;
-    // The hour that the end of summer time repeats is read as its first occurrence, the hour that its start skips as
-    // UTC.
-    let found = Local.from_local_datetime(&naive);
-    // chrono may call the later of two the earliest.
-    let moments = [found.earliest(), found.latest()].into_iter().flatten().map(|local| local.with_timezone(&Utc));
-    Ok(LocalTimestamp(moments.min().unwrap_or(naive.and_utc())))
-}
-
 macro_rules! impl_text_codec {
     ($name:ty, $read:path) => {
         impl Type<Db> for $name {
@@ -169,7 +148,6 @@ macro_rules! impl_text_codec {
 }
 
 impl_text_codec!(Timestamp, Timestamp::from_stored);
-impl_text_codec!(LocalTimestamp, parse_local_timestamp);
 
 /// The text of a JSON column, shared by its copies. `null`, or SQL's NULL read as [`JsonText::none`], is no value.
 #[derive(Clone, Debug)]
@@ -353,12 +331,6 @@ fn replace_nan_with_null(text: &str) -> String {
 }
 
 impl JsonCell for Timestamp {
-    fn write(&self, out: &mut String) {
-        let _ = write!(out, "\"{}\"", self.stored());
-    }
-}
-
-impl JsonCell for LocalTimestamp {
     fn write(&self, out: &mut String) {
         let _ = write!(out, "\"{}\"", self.stored());
     }

@@ -154,9 +154,20 @@ fn placed(dialect: Dialect, json: &str, columns: &[&str]) -> String {
     }
 }
 
+/// The cell at a place of a row that comes as JSON.
+pub(super) fn row_cell(at: usize) -> String {
+    format!("value ->> {at}")
+}
+
 /// One statement that inserts a JSON array of rows, each an array of cells, given as the only parameter, a `?`.
 pub(super) fn insert_rows(table: &str, columns: &[&str], conflict: &str) -> String {
-    let cells: Vec<String> = (0..columns.len()).map(|at| format!("value ->> {at}")).collect();
+    let columns: Vec<(&str, String)> = columns.iter().enumerate().map(|(at, column)| (*column, row_cell(at))).collect();
+    insert_cells(table, &columns, conflict)
+}
+
+/// The same, where each column is given with what is written into it.
+pub(super) fn insert_cells(table: &str, columns: &[(&str, String)], conflict: &str) -> String {
+    let (columns, cells): (Vec<&str>, Vec<&str>) = columns.iter().map(|(name, cell)| (*name, cell.as_str())).unzip();
     // Without a WHERE, ON CONFLICT would be read as a join's ON. From json_each a row would come as text, which each
     // of its cells' paths had to be found in anew.
     let (columns, cells) = (columns.join(", "), cells.join(", "));

@@ -5,12 +5,18 @@
 
 pub mod bulk_insert;
 pub mod codec;
+mod column_fill;
 pub mod conflict_rule;
 mod connect;
+mod coordinator_model;
 pub mod dialect;
 mod error;
+mod foreign_reading;
 pub mod foreign_rows;
+mod foreign_tables;
 pub mod idempotency;
+mod insert_target;
+pub mod job_clock;
 pub mod json_cell;
 pub mod lock_holder;
 mod metrics;
@@ -25,6 +31,7 @@ pub mod statement;
 pub mod statement_batch;
 pub mod statement_list;
 mod statement_macros;
+mod table_shape;
 mod template;
 mod transaction;
 mod write_job;
@@ -37,13 +44,15 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 pub use error::{DatabaseError, Result};
+pub use foreign_tables::CoordinatorReport;
 #[doc(hidden)]
 pub use inventory;
-pub use migrate::{MigrationReport, check_schema, has_table, migrate};
+pub use migrate::{MigrationReport, check_schema, migrate};
 pub use read_pool::PooledConnection;
 pub use row::FromRow;
 #[doc(hidden)]
 pub use sqlx;
+pub use table_shape::has_table;
 pub use transaction::Tx;
 use write_job::ErasedWork;
 
@@ -71,6 +80,7 @@ struct DatabaseInner {
     readers: read_pool::ReadPool,
     writer: writer::DatabaseWriter,
     metrics: Arc<metrics::DatabaseMetrics>,
+    foreign: Arc<foreign_reading::ForeignTablesCell>,
     path: std::path::PathBuf,
 }
 
@@ -84,8 +94,9 @@ impl Database {
         let conn = connect::open_write_connection(path).await?;
         connect::check_version(&conn).await?;
         let readers = read_pool::ReadPool::open(path, settings.readers).await?;
-        let writer = writer::DatabaseWriter::start(conn, settings.busy_timeout, metrics.clone())?;
-        Ok(Self(Arc::new(DatabaseInner { readers, writer, metrics, path: path.to_owned() })))
+        let foreign = Arc::new(foreign_reading::ForeignTablesCell::default());
+        let writer = writer::DatabaseWriter::start(conn, settings.busy_timeout, metrics.clone(), foreign.clone())?;
+        Ok(Self(Arc::new(DatabaseInner { readers, writer, metrics, foreign, path: path.to_owned() })))
     }
 
     /// Path of the database file.
@@ -130,6 +141,15 @@ impl Database {
         let batch = self.0.writer.write(erased).await;
         let own = result.lock().take();
         write_job::caller_result(batch, own)
+    }
+
+    /// Whether the coordinator's tables fit as they stand now. They are read again only where the schema has changed.
+    ///
+    /// # Errors
+    /// As [`Database::read`].
+    pub async fn coordinator_report(&self) -> Result<CoordinatorReport> {
+        let tables = self.0.foreign.look(&mut *self.read().await?).await?;
+        Ok(tables.report().clone())
     }
 
     /// Insert `rows`, return once they are durable, and run `after` then. Cheaper than [`Database::write`] when many

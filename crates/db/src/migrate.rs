@@ -3,15 +3,19 @@
 
 use sha2::{Digest, Sha256};
 use sqlx::{
-    AssertSqlSafe, Connection as _, Row as _, SqlSafeStr as _,
+    AssertSqlSafe, SqlSafeStr as _,
     migrate::{Migrate as _, MigrateError, Migration, MigrationType, Migrator},
 };
 
-use super::{Connection, Database, DatabaseError, Result, Tx, codec::Timestamp};
+use super::{
+    Connection, Database, DatabaseError, Result, Tx,
+    codec::Timestamp,
+    coordinator_model,
+    foreign_reading::read_tables,
+    table_shape::{MIGRATION_RECORD, has_table, read_shapes},
+};
 use am_core::ambient::Clock;
 
-/// SQL of the coordinator's tables, as the coordinator creates them.
-const COORDINATOR_SCHEMA: &str = include_str!("../../../migrations/coordinator.sql");
 /// The service's own migrations in order: version, name, SQL. An applied migration must not be edited, because its hash
 /// is recorded.
 const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
@@ -37,15 +41,12 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (26, "agent_profiles", include_str!("../../../migrations/0026_agent_profiles.sql")),
 ];
 
-/// The table in which sqlx records what was applied.
-const RECORD: &str = "am_migrations";
-
 /// Result of a migration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MigrationReport {
     /// Tables of the coordinator that were created.
     pub created: Vec<String>,
-    /// Tables of the coordinator that existed and have the expected columns.
+    /// Tables of the coordinator that existed.
     pub adopted: Vec<String>,
     /// The service's own migrations that were applied.
     pub applied: Vec<String>,
@@ -61,6 +62,7 @@ pub async fn migrate(db: &Database, clock: &Clock) -> Result<MigrationReport> {
         let mut report = MigrationReport::default();
         adopt_coordinator_tables(tx.conn().await?, &mut report).await?;
         apply_migrations(tx.conn().await?, now, &mut report).await?;
+        read_tables(tx.conn().await?).await?.report().accept()?;
         Ok(report)
     })
     .await
@@ -84,103 +86,29 @@ pub async fn check_schema(conn: &mut Connection) -> Result<()> {
     }
 }
 
-struct TableDefinition {
-    name: String,
-    statements: Vec<String>,
-}
-
-/// Split the coordinator's file into tables, each with its indexes. Statements end at a line's end.
-fn coordinator_tables() -> Vec<TableDefinition> {
-    let mut tables: Vec<TableDefinition> = Vec::new();
-    for statement in COORDINATOR_SCHEMA.split(";\n") {
-        let text: String = statement.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
-        let text = text.trim();
-        if let Some(rest) = text.strip_prefix("CREATE TABLE ") {
-            let name = rest.split_whitespace().next().unwrap_or_default().to_owned();
-            tables.push(TableDefinition { name, statements: vec![text.to_owned()] });
-        } else if let (false, Some(table)) = (text.is_empty(), tables.last_mut()) {
-            table.statements.push(text.to_owned());
-        }
-    }
-    tables
-}
-
+/// Create those of the coordinator's tables that are missing.
 async fn adopt_coordinator_tables(conn: &mut Connection, report: &mut MigrationReport) -> Result<()> {
-    // SQLite itself derives the expected columns, from the same statements in a database in memory.
-    let mut model = <Connection as sqlx::Connection>::connect("sqlite::memory:").await?;
-    let mut faults = Vec::new();
-    for table in coordinator_tables() {
-        for statement in &table.statements {
-            sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut model).await?;
-        }
+    for table in coordinator_model::definitions() {
         if has_table(conn, &table.name).await? {
-            faults.extend(column_mismatches(
-                &table.name,
-                &table_columns(&mut model, &table.name).await?,
-                &table_columns(conn, &table.name).await?,
-            ));
             report.adopted.push(table.name);
-        } else {
-            for statement in &table.statements {
-                sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *conn).await?;
-            }
-            report.created.push(table.name);
+            continue;
         }
+        for statement in &table.statements {
+            sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *conn).await?;
+        }
+        report.created.push(table.name);
     }
-    model.close().await?;
-    if faults.is_empty() { Ok(()) } else { Err(DatabaseError::SchemaMismatch(faults.join("; "))) }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct ColumnDefinition {
-    name: String,
-    required: bool,
-}
-
-fn column_mismatches(table: &str, expected: &[ColumnDefinition], found: &[ColumnDefinition]) -> Vec<String> {
-    let lacks = expected
-        .iter()
-        .filter(|column| !found.iter().any(|other| other.name == column.name))
-        .map(|column| format!("table {table} lacks column {}", column.name));
-    let demands = found
-        .iter()
-        .filter(|column| column.required && !expected.iter().any(|other| other.name == column.name))
-        .map(|column| format!("table {table} requires column {}, which this service does not know", column.name));
-    lacks.chain(demands).collect()
-}
-
-async fn table_columns(conn: &mut Connection, table: &str) -> Result<Vec<ColumnDefinition>> {
-    let rows = sqlx::query("SELECT name, \"notnull\", dflt_value IS NULL FROM pragma_table_info(?1)")
-        .bind(table)
-        .fetch_all(conn)
-        .await?;
-    rows.iter()
-        .map(|row| {
-            let (forbids_null, no_default): (bool, bool) = (row.try_get(1)?, row.try_get(2)?);
-            Ok(ColumnDefinition { name: row.try_get(0)?, required: forbids_null && no_default })
-        })
-        .collect()
-}
-
-/// Whether a table of this name exists. The coordinator creates some of its tables only when it first uses them.
-///
-/// # Errors
-/// Returns a database error when a query fails.
-pub async fn has_table(conn: &mut Connection, table: &str) -> Result<bool> {
-    let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1")
-        .bind(table)
-        .fetch_optional(conn)
-        .await?;
-    Ok(found.is_some())
+    Ok(())
 }
 
 async fn is_recorded_by_sqlx(conn: &mut Connection) -> Result<bool> {
-    Ok(table_columns(conn, RECORD).await?.iter().any(|column| column.name == "checksum"))
+    let shapes = read_shapes(conn, &[MIGRATION_RECORD]).await?;
+    Ok(shapes.get(MIGRATION_RECORD).is_some_and(|record| record.column("checksum").is_some()))
 }
 
 /// The versions that were applied.
 async fn applied_migrations(conn: &mut Connection) -> Result<Vec<i64>> {
-    let applied = conn.list_applied_migrations(RECORD).await.map_err(refused)?;
+    let applied = conn.list_applied_migrations(MIGRATION_RECORD).await.map_err(refused)?;
     Ok(applied.into_iter().map(|migration| migration.version).collect())
 }
 
@@ -191,7 +119,7 @@ fn migrator() -> Migrator {
         Migration::new(*version, (*name).into(), MigrationType::Simple, sql.into_sql_str(), NO_TRANSACTION)
     });
     let mut migrator = Migrator::with_migrations(migrations.collect());
-    migrator.dangerous_set_table_name(RECORD);
+    migrator.dangerous_set_table_name(MIGRATION_RECORD);
     migrator
 }
 
@@ -216,7 +144,7 @@ fn changed(version: i64) -> DatabaseError {
 async fn apply_migrations(conn: &mut Connection, now: Timestamp, report: &mut MigrationReport) -> Result<()> {
     let migrator = migrator();
     take_over_record(conn, &migrator).await?;
-    let before = if has_table(conn, RECORD).await? { applied_migrations(conn).await? } else { Vec::new() };
+    let before = if has_table(conn, MIGRATION_RECORD).await? { applied_migrations(conn).await? } else { Vec::new() };
     migrator.run_direct(None, conn, false).await.map_err(refused)?;
     for migration in migrator.iter().filter(|migration| !before.contains(&migration.version)) {
         record_time(conn, migration.version, now).await?;
@@ -237,7 +165,7 @@ async fn record_time(conn: &mut Connection, version: i64, at: Timestamp) -> Resu
 
 /// Databases of earlier builds have a record of our own, with SHA-256 hashes. It becomes sqlx's; nothing is run again.
 async fn take_over_record(conn: &mut Connection, migrator: &Migrator) -> Result<()> {
-    if !has_table(conn, RECORD).await? || is_recorded_by_sqlx(conn).await? {
+    if !has_table(conn, MIGRATION_RECORD).await? || is_recorded_by_sqlx(conn).await? {
         return Ok(());
     }
     let recorded: Vec<(i64, String, Timestamp)> =
@@ -245,14 +173,14 @@ async fn take_over_record(conn: &mut Connection, migrator: &Migrator) -> Result<
             .fetch_all(&mut *conn)
             .await?;
     sqlx::query("DROP TABLE am_migrations").execute(&mut *conn).await?;
-    conn.ensure_migrations_table(RECORD).await.map_err(refused)?;
+    conn.ensure_migrations_table(MIGRATION_RECORD).await.map_err(refused)?;
     for (version, sha256, at) in recorded {
         let known = migrator.iter().find(|migration| migration.version == version);
         let migration = known.ok_or_else(|| from_later_version(version))?;
         if sha256 != hex::encode(Sha256::digest(migration.sql.as_str())) {
             return Err(changed(version));
         }
-        conn.skip(RECORD, migration).await.map_err(refused)?;
+        conn.skip(MIGRATION_RECORD, migration).await.map_err(refused)?;
         record_time(conn, version, at).await?;
     }
     Ok(())
@@ -263,7 +191,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::DatabaseSettings;
+    use crate::{DatabaseSettings, bulk_insert::RowBatch};
 
     async fn open(dir: &tempfile::TempDir) -> Database {
         let settings = DatabaseSettings { readers: 1, busy_timeout: Duration::from_secs(5) };
@@ -290,17 +218,76 @@ mod tests {
         check_schema(&mut db.read().await.unwrap()).await.unwrap();
     }
 
-    #[tokio::test]
-    async fn what_does_not_fit_is_named_and_nothing_is_changed() {
+    /// What of a table that exists stops a migration; null: nothing does.
+    async fn refusal(table: &'static str) -> Option<String> {
         let dir = tempfile::tempdir().unwrap();
         let db = open(&dir).await;
-        run(&db, "CREATE TABLE miner (id VARCHAR NOT NULL, mood VARCHAR NOT NULL, PRIMARY KEY (id))").await;
-        let Err(DatabaseError::SchemaMismatch(fault)) = migrate(&db, &Clock::system()).await else {
-            panic!("must not fit")
+        run(&db, table).await;
+        match migrate(&db, &Clock::system()).await {
+            Ok(_) => None,
+            Err(DatabaseError::SchemaMismatch(fault)) => {
+                let made = has_table(&mut db.read().await.unwrap(), "am_runs").await.unwrap();
+                assert!(!made, "all or nothing");
+                Some(fault)
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    const STEPS: &str = "CREATE TABLE agent_steps (id VARCHAR NOT NULL PRIMARY KEY, workflow_id VARCHAR NOT NULL, step_order INTEGER \
+         NOT NULL, name VARCHAR(100) NOT NULL, step_type VARCHAR(15) NOT NULL, model_requirements JSON, input_mappings JSON, \
+         output_mappings JSON, timeout_seconds INTEGER NOT NULL, retry_policy JSON, max_retries INTEGER NOT NULL, requires_proof \
+         BOOLEAN NOT NULL, verification_level VARCHAR(14) NOT NULL, depends_on VARCHAR NOT NULL, created_at DATETIME NOT NULL, \
+         updated_at DATETIME NOT NULL)";
+
+    /// The statement by which this crate's tests know the table; those of the service stand in other crates.
+    fn step() -> RowBatch {
+        let mut rows = RowBatch::default();
+        crate::push_row!(rows, "agent_steps" { id: "s", max_retries: 1i64, updated_at: "2026-01-02 03:04:05.678901" });
+        rows
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_named_and_nothing_is_changed() {
+        let without = |column: &str| {
+            let text = STEPS.replace(column, "");
+            assert_ne!(text, STEPS);
+            &*text.leak()
         };
-        assert!(fault.contains("table miner lacks column region"), "{fault}");
-        assert!(fault.contains("table miner requires column mood"), "{fault}");
-        assert!(!has_table(&mut db.read().await.unwrap(), "job").await.unwrap(), "all or nothing");
+        let with = |column: &str| &*STEPS.replace("updated_at", &format!("{column}, updated_at")).leak();
+        assert_eq!(refusal(STEPS).await, None);
+        let fault = refusal(without("max_retries INTEGER NOT NULL, ")).await.unwrap();
+        assert!(fault.contains("table agent_steps lacks column max_retries"), "{fault}");
+        for column in ["parent INTEGER NOT NULL UNIQUE", "parent VARCHAR NOT NULL REFERENCES job (id)"] {
+            let fault = refusal(with(column)).await.unwrap();
+            assert!(fault.contains("table agent_steps requires column parent ("), "{fault}");
+        }
+        for column in ["mood VARCHAR NOT NULL", "rank INTEGER NOT NULL CHECK (rank >= 2)", "mood DATETIME NOT NULL"] {
+            assert_eq!(refusal(with(column)).await, None, "{column}");
+        }
+        // Nothing is read of or written to it.
+        assert_eq!(
+            refusal("CREATE TABLE miner (id VARCHAR NOT NULL PRIMARY KEY, mood BLOB NOT NULL UNIQUE)").await,
+            None
+        );
+    }
+
+    #[tokio::test]
+    async fn what_an_insert_does_not_name_is_filled_in_the_transaction_that_finds_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = open(&dir).await;
+        migrate(&db, &Clock::system()).await.unwrap();
+        run(&db, "DROP TABLE agent_steps; CREATE TABLE agent_steps (id TEXT PRIMARY KEY, max_retries INTEGER, updated_at DATETIME, begun_at DATETIME NOT NULL, verification_level VARCHAR(14) NOT NULL)").await;
+        db.insert(step(), || {}).await.unwrap();
+        let row: (String, String) = sqlx::query_as("SELECT begun_at, verification_level FROM agent_steps")
+            .fetch_one(&mut *db.read().await.unwrap())
+            .await
+            .unwrap();
+        assert_eq!(row, ("2026-01-02 03:04:05.678901".to_owned(), "BASIC".to_owned()));
+        run(&db, "ALTER TABLE agent_steps RENAME COLUMN max_retries TO retries").await;
+        let report = db.coordinator_report().await.unwrap();
+        assert_eq!(report.faults, ["table agent_steps lacks column max_retries"]);
+        assert!(db.insert(step(), || {}).await.is_err());
     }
 
     #[tokio::test]

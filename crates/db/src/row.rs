@@ -1,9 +1,12 @@
 //! Rows as types: which columns a type is read from stands once, beside its fields.
 
 use serde::{Deserialize, Deserializer, de};
-use sqlx::{Decode, Row as _, Type};
+use sqlx::{Decode, Row as _, Type, TypeInfo as _, ValueRef as _};
 
 use super::{DatabaseError, Db, Result, Row, sql_value::SqlValue};
+
+/// Floats below this are read as whole numbers where they are: those beyond may have lost digits.
+const MAX_WHOLE: f64 = 9e15;
 
 /// A type that a row is read as.
 pub trait FromRow: Sized {
@@ -28,14 +31,41 @@ impl<'r> Columns<'r> {
         Self { row, at: 0 }
     }
 
-    /// The next value.
+    /// The next value. A number is read from whatever SQLite stores it as: how the coordinator declares a column decides whether
+    /// an amount is an integer, a float or a text.
     ///
     /// # Errors
     /// [`DatabaseError::InvalidValue`] when it is not what its column should hold.
     pub fn next_value<T: Decode<'r, Db> + Type<Db>>(&mut self) -> Result<T> {
         let at = self.at;
         self.at += 1;
-        Ok(self.row.try_get(at)?)
+        if self.is_converted(at, T::type_info().name())? {
+            Ok(self.row.try_get_unchecked(at)?)
+        } else {
+            Ok(self.row.try_get(at)?)
+        }
+    }
+
+    /// Whether value `at` is a number of the kind `wanted` in another form, which SQLite converts without loss.
+    fn is_converted(&self, at: usize, wanted: &str) -> Result<bool> {
+        if !matches!(wanted, "REAL" | "INTEGER" | "BOOLEAN") {
+            return Ok(false);
+        }
+        let value = self.row.try_get_raw(at)?;
+        let stored = value.type_info();
+        if value.is_null() || stored.name() == wanted {
+            return Ok(false);
+        }
+        let number = match stored.name() {
+            "INTEGER" | "BOOLEAN" => return Ok(true),
+            "REAL" => f64::decode(value).map_err(sqlx::Error::Decode)?,
+            "TEXT" => match String::decode(value).map_err(sqlx::Error::Decode)?.trim().parse::<f64>() {
+                Ok(number) if number.is_finite() => number,
+                _ => return Ok(false),
+            },
+            _ => return Ok(false),
+        };
+        Ok(wanted == "REAL" || (number.fract() == 0.0 && number.abs() < MAX_WHOLE))
     }
 
     /// The next value, exactly as it is stored.
@@ -165,6 +195,35 @@ impl<'de> Deserialize<'de> for Truth {
     }
 }
 
+/// A whole number in a packed row, which SQLite writes as the column stores it: as an integer, a float or a text. For
+/// `serde(deserialize_with)`.
+///
+/// # Errors
+/// When it is no whole number.
+pub fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<i64, D::Error> {
+    struct Visitor;
+    impl de::Visitor<'_> for Visitor {
+        type Value = i64;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a whole number")
+        }
+        fn visit_i64<E>(self, value: i64) -> std::result::Result<i64, E> {
+            Ok(value)
+        }
+        fn visit_u64<E: de::Error>(self, value: u64) -> std::result::Result<i64, E> {
+            i64::try_from(value).map_err(E::custom)
+        }
+        fn visit_f64<E: de::Error>(self, value: f64) -> std::result::Result<i64, E> {
+            let whole = value.fract() == 0.0 && value.abs() < MAX_WHOLE;
+            if whole { Ok(value as i64) } else { Err(E::custom("not a whole number")) }
+        }
+        fn visit_str<E: de::Error>(self, value: &str) -> std::result::Result<i64, E> {
+            self.visit_f64(value.trim().parse().map_err(E::custom)?)
+        }
+    }
+    deserializer.deserialize_any(Visitor)
+}
+
 /// Make a type that is read from a row packed into one JSON array: `PACKED` is what a statement selects for it, `COLUMNS` are
 /// the columns that this needs.
 #[macro_export]
@@ -210,6 +269,26 @@ mod tests {
     #[test]
     fn a_types_columns_are_named_with_its_fields() {
         assert_eq!(Thing::COLUMNS, "t.id, upper(t.name), t.size");
+    }
+
+    #[tokio::test]
+    async fn numbers_are_read_in_whatever_form_they_are_stored() {
+        use sqlx::ConnectOptions as _;
+        let mut conn = sqlx::sqlite::SqliteConnectOptions::new().in_memory(true).connect().await.unwrap();
+        let reals = crate::sql!("SELECT 3, 2.5, '0.03', '0E-8', ' 12.50000000 ', NULL");
+        let reals: (f64, f64, f64, f64, f64, Option<f64>) = reals.fetch_one(&mut conn).await.unwrap();
+        assert_eq!(reals, (3.0, 2.5, 0.03, 0.0, 12.5, None));
+        let wholes = crate::sql!("SELECT 3, 3600.0, '42', 1, 0.0, '1'");
+        let wholes: (i64, i64, i64, bool, bool, bool) = wholes.fetch_one(&mut conn).await.unwrap();
+        assert_eq!(wholes, (3, 3600, 42, true, false, true));
+        for text in [crate::sql!("SELECT 'much'"), crate::sql!("SELECT x'00'"), crate::sql!("SELECT 'inf'")] {
+            let read = text.fetch_value::<f64>(&mut conn).await;
+            assert!(matches!(read, Err(DatabaseError::InvalidValue(_))), "{read:?}");
+        }
+        for number in [crate::sql!("SELECT 2.5"), crate::sql!("SELECT '1e300'")] {
+            let read = number.fetch_value::<i64>(&mut conn).await;
+            assert!(matches!(read, Err(DatabaseError::InvalidValue(_))), "{read:?}");
+        }
     }
 
     #[tokio::test]

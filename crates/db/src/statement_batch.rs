@@ -5,14 +5,17 @@ use sqlx::{Arguments as _, AssertSqlSafe, sqlite::SqliteArguments};
 
 use super::{
     Result, Tx,
-    bulk_insert::RowBatch,
+    bulk_insert::{InsertStatement, RowBatch},
     statement::{Query, Statement},
 };
 
 /// Statements that are executed together, in order.
 #[derive(Default)]
 pub struct StatementBatch {
+    /// SQL of the last statements.
     sql: String,
+    /// What stands before them: SQL, and an insert with the number of its parameter.
+    before: Vec<(String, &'static InsertStatement, usize)>,
     arguments: SqliteArguments,
     failed: Option<super::DatabaseError>,
 }
@@ -32,12 +35,11 @@ impl StatementBatch {
 
     /// Add the statements that insert `rows`.
     pub fn rows(&mut self, rows: RowBatch) -> &mut Self {
-        for (sql, json) in rows.statements() {
-            let (before, after) = sql.split_once('?').unwrap_or((sql, ""));
+        for (insert, json) in rows.statements() {
             if let Err(error) = self.arguments.add(json) {
                 self.failed = Some(sqlx::Error::Encode(error).into());
             }
-            self.sql.push_str(&format!("{before}${}{after};\n", self.arguments.len()));
+            self.before.push((std::mem::take(&mut self.sql), insert, self.arguments.len()));
         }
         self
     }
@@ -51,10 +53,18 @@ impl StatementBatch {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
+        let tables = tx.foreign.clone();
         let (conn, opening) = tx.opening();
-        // The SQL text is a constant of this program; values are bound as parameters.
-        let sql = AssertSqlSafe(format!("{opening}{}", self.sql));
-        sqlx::query_with(sql, std::mem::take(&mut self.arguments)).execute(conn).await?;
+        let mut sql = opening.to_owned();
+        for (text, insert, parameter) in &self.before {
+            let insert = insert.sql_for(&tables);
+            let (before, after) = insert.split_once('?').unwrap_or((&insert, ""));
+            sql.push_str(&format!("{text}{before}${parameter}{after};\n"));
+        }
+        sql.push_str(&self.sql);
+        // The SQL text is made of this program's constants and of names of columns; values are bound as parameters.
+        let query = sqlx::query_with(AssertSqlSafe(sql), std::mem::take(&mut self.arguments));
+        query.execute(conn).await?;
         Ok(())
     }
 }

@@ -50,19 +50,28 @@ macro_rules! update {
 
 /// Add a row to [`RowBatch`](crate::bulk_insert::RowBatch): `push_row!(rows, "table" { column: value, ... })`, with what is done about a row that is there already
 /// after the braces: `"ON CONFLICT ..."`, or `update on (id)`, which gives it the new values of all columns but the key (and of those
-/// named by `except (created_at)`); a literal at the end follows the assignments.
+/// named by `except (created_at)`); a literal at the end follows the assignments. `where present { column: value }` after the first
+/// braces names columns that only some versions of the coordinator have.
 #[macro_export]
 macro_rules! push_row {
-    ($rows:expr, $table:literal { $($column:ident : $value:expr),+ $(,)? } $($conflict:tt)*) => {{
+    (@row $rows:expr, $table:literal, { $($column:ident : $value:expr),+ } { $($optional:ident : $present:expr),* } $($conflict:tt)*) => {{
         static INSERT: $crate::bulk_insert::InsertStatement = $crate::bulk_insert::InsertStatement::new(
             concat!(file!(), ":", line!()),
             $table,
             &[$(stringify!($column)),+],
+            &[$(stringify!($optional)),*],
             $crate::conflict_rule!($($conflict)*).for_columns(&[$(stringify!($column)),+]),
         );
         $crate::inventory::submit! { $crate::statement_list::Listed::Insert(&INSERT) }
-        $rows.push(&INSERT, |row| {
-            row$(.put($value))+;
-        });
+        let mut row = $crate::bulk_insert::RowValues::default();
+        row$(.put($value))+$(.put($present))*;
+        $rows.push_values(&INSERT, row);
     }};
+    ($rows:expr, $table:literal { $($column:ident : $value:expr),+ $(,)? }
+        where present { $($optional:ident : $present:expr),+ $(,)? } $($conflict:tt)*) => {
+        $crate::push_row!(@row $rows, $table, { $($column : $value),+ } { $($optional : $present),+ } $($conflict)*)
+    };
+    ($rows:expr, $table:literal { $($column:ident : $value:expr),+ $(,)? } $($conflict:tt)*) => {
+        $crate::push_row!(@row $rows, $table, { $($column : $value),+ } {} $($conflict)*)
+    };
 }

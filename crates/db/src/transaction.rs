@@ -1,6 +1,8 @@
 //! The write transaction that each write is given.
 
-use super::{Connection, Result};
+use std::sync::Arc;
+
+use super::{Connection, Result, foreign_tables::ForeignTables};
 
 /// A write transaction, as seen by one write.
 pub struct Tx {
@@ -10,6 +12,8 @@ pub struct Tx {
     /// SQL that must precede the write's first statement, sent together with it where possible: each round trip to the
     /// connection's thread costs more than most statements.
     pub(super) opening: Option<&'static str>,
+    /// The coordinator's tables, as they stand in this transaction.
+    pub(super) foreign: Arc<ForeignTables>,
 }
 
 impl Tx {
@@ -27,6 +31,11 @@ impl Tx {
     /// The connection, and the SQL that its next statements must begin with.
     pub(super) fn opening(&mut self) -> (&mut Connection, &'static str) {
         (&mut self.conn, self.opening.take().unwrap_or_default())
+    }
+
+    /// Whether one of the coordinator's tables, which this service can do without, is missing or does not fit.
+    pub fn does_without(&self, table: &str) -> bool {
+        self.foreign.is_unusable(table)
     }
 
     /// Run `hook` once the transaction is durable, and not at all if it is rolled back.

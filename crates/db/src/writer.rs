@@ -19,6 +19,7 @@ use tracing::Instrument as _;
 use super::{
     Connection, DatabaseError, Result,
     bulk_insert::RowBatch,
+    foreign_reading::ForeignTablesCell,
     metrics::DatabaseMetrics,
     transaction::Tx,
     write_job::{ClosureJob, ErasedWork, RowInsertJob, WriteJob, mergeable_count},
@@ -64,13 +65,19 @@ pub struct DatabaseWriter {
 }
 
 impl DatabaseWriter {
-    pub fn start(conn: Connection, busy_timeout: Duration, metrics: Arc<DatabaseMetrics>) -> Result<Self> {
+    pub fn start(
+        conn: Connection,
+        busy_timeout: Duration,
+        metrics: Arc<DatabaseMetrics>,
+        foreign: Arc<ForeignTablesCell>,
+    ) -> Result<Self> {
         let (queue, waiting) = mpsc::channel(WRITE_QUEUE_CAPACITY);
         let (fatal_tx, fatal) = watch::channel(None);
         let (stop, stopped) = watch::channel(false);
         let lock_wait = Arc::new(LockWait(parking_lot::Mutex::new((busy_timeout, None))));
         let mut state = WriterState {
-            tx: Tx { conn, after: Vec::new(), opening: None },
+            tx: Tx { conn, after: Vec::new(), opening: None, foreign: foreign.get() },
+            foreign,
             lock_wait: lock_wait.clone(),
             metrics: metrics.clone(),
             fatal: fatal_tx,
@@ -139,6 +146,7 @@ impl DatabaseWriter {
 
 struct WriterState {
     tx: Tx,
+    foreign: Arc<ForeignTablesCell>,
     lock_wait: Arc<LockWait>,
     metrics: Arc<DatabaseMetrics>,
     fatal: watch::Sender<Option<String>>,
@@ -197,8 +205,14 @@ impl WriterState {
     }
 
     async fn commit(&mut self, batch: &mut [Box<dyn WriteJob>]) -> BatchOutcome {
-        if let Err(error) = self.begin().await {
-            return BatchOutcome::RolledBack(error);
+        let schema_version = match self.begin().await {
+            Ok(version) => version,
+            Err(error) => return BatchOutcome::RolledBack(error),
+        };
+        // Within the transaction the schema stays as it is.
+        match self.foreign.refresh(&mut self.tx.conn, schema_version).await {
+            Ok(tables) => self.tx.foreign = tables,
+            Err(error) => return self.roll_back(error).await,
         }
         // A single write needs no savepoint: its rollback is the transaction's.
         let alive = match batch {
@@ -302,8 +316,9 @@ impl WriterState {
         BatchOutcome::RolledBack(error)
     }
 
-    /// Acquire the write lock. While another process holds it, retry in short steps until the busy timeout.
-    async fn begin(&mut self) -> Result<()> {
+    /// Acquire the write lock. While another process holds it, retry in short steps until the busy timeout. Answers the number of
+    /// the schema.
+    async fn begin(&mut self) -> Result<i64> {
         let begun = self.begin_in_time().await;
         if self.lock_wait.since().is_some() {
             self.lock_wait.set_since(None);
@@ -311,14 +326,14 @@ impl WriterState {
         begun
     }
 
-    async fn begin_in_time(&mut self) -> Result<()> {
+    async fn begin_in_time(&mut self) -> Result<i64> {
         let started = Instant::now();
         let mut step = Duration::from_micros(50);
         loop {
-            match self.execute("BEGIN IMMEDIATE").await {
-                Ok(()) => {
+            match self.begin_once().await {
+                Ok(schema_version) => {
                     self.metrics.lock_wait_seconds.observe(started.elapsed().as_secs_f64());
-                    return Ok(());
+                    return Ok(schema_version);
                 }
                 Err(DatabaseError::Busy) if started.elapsed() < self.lock_wait.timeout() => {
                     self.lock_wait.set_since(Some(started));
@@ -335,6 +350,13 @@ impl WriterState {
                 }
             }
         }
+    }
+
+    async fn begin_once(&mut self) -> Result<i64> {
+        // Sent as one, since a round trip to the connection's thread costs more than the statement.
+        let begun = sqlx::query_scalar("BEGIN IMMEDIATE; PRAGMA schema_version");
+        let version: Vec<i64> = begun.fetch_all(&mut self.tx.conn).await?;
+        version.first().copied().ok_or(DatabaseError::Other(sqlx::Error::RowNotFound))
     }
 
     async fn execute(&mut self, sql: &'static str) -> Result<()> {

@@ -35,6 +35,8 @@ pub struct JobSettings {
     pub constraints: ConstraintRule,
     /// Ids under which the coordinator knows clients, by principal.
     pub client_ids: BTreeMap<String, String>,
+    /// Whether the clock of the coordinator's times is found out from its rows.
+    pub finds_clock: bool,
 }
 
 /// The job queue as served by this process. Cheap to clone.

@@ -9,6 +9,7 @@ mod metrics;
 mod miner_payload;
 mod model;
 mod outcome;
+mod queue_clock;
 mod queue_sweep;
 mod queue_view;
 mod queue_watcher;
@@ -23,6 +24,7 @@ pub use job_queue::{JobQueue, JobSettings};
 pub use job_stream::{JobFollower, JobFrame, JobFrameKind};
 pub use model::{JobFilter, JobRecord, JobService, JobState, JobViewer, MinerConstraints, NewJob, llm_vram_gb};
 pub use outcome::JobOutcome;
+pub use queue_clock::settle_clock;
 pub use request::{
     BlenderRequest, FfmpegRequest, LlmRequest, RequestVariant, StableDiffusionRequest, WhisperRequest, service_schema,
 };

@@ -7,6 +7,7 @@ use super::{
     job_queue::JobQueue,
     model::{JobService, JobState},
     outcome::JobOutcome,
+    queue_clock::correct_clock,
     queue_view::{self, JobChange, QueueReading, QueueView},
     store,
 };
@@ -70,7 +71,11 @@ impl JobQueue {
             *self.queue() = QueueView::default();
             return Err(am_db::DatabaseError::InvalidValue("the row numbers of table job decreased".to_owned()));
         }
-        let fresh = queue_view::store::find_new_jobs(&mut conn, known.last, top).await?;
+        let mut fresh = queue_view::store::find_new_jobs(&mut conn, known.last, top).await?;
+        if known.begun && self.0.settings.finds_clock && correct_clock(&fresh, self.0.clock.now()) {
+            // Read in the other clock.
+            fresh = queue_view::store::find_new_jobs(&mut conn, known.last, top).await?;
+        }
         let mut news: Vec<JobChange> = Vec::new();
         for (ids, state) in &known.open {
             news.extend(queue_view::store::find_changed(&mut conn, ids, *state).await?);

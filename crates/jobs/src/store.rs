@@ -1,4 +1,4 @@
-//! SQL of table `job`, which the coordinator owns. Its times are local.
+//! SQL of table `job`, which the coordinator owns. Its times are in a clock of its own.
 
 use std::collections::HashSet;
 
@@ -16,12 +16,13 @@ use am_core::{
     json_number::read_json,
 };
 use am_db::{
-    Connection, FromRow, Result, Tx,
-    codec::{JsonText, LocalTimestamp, Timestamp},
+    Connection, DatabaseError, FromRow, Result, Tx,
+    bulk_insert::RowBatch,
+    codec::{JsonText, Timestamp},
     foreign_rows::read_page,
-    has_table, insert,
+    job_clock::QueueTimestamp,
     page::PageRequest,
-    row,
+    push_row, row,
     row::Columns,
     sql,
     statement::Query,
@@ -37,21 +38,20 @@ const MAX_READ_MINERS: i64 = 1000;
 pub async fn enqueue(tx: &mut Tx, job: &NewJob) -> Result<()> {
     let payload = miner_payload(job.service, &job.request);
     let expires = job.requested_at + job.ttl;
-    insert!("job" {
+    let mut rows = RowBatch::default();
+    push_row!(rows, "job" {
         id: &job.id,
         client_id: &job.coordinator_client,
         state: "QUEUED",
         payload: payload.to_string(),
         constraints: Value::Object(job.constraints.0.clone()).to_string(),
         ttl_seconds: job.ttl.as_secs() as i64,
-        requested_at: LocalTimestamp(job.requested_at),
-        expires_at: LocalTimestamp(expires),
+        requested_at: QueueTimestamp(job.requested_at),
+        expires_at: QueueTimestamp(expires),
         result: "null",
         receipt: "null",
-    })
-    .execute(tx.conn().await?)
-    .await?;
-    Ok(())
+    });
+    rows.execute(tx).await
 }
 
 /// Cancel a job that no miner has taken yet; a running job is left to its miner. Returns whether it was cancelled.
@@ -82,7 +82,7 @@ async fn close_queued(tx: &mut Tx, id: &JobId, state: &'static str, error: &str)
 /// Expiry of job `id`; `None` when there is no such job.
 pub async fn job_expiry(conn: &mut Connection, id: &JobId) -> Result<Option<DateTime<Utc>>> {
     let found = sql!("SELECT expires_at FROM job WHERE id = $1").bind(id);
-    let found: Option<LocalTimestamp> = found.fetch_optional_value(conn).await?;
+    let found: Option<QueueTimestamp> = found.fetch_optional_value(conn).await?;
     Ok(found.map(|at| at.0))
 }
 
@@ -118,8 +118,8 @@ row! {
         state: String,
         service: Option<String> = "{member j.payload service_type}",
         ttl_seconds: i64,
-        requested_at: LocalTimestamp,
-        expires_at: LocalTimestamp,
+        requested_at: QueueTimestamp,
+        expires_at: QueueTimestamp,
         miner: Option<String> = "j.assigned_miner_id",
         error: Option<String>,
         payment_status: Option<String>,
@@ -216,7 +216,7 @@ pub async fn list_jobs(
     let rows = || sql!("SELECT ", JobSummaryRow::COLUMNS, JOB_TABLES, MATCHING, JOB_PAGE);
     let ids = || sql!("SELECT j.id", JOB_TABLES, MATCHING, JOB_PAGE);
     let bind = |query: Query, page: &PageRequest| {
-        let (at, id) = page.after.as_ref().map(|(at, id)| (LocalTimestamp(at.0), id)).unzip();
+        let (at, id) = page.after.as_ref().map(|(at, id)| (QueueTimestamp(at.0), id)).unzip();
         let query = bind_filter(query, who, filter).bind_some(at).bind_some(id);
         query.bind(i64::from(page.limit)).bind(i64::from(page.offset))
     };
@@ -228,14 +228,14 @@ pub async fn list_jobs(
 
 /// Names of models that miners announce, of those that were heard of last.
 pub async fn announced_models(conn: &mut Connection) -> Result<HashSet<String>> {
-    // The coordinator creates its table late.
-    if !has_table(conn, "miner").await? {
-        return Ok(HashSet::new());
-    }
     let rows =
         sql!("SELECT capabilities FROM miner WHERE upper(status) <> 'OFFLINE' ORDER BY last_heartbeat DESC LIMIT $1");
     // What can't be read announces nothing.
-    let rows: Vec<Result<(JsonText,)>> = rows.bind(MAX_READ_MINERS).fetch_readable(conn).await?;
+    let rows: Vec<Result<(JsonText,)>> = match rows.bind(MAX_READ_MINERS).fetch_readable(conn).await {
+        // The coordinator creates its table late, and may change it.
+        Err(DatabaseError::Other(_)) => Vec::new(),
+        read => read?,
+    };
     let announced = rows.into_iter().filter_map(|row| row.ok()?.0.parse::<Value>().ok()?);
     let models = announced.filter_map(|capabilities| capabilities.get("models")?.as_array().cloned()).flatten();
     Ok(models.filter_map(|name| name.as_str().map(str::to_owned)).collect())

@@ -7,6 +7,7 @@ use am_core::ids::AuditId;
 use am_db::{
     Connection, DatabaseError, FromRow as _, Result,
     codec::{JsonText, Timestamp},
+    foreign_rows::log_unreadable,
     row, sql,
     statement::Query,
 };
@@ -193,7 +194,7 @@ pub async fn search(conn: &mut Connection, filter: &AuditFilter, page: &AuditPag
     let numbers = numbers.bind(i64::from(page.limit)).bind(i64::from(page.offset));
     let numbers: Vec<i64> = numbers.fetch_values(&mut *conn).await?;
     let entries = records_of_rows(&mut *conn, &numbers).await?;
-    let full = entries.len() == page.limit as usize;
+    let full = numbers.len() == page.limit as usize && !entries.is_empty();
     let next = if full {
         entries.last().map(|entry| (entry.created_at, entry.id.clone()))
     } else {
@@ -307,8 +308,8 @@ async fn search_log(
         .bind(i64::from(page.limit))
         .bind(i64::from(page.offset));
     let ids: Vec<AuditId> = ids.fetch_values(&mut *conn).await?;
-    let full = ids.len() == page.limit as usize;
     let entries = records_of_ids(&mut *conn, &ids).await?;
+    let full = ids.len() == page.limit as usize && !entries.is_empty();
     let next = if full {
         entries.last().map(|entry| (entry.created_at, entry.id.clone()))
     } else {
@@ -332,21 +333,24 @@ const RECORDS: &str = " FROM agent_audit_logs l LEFT JOIN am_audit_entries e ON 
 async fn records_of_rows(conn: &mut Connection, numbers: &[i64]) -> Result<Vec<AuditEntryView>> {
     let records =
         sql!("SELECT ", AuditEntryView::COLUMNS, RECORDS, "WHERE {place l} IN {integers $1} ORDER BY {place l} DESC");
-    checked(records.bind(json(numbers)?).fetch_all(conn).await?)
+    Ok(readable(records.bind(json(numbers)?).fetch_readable(conn).await?))
 }
 
 /// The sealed ones of these ids, the last of the log first.
 async fn records_of_ids(conn: &mut Connection, ids: &[AuditId]) -> Result<Vec<AuditEntryView>> {
     let records = sql!("SELECT ", AuditEntryView::COLUMNS, RECORDS, "WHERE l.id IN {texts $1} ORDER BY e.seq DESC");
-    checked(records.bind(json(ids)?).fetch_all(conn).await?)
+    Ok(readable(records.bind(json(ids)?).fetch_readable(conn).await?))
 }
 
 fn json(keys: &(impl serde::Serialize + ?Sized)) -> Result<String> {
     serde_json::to_string(keys).map_err(|error| DatabaseError::InvalidValue(error.to_string()))
 }
 
-fn checked(records: Vec<AuditEntryView>) -> Result<Vec<AuditEntryView>> {
-    Ok(records.into_iter().map(AuditEntryView::checked).collect())
+/// Those that can be read; the others are logged.
+fn readable(records: Vec<Result<AuditEntryView>>) -> Vec<AuditEntryView> {
+    let told =
+        |record: Result<AuditEntryView>| record.inspect_err(|error| log_unreadable("agent_audit_logs", error)).ok();
+    records.into_iter().filter_map(told).map(AuditEntryView::checked).collect()
 }
 
 /// An entry by its id.

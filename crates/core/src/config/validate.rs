@@ -10,7 +10,7 @@ use reqwest::Url;
 use secrecy::ExposeSecret as _;
 use tracing_subscriber::EnvFilter;
 
-use super::{AppEnvironment, Config, ConstraintRule, LogFormat, setting_reader::SettingReader};
+use super::{AppEnvironment, Config, ConstraintRule, JobClockSetting, LogFormat, setting_reader::SettingReader};
 use crate::crypto::is_valid_note_name;
 
 /// What `log_filter` accepts.
@@ -130,6 +130,15 @@ pub(super) fn parse_environment(text: &str) -> Option<AppEnvironment> {
     match text {
         "dev" => Some(AppEnvironment::Dev),
         "production" => Some(AppEnvironment::Production),
+        _ => None,
+    }
+}
+
+pub(super) fn parse_job_clock(text: &str) -> Option<JobClockSetting> {
+    match text {
+        "auto" => Some(JobClockSetting::Auto),
+        "local" => Some(JobClockSetting::Local),
+        "utc" => Some(JobClockSetting::Utc),
         _ => None,
     }
 }

@@ -9,9 +9,8 @@ use crate::{
 };
 use am_core::ids::{JobId, PrincipalId};
 use am_db::{
-    Connection, FromRow as _, Result, Tx,
-    codec::{LocalTimestamp, Timestamp},
-    insert, row, sql,
+    Connection, FromRow as _, Result, Tx, codec::Timestamp, insert, job_clock::QueueTimestamp, owner::is_principal,
+    row, sql,
 };
 
 row! {
@@ -29,7 +28,7 @@ fn known_state(text: String) -> Option<JobState> {
     JobState::from_stored(&text)
 }
 
-fn utc(at: LocalTimestamp) -> DateTime<Utc> {
+fn utc(at: QueueTimestamp) -> DateTime<Utc> {
     at.0
 }
 
@@ -42,6 +41,18 @@ fn ids_to_json(ids: &[JobId]) -> String {
 /// Highest row number; 0 in an empty table.
 pub(crate) async fn highest_rowid(conn: &mut Connection) -> Result<i64> {
     sql!("SELECT coalesce(max({place j}), 0) FROM job j").fetch_value(conn).await
+}
+
+/// Number of rows, the last ones, that are looked at for times of the coordinator's own.
+const CLOCK_WINDOW: i64 = 1000;
+
+/// Times of submission of the last jobs that others ordered, each as it is stored.
+pub(crate) async fn times_of_others(conn: &mut Connection) -> Result<Vec<Timestamp>> {
+    let times = sql!("SELECT requested_at, client_id FROM job j WHERE {place j} > $1 ORDER BY {place j} DESC",);
+    let top = highest_rowid(&mut *conn).await?;
+    let read: Vec<Result<(Timestamp, String)>> = times.bind(top - CLOCK_WINDOW).fetch_readable(conn).await?;
+    let others = read.into_iter().filter_map(Result::ok).filter(|(_, client)| !is_principal(client));
+    Ok(others.map(|(at, _)| at).collect())
 }
 
 /// Jobs in rows after number `last` up to `top` that are open or whose end must still be reported.

@@ -2,7 +2,7 @@
 
 use super::{audit_entries, external_tasks::ExternalTask};
 use crate::{
-    model::{ExecutionStatus, VerificationLevel},
+    model::{ExecutionStatus, StepType, VerificationLevel},
     run::{Execution, PendingEvent, RunState, StepRun},
 };
 use am_audit::{AuditEntry, SecurityLevel};
@@ -93,6 +93,7 @@ pub struct RunRow {
 pub struct StepRow {
     pub row_id: StepExecutionId,
     pub step_id: StepId,
+    pub step_type: StepType,
     /// Columns `input_data` and `output_data`.
     pub input: String,
     pub output: String,
@@ -124,15 +125,18 @@ impl RunCheckpoint {
             active_seconds: run.active_seconds(now),
             reserved_cost: run.steps.iter().map(|step| step.reserved).sum(),
         };
+        let types = run.plan.steps.iter().map(|step| step.step_type);
         let steps = run
             .steps
             .iter_mut()
-            .filter(|step| step.dirty)
-            .map(|step| {
+            .zip(types)
+            .filter(|(step, _)| step.dirty)
+            .map(|(step, step_type)| {
                 step.dirty = false;
                 StepRow {
                     row_id: step.row_id.clone(),
                     step_id: step.step_id.clone(),
+                    step_type,
                     input: json_text(&step.input),
                     output: json_text(&step.output),
                     step: step.clone(),

@@ -29,7 +29,7 @@ pub struct SaveOutcome {
 /// A row of `agent_step_executions`, new or written over.
 macro_rules! step_row {
     ($rows:expr, $run:expr, $row:expr, $($conflict:tt)*) => {{
-        let StepRow { row_id, step_id, input, output, step } = $row;
+        let StepRow { row_id, step_id, step_type, input, output, step } = $row;
         push_row!($rows, "agent_step_executions" {
             id: row_id,
             execution_id: &$run.id,
@@ -48,6 +48,8 @@ macro_rules! step_row {
             completed_at: step.completed_at,
             created_at: $run.now,
             updated_at: $run.now,
+        } where present {
+            step_type: *step_type,
         } $($conflict)*);
     }};
 }
@@ -87,6 +89,8 @@ pub fn insert_rows(save: &RunCheckpoint, new: &NewExecution, definition_known: b
         completed_steps: run.completed_steps,
         created_at: run.created_at,
         updated_at: run.now,
+    } where present {
+        verification_level: new.level,
     });
     push_row!(rows, "am_runs" {
         execution_id: &run.id,

@@ -24,7 +24,7 @@ use am_db::{
     Connection, FromRow as _, Tx,
     bulk_insert::RowBatch,
     codec::{JsonText, Timestamp},
-    foreign_rows::read_page,
+    foreign_rows::{log_unreadable, read_page},
     principal::Principal,
     push_row, row, sql,
     statement::Query,
@@ -102,8 +102,9 @@ pub fn running_tasks(execution: &Execution) -> Result<Vec<JobId>> {
 /// Return whether an execution has ended or does not exist.
 pub async fn has_ended(conn: &mut Connection, id: &ExecutionId) -> am_db::Result<bool> {
     let status = sql!("SELECT status FROM agent_executions WHERE id = $1").bind(id);
-    let status: Option<ExecutionStatus> = status.fetch_optional_value(conn).await?;
-    Ok(status.is_none_or(ExecutionStatus::is_final))
+    let status: Option<String> = status.fetch_optional_value(conn).await?;
+    // A state that only the coordinator knows is no end.
+    Ok(status.is_none_or(|status| ExecutionStatus::from_stored(&status).is_some_and(ExecutionStatus::is_final)))
 }
 
 /// Read a page, newest first, and the total number.
@@ -164,9 +165,16 @@ pub async fn list_steps(conn: &mut Connection, execution: &Execution) -> Result<
         StepLog::COLUMNS,
         " FROM agent_step_executions WHERE execution_id = $1 ORDER BY created_at, id",
     );
-    let rows: Vec<StepLog> = rows.bind(&execution.id).fetch_all(conn).await?;
+    let rows: Vec<am_db::Result<StepLog>> = rows.bind(&execution.id).fetch_readable(conn).await?;
     let mut logs: Vec<(usize, StepLog)> = Vec::with_capacity(rows.len());
-    for log in rows {
+    for row in rows {
+        let log = match row {
+            Ok(log) => log,
+            Err(error) => {
+                log_unreadable(execution.id.as_str(), &error);
+                continue;
+            }
+        };
         let place = log.key.as_deref().and_then(key_of);
         let key = place.and_then(|at| states.keys().nth(at).cloned());
         logs.push((place.unwrap_or(usize::MAX), StepLog { key, ..log }));
@@ -286,6 +294,8 @@ async fn redefine(
                 retry_count: 0i64,
                 created_at: now,
                 updated_at: now,
+            } where present {
+                step_type: spec.step_type,
             });
         }
         if !kept.contains(&spec.key) {

@@ -25,7 +25,7 @@ use am_db::{
     page::PageRequest,
     principal::Principal,
     push_row,
-    row::Truth,
+    row::{Truth, whole_number},
     sql,
     statement_batch::StatementBatch,
     update,
@@ -42,6 +42,7 @@ packed_row! {
         steps: Option<Cow<'a, str>>,
         #[serde(borrow)]
         dependencies: Option<Cow<'a, str>>,
+        #[serde(deserialize_with = "whole_number")]
         max_execution_time: i64,
         #[serde(borrow)]
         max_cost_budget: Cow<'a, str> = "{exact max_cost_budget}",

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::{environments::PriceRecord, error::Result};
-use am_db::{Connection, FromRow, codec::JsonText, row::Columns, sql};
+use am_core::money::Money;
+use am_db::{Connection, DatabaseError, FromRow, codec::JsonText, row::Columns, sql, statement::Query};
 
 /// Maximum number of rows read from a table, newest first.
 const MAX_RECORDS: i64 = 10_000;
@@ -29,14 +30,29 @@ pub async fn read_pricing_history(conn: &mut Connection) -> Result<Vec<PriceReco
     let records = sql!(
         "SELECT price, demand_level, competitor_prices FROM pricing_history ORDER BY created_at DESC, id DESC LIMIT $1",
     );
-    Ok(records.bind(MAX_RECORDS).fetch_all(conn).await?)
+    read_if_there(records, conn).await
+}
+
+/// Read records of a table that the coordinator may change or drop at any time: there are none then.
+async fn read_if_there(records: Query, conn: &mut Connection) -> Result<Vec<PriceRecord>> {
+    match records.bind(MAX_RECORDS).fetch_all(conn).await {
+        Err(DatabaseError::Other(error)) => {
+            tracing::warn!(%error, "environments are not calibrated by a table that the coordinator has no more");
+            Ok(Vec::new())
+        }
+        read => Ok(read?),
+    }
+}
+
+fn amount(value: &Value) -> Option<f64> {
+    Money::from_document(value).map(Money::to_f64)
 }
 
 /// Compute the mean of the numbers in a JSON list, or of an object's values.
 fn mean_of_numbers(document: &Value) -> Option<f64> {
     let numbers: Vec<f64> = match document {
-        Value::Array(items) => items.iter().filter_map(Value::as_f64).collect(),
-        Value::Object(members) => members.values().filter_map(Value::as_f64).collect(),
+        Value::Array(items) => items.iter().filter_map(amount).collect(),
+        Value::Object(members) => members.values().filter_map(amount).collect(),
         _ => return None,
     };
     (!numbers.is_empty()).then(|| numbers.iter().sum::<f64>() / numbers.len() as f64)
@@ -48,7 +64,7 @@ pub async fn read_listings(conn: &mut Connection) -> Result<Vec<PriceRecord>> {
         "SELECT CAST(execution_price AS DOUBLE PRECISION), CAST(total_executions AS DOUBLE PRECISION), NULL FROM agent_marketplace
          ORDER BY created_at DESC, id DESC LIMIT $1",
     );
-    Ok(records.bind(MAX_RECORDS).fetch_all(conn).await?)
+    read_if_there(records, conn).await
 }
 
 /// Read `job` grouped by hour: mean price on the receipts of completed jobs, and number of jobs. Hours without jobs count,
@@ -61,7 +77,7 @@ pub async fn read_hourly_jobs(conn: &mut Connection) -> Result<Vec<PriceRecord>>
     let rows: Vec<(String, JsonText)> = rows.bind(MAX_RECORDS).fetch_all(conn).await?;
     let mut hours: Vec<(String, f64, f64)> = Vec::new();
     for (hour, receipt) in rows {
-        let price = receipt.parse::<Value>().ok().flatten().and_then(|receipt| receipt.get("price")?.as_f64());
+        let price = receipt.parse::<Value>().ok().flatten().and_then(|receipt| amount(receipt.get("price")?));
         let Some(price) = price else { continue };
         match hours.last_mut().filter(|last| last.0 == hour) {
             Some(last) => {

@@ -6,12 +6,14 @@ use super::{
     Result, SecurityPolicyError,
     model::{SecurityPolicy, SecurityPolicyFilter},
 };
+use am_audit::SecurityLevel;
 use am_core::ids::SecurityPolicyId;
 use am_db::{
     Connection, FromRow as _, Tx,
+    bulk_insert::RowBatch,
     codec::{JsonOr, JsonText},
     foreign_rows::read_page,
-    insert, row, sql,
+    insert, push_row, row, sql,
     statement::Query,
     update,
 };
@@ -49,14 +51,14 @@ fn parse_json_column(column: &str, words: &impl Serialize) -> Result<JsonText> {
     JsonText::from_value(words).map_err(|error| unreadable(column, error))
 }
 
-/// Active policies, oldest first.
+/// Active policies, oldest first. Those of a security level that this service does not know apply to none of its workflows.
 pub async fn active_policies(conn: &mut Connection) -> Result<Vec<SecurityPolicy>> {
     let policies = sql!(
         "SELECT ",
         SecurityPolicy::COLUMNS,
-        " FROM agent_security_policies WHERE is_active ORDER BY created_at, id",
+        " FROM agent_security_policies WHERE is_active AND security_level IN ($1) ORDER BY created_at, id",
     );
-    Ok(policies.fetch_all(conn).await?)
+    Ok(policies.bind_all(SecurityLevel::ALL.iter().copied()).fetch_all(conn).await?)
 }
 
 /// A policy by its id.
@@ -94,7 +96,8 @@ pub async fn list_policies(conn: &mut Connection, filter: &SecurityPolicyFilter)
 
 /// Insert a policy. An id or name that is taken is a duplicate.
 pub async fn insert_policy(tx: &mut Tx, policy: &SecurityPolicy) -> Result<()> {
-    insert!("agent_security_policies" {
+    let mut rows = RowBatch::default();
+    push_row!(rows, "agent_security_policies" {
         id: &policy.id,
         name: &policy.name,
         description: &policy.description,
@@ -114,9 +117,8 @@ pub async fn insert_policy(tx: &mut Tx, policy: &SecurityPolicy) -> Result<()> {
         is_active: policy.is_active,
         created_at: policy.created_at,
         updated_at: policy.updated_at,
-    })
-    .execute(tx.conn().await?)
-    .await?;
+    });
+    rows.execute(tx).await?;
     put_bounds(tx, policy).await
 }
 

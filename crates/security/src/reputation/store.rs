@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::RecordedScore;
 use am_core::ids::AgentId;
-use am_db::{Connection, Result, codec::Timestamp, has_table, sql};
+use am_db::{Connection, DatabaseError, Result, codec::Timestamp, sql};
 
 const COORDINATOR_QUERY: &str = "SELECT 1, a.value, r.trust_score, r.updated_at FROM {texts $1} AS a
      JOIN agent_reputation r ON r.id = (SELECT id FROM agent_reputation WHERE agent_id = a.value ORDER BY updated_at DESC, id LIMIT 1)";
@@ -28,10 +28,8 @@ pub(super) async fn read_records(
         .await;
     let rows = match rows {
         Ok(rows) => rows,
-        // The coordinator creates its table late, and a start without migration does not create it.
-        Err(_) if !has_table(conn, "agent_reputation").await? => {
-            sql!("", TRUST_QUERY).bind(&json).fetch_all(conn).await?
-        }
+        // The coordinator creates its table late, and may change it or drop it at any time.
+        Err(DatabaseError::Other(_)) => sql!("", TRUST_QUERY).bind(&json).fetch_all(conn).await?,
         Err(error) => return Err(error),
     };
     let mut records: HashMap<AgentId, (RecordedScore, RecordedScore)> = HashMap::new();

@@ -8,7 +8,7 @@ use super::{
     SandboxService,
     error::{Result, SandboxError},
     measure,
-    model::{RemovedItems, SandboxRequirements, SandboxState, SandboxUsage, ViolationAttempt},
+    model::{CLEANED_STATUS, RemovedItems, SandboxRequirements, SandboxState, SandboxUsage, ViolationAttempt},
     presets, store,
 };
 use am_audit::{AuditEntry, EventType, SecurityLevel};
@@ -98,7 +98,7 @@ impl SandboxService {
                 let mut sandbox = found.unwrap_or_else(|| store::unused_sandbox(&execution, rules.clone(), true, now));
                 (sandbox.rules, sandbox.fixed, sandbox.updated_at) = (rules, true, now);
                 sandbox.unenforced = unenforced.into_iter().collect();
-                if sandbox.status == store::CLEANED_STATUS {
+                if !sandbox.is_active() {
                     sandbox.status = "created".to_owned();
                 }
                 store::upsert_sandbox(tx, &sandbox).await?;
@@ -180,7 +180,7 @@ impl SandboxService {
             .write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
                 let found = store::get_sandbox(tx.conn().await?, &execution).await?;
                 let mut sandbox = found.ok_or_else(|| sandbox_not_found(&execution))?;
-                (sandbox.status, sandbox.updated_at) = (store::CLEANED_STATUS.to_owned(), now);
+                (sandbox.status, sandbox.updated_at) = (CLEANED_STATUS.to_owned(), now);
                 (sandbox.totals.disk_bytes, sandbox.totals.files) = (0, 0);
                 store::upsert_sandbox(tx, &sandbox).await?;
                 let entry = audit_entry(&caller, &sandbox, "cleaned", now).data("removed", json!(removed));

@@ -430,6 +430,16 @@ pub struct SandboxState {
     pub fixed: bool,
 }
 
+/// Status of a sandbox of which only the record is left.
+pub const CLEANED_STATUS: &str = "cleaned";
+
+impl SandboxState {
+    /// Whether commands may run in it.
+    pub fn is_active(&self) -> bool {
+        self.status != CLEANED_STATUS
+    }
+}
+
 /// Things removed by a cleanup.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RemovedItems {

@@ -4,16 +4,19 @@ use std::collections::BTreeSet;
 
 use super::{
     error::{Result, unreadable},
-    model::{SandboxRecord, SandboxRules, SandboxState, SandboxUsage, TerminationReason, ViolationAttempt},
+    model::{
+        CLEANED_STATUS, SandboxRecord, SandboxRules, SandboxState, SandboxUsage, TerminationReason, ViolationAttempt,
+    },
     presets,
 };
 use am_core::ids::{ExecutionId, SandboxId};
 use am_db::{
     Connection, FromRow, Tx,
+    bulk_insert::RowBatch,
     codec::{JsonOr, Timestamp},
     insert,
     principal::Principal,
-    row,
+    push_row, row,
     row::Columns,
     sql,
 };
@@ -128,7 +131,8 @@ fn to_json(value: &impl serde::Serialize) -> Result<String> {
 /// Insert or update a sandbox with its rules.
 pub async fn upsert_sandbox(tx: &mut Tx, sandbox: &SandboxState) -> Result<()> {
     let rules = &sandbox.rules;
-    insert!("agent_sandbox_configs" {
+    let mut rows = RowBatch::default();
+    push_row!(rows, "agent_sandbox_configs" {
         id: &sandbox.id,
         sandbox_type: &rules.sandbox_type,
         security_level: rules.security_level,
@@ -152,14 +156,10 @@ pub async fn upsert_sandbox(tx: &mut Tx, sandbox: &SandboxState) -> Result<()> {
         is_active: sandbox.status != CLEANED_STATUS,
         created_at: sandbox.created_at,
         updated_at: sandbox.updated_at,
-    } update on (id) except (created_at))
-    .execute(tx.conn().await?)
-    .await?;
+    } update on (id) except (created_at));
+    rows.execute(tx).await?;
     upsert_own_row(tx, sandbox).await
 }
-
-/// Status of a sandbox of which only the record is left.
-pub const CLEANED_STATUS: &str = "cleaned";
 
 async fn upsert_own_row(tx: &mut Tx, sandbox: &SandboxState) -> Result<()> {
     let ended = sandbox.last_ended.map(|ended| to_json(&ended)).transpose()?;

@@ -85,6 +85,8 @@ pub struct TrustStatistics {
     pub low_trust_entities: u64,
     /// Numbers by trust score: very_low below 20, low below 40, medium below 60, high below 80, very_high from 80.
     pub distribution: TrustDistribution,
+    /// Same as `distribution`, under the name used by the former monolith.
+    pub trust_score_distribution: TrustDistribution,
 }
 
 /// Number of entities by trust.

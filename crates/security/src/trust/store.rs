@@ -5,6 +5,7 @@ use am_db::{
     Connection, DatabaseError, FromRow as _, Result, Tx,
     bulk_insert::RowBatch,
     codec::{JsonOr, JsonText},
+    foreign_rows::read_page,
     page::PageRequest,
     push_row, row, sql,
     statement::Query,
@@ -94,8 +95,15 @@ fn bind_filter(query: Query, filter: &TrustFilter) -> Query {
 /// A page of the rows that match, newest first, and the total number of matches.
 pub async fn list(conn: &mut Connection, filter: &TrustFilter, page: &PageRequest) -> Result<(Vec<TrustScore>, i64)> {
     let total = bind_filter(sql!("SELECT count(*)", MATCHING), filter).fetch_value(&mut *conn).await?;
-    let scores = bind_filter(sql!("SELECT ", TrustScore::COLUMNS, MATCHING, "{page $5 agent_trust_scores}"), filter);
-    Ok((scores.bind_page(page).fetch_all(conn).await?, total))
+    let rows = || sql!("SELECT ", TrustScore::COLUMNS, MATCHING, "{page $5 agent_trust_scores}");
+    let ids = || sql!("SELECT id", MATCHING, "{page $5 agent_trust_scores}");
+    let scores = read_page(
+        conn,
+        page,
+        |page| bind_filter(rows(), filter).bind_page(page),
+        |page| bind_filter(ids(), filter).bind_page(page),
+    );
+    Ok((scores.await?, total))
 }
 
 /// Distribution of trust scores, computed from the index by trust score alone.
@@ -105,16 +113,18 @@ pub async fn statistics(conn: &mut Connection) -> Result<TrustStatistics> {
              count(*) FILTER (WHERE trust_score >= 20 AND trust_score < 40),
              count(*) FILTER (WHERE trust_score >= 40 AND trust_score < 60),
              count(*) FILTER (WHERE trust_score >= 60 AND trust_score < 80)
-         FROM agent_trust_scores {by ix_agent_trust_scores_trust_score}",
+         FROM agent_trust_scores",
     );
     let row: (i64, Option<f64>, i64, i64, i64, i64) = row.fetch_one(conn).await?;
     let [total, very_low, low, medium, high] = [row.0, row.2, row.3, row.4, row.5].map(i64::cast_unsigned);
     let very_high = total - very_low - low - medium - high;
+    let distribution = TrustDistribution { very_low, low, medium, high, very_high };
     Ok(TrustStatistics {
         total_entities: total,
         average_trust_score: row.1,
         high_trust_entities: very_high,
         low_trust_entities: very_low,
-        distribution: TrustDistribution { very_low, low, medium, high, very_high },
+        trust_score_distribution: distribution.clone(),
+        distribution,
     })
 }

@@ -10,9 +10,13 @@ use crate::{
 use am_core::ids::AgentId;
 use am_db::{
     Tx,
+    bulk_insert::RowBatch,
     codec::{JsonText, Timestamp},
-    insert, sql,
+    push_row, sql,
 };
+
+/// The coordinator's table. Its later versions have none; the service does without it then, and readiness tells so.
+const MIRROR_TABLE: &str = "rl_configurations";
 
 /// Return a numeric setting of the training run that made a version, under any of its names.
 fn training_setting(new: &NewVersion, names: &[&str]) -> Option<f64> {
@@ -30,6 +34,9 @@ fn json_text(value: &Value) -> Result<JsonText> {
 /// every policy, tells them apart. Figures that a version lacks are stored as the coordinator's defaults, because its
 /// columns are NOT NULL.
 pub async fn upsert_configuration(tx: &mut Tx, id: &str, version: u32, new: &NewVersion, now: Timestamp) -> Result<()> {
+    if tx.does_without(MIRROR_TABLE) {
+        return Ok(());
+    }
     let layers = json!(new.form.hidden);
     let activations = json!(vec!["relu"; new.form.hidden.len()]);
     let actions = match &new.form.actions {
@@ -45,7 +52,8 @@ pub async fn upsert_configuration(tx: &mut Tx, id: &str, version: u32, new: &New
     let trained = matches!(new.source, "trained" | "learned").then_some(now);
     let meta = json!({"policy": new.name, "version": version, "sha256": new.file.sha256, "source": new.source});
     let deterministic = matches!(new.form.algorithm.as_str(), "rainbow_dqn" | "dqn");
-    insert!("rl_configurations" {
+    let mut rows = RowBatch::default();
+    push_row!(rows, "rl_configurations" {
         id: id,
         config_id: &new.name,
         agent_id: &new.name,
@@ -77,14 +85,15 @@ pub async fn upsert_configuration(tx: &mut Tx, id: &str, version: u32, new: &New
         except (id, agent_id, save_frequency, success_rate_history, status, created_at, trained_at, training_logs)
         ", status = CASE WHEN rl_configurations.status = 'deployed' THEN 'deployed' ELSE excluded.status END,
              trained_at = coalesce(excluded.trained_at, rl_configurations.trained_at)
-         WHERE CAST(rl_configurations.rl_profile_meta_data AS VARCHAR) LIKE ('{\"policy\":\"' || $2 || '\",%')")
-    .execute(tx.conn().await?)
-    .await?;
-    Ok(())
+         WHERE CAST(rl_configurations.rl_profile_meta_data AS VARCHAR) LIKE ('{\"policy\":\"' || excluded.config_id || '\",%')");
+    Ok(rows.execute(tx).await?)
 }
 
 /// Mark a policy as deployed in production, or as no longer deployed.
 pub async fn set_deployed(tx: &mut Tx, name: &str, deployed: bool, now: Timestamp) -> Result<()> {
+    if tx.does_without(MIRROR_TABLE) {
+        return Ok(());
+    }
     sql!(
         "UPDATE rl_configurations SET status = $2, deployed_at = CASE WHEN $3 THEN $4 ELSE deployed_at END, updated_at = $4
          WHERE config_id = $1 AND CAST(rl_profile_meta_data AS VARCHAR) LIKE ('{\"policy\":\"' || $1 || '\",%')",
@@ -100,6 +109,9 @@ pub async fn set_deployed(tx: &mut Tx, name: &str, deployed: bool, now: Timestam
 
 /// Store the agent that owns a policy.
 pub async fn set_agent(tx: &mut Tx, name: &str, agent_id: &AgentId) -> Result<()> {
+    if tx.does_without(MIRROR_TABLE) {
+        return Ok(());
+    }
     sql!(
         "UPDATE rl_configurations SET agent_id = $2
          WHERE config_id = $1 AND CAST(rl_profile_meta_data AS VARCHAR) LIKE ('{\"policy\":\"' || $1 || '\",%')",
