@@ -14,7 +14,9 @@ user agent-management.
   --database FILE   use the coordinator's database FILE (absolute): sets DATABASE_URL in a new settings file, and
                     lets the service write in FILE's directory
   --group GROUP     the group that owns that directory (the coordinator's), which the service then joins
-  --nginx           also install deploy/nginx.conf as /etc/nginx/conf.d/agent-management.conf
+  --port PORT       listen on PORT instead of 8012: sets APP_PORT in a new settings file
+  --nginx           also install deploy/nginx.conf as /etc/nginx/conf.d/agent-management.conf, with the port of the
+                    settings file
   --binary FILE     the binary (default: target/release/agent-management)
   --libtorch DIR    libtorch (default: $LIBTORCH, else .libtorch)
   --root DIR        install below DIR instead of /, for packages and tests; makes no user, starts nothing
@@ -27,12 +29,12 @@ die() { printf 'install: %s\n' "$*" >&2; exit 1; }
 
 here=$(cd "$(dirname "$0")" && pwd)
 source=$(dirname "$here")
-root='' dry='' nginx='' database='' group=''
+root='' dry='' nginx='' database='' group='' port=''
 binary=${CARGO_TARGET_DIR:-$source/target}/release/agent-management
 libtorch=${LIBTORCH:-$source/.libtorch}
 while [ $# -gt 0 ]; do
     case $1 in
-        --database | --group | --binary | --libtorch | --root)
+        --database | --group | --port | --binary | --libtorch | --root)
             [ -n "${2:-}" ] || die "$1 wants a value"
             declare "${1#--}=$2"
             shift
@@ -49,6 +51,7 @@ done
 [ -e "$libtorch/lib/libtorch_cpu.so" ] || die "no libtorch at $libtorch: run  scripts/libtorch.sh, or name it with --libtorch"
 case $database in '' | /*) ;; *) die "--database wants an absolute path" ;; esac
 [[ $database$group =~ ^[A-Za-z0-9_./-]*$ ]] || die "--database and --group: letters, digits and . _ - / only"
+[[ $port =~ ^[0-9]*$ ]] || die "--port wants a number"
 [ -z "$group" ] || [ -n "$database" ] || die "--group goes with --database"
 if [ -z "$dry$root" ]; then
     [ "$(id -u)" = 0 ] || die "this needs root (or --root DIR, or --dry-run)"
@@ -104,6 +107,9 @@ if [ -e "$root$settings" ]; then
     if [ -n "$database" ] && ! grep -qxF "DATABASE_URL=sqlite:///$database" "$root$settings"; then
         say "  but does not say DATABASE_URL=sqlite:///$database: please change it"
     fi
+    if [ -n "$port" ] && ! grep -qxF "APP_PORT=$port" "$root$settings"; then
+        say "  but does not say APP_PORT=$port: please change it"
+    fi
 else
     key() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
     # Production starts with no empty list, so that nobody forgets one. Written by the shell itself: the arguments of a
@@ -116,12 +122,16 @@ else
         printf '%s\n' "$line"
     done <"$here/env" >"$scratch/env"
     [ -z "$database" ] || sed -i "s|^#DATABASE_URL=.*|DATABASE_URL=sqlite:///$database|" "$scratch/env"
+    [ -z "$port" ] || sed -i "s|^APP_PORT=.*|APP_PORT=$port|" "$scratch/env"
     put 600 "$scratch/env" "$settings"
     say "  it holds a fresh key of each role and one for messages, for root to read"
 fi
 
 if [ -n "$nginx" ]; then
-    put 644 "$here/nginx.conf" /etc/nginx/conf.d/agent-management.conf
+    # In a dry run the settings file may not be there yet.
+    listening=$(sed -n 's/^APP_PORT=\([0-9]*\)$/\1/p' "$root$settings" 2>/dev/null || sed -n 's/^APP_PORT=//p' "$scratch/env")
+    sed "s/server 127\.0\.0\.1:8012;/server 127.0.0.1:${listening:-8012};/" "$here/nginx.conf" >"$scratch/nginx.conf"
+    put 644 "$scratch/nginx.conf" /etc/nginx/conf.d/agent-management.conf
     [ -n "$root" ] || act nginx -t -q
 fi
 

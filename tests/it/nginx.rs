@@ -3,6 +3,7 @@
 //! hand stands behind nginx, so that what reaches it can be read byte for byte.
 
 use std::{
+    collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -19,7 +20,7 @@ use tokio::{
 
 use crate::{
     harness::{self, ReservedPort},
-    kit::JsonDocument,
+    kit::{JsonDocument, json_fixture},
 };
 
 /// How long anything here may take before it counts as stuck.
@@ -194,6 +195,81 @@ async fn nginx_forwards_answers_unchanged() {
         let (status, _, body) = ask(nginx.url(path)).await;
         assert_eq!((status, &body["code"]), (StatusCode::NOT_FOUND, &json!("not_found")), "{path}");
     }
+}
+
+/// Every name under which a path of this service is known: the present one, and those of the monolith and of its proxy.
+fn names(path: &str) -> Vec<String> {
+    let older = [
+        ("/api/v1/agents/performance/", "/v1/agent-performance/"),
+        ("/api/v1/agents/creativity/", "/v1/agent-creativity/"),
+        ("/api/v1/agents/", "/v1/agents/"),
+        ("/api/v1/agents/", "/api/v1/agent/"),
+        ("/api/v1/services", "/v1/services"),
+        ("/health", "/v1/health"),
+        ("/health", "/api/v1/health"),
+    ];
+    let older = older.iter().filter_map(|(now, before)| Some([before, path.strip_prefix(now)?].concat()));
+    older.chain([path.to_owned()]).collect()
+}
+
+#[tokio::test]
+async fn nginx_forwards_each_path_under_all_its_names_and_no_other() {
+    let (stub, nginx) = Stub::start().await;
+    let forwarding = tokio::spawn(async move {
+        loop {
+            let (mut connection, _) = stub.request().await;
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            connection.write_all(answer).await.unwrap();
+        }
+    });
+    let app = harness::TestApp::start().await;
+    let own = app.get("/openapi.json").await.ok();
+    let contract = json_fixture("contract/openapi.json");
+    let mut expected = BTreeMap::new();
+    for template in [&own, &contract].into_iter().flat_map(|document| document["paths"].as_object().unwrap().keys()) {
+        let parts = template.split('/').map(|part| if part.starts_with('{') { "x1" } else { part });
+        let path = parts.collect::<Vec<_>>().join("/");
+        if ["/metrics", "/docs", "/openapi.json"].contains(&path.as_str()) {
+            expected.insert(path, StatusCode::NOT_FOUND);
+        } else {
+            expected.extend(names(&path).into_iter().map(|name| (name, StatusCode::OK)));
+        }
+    }
+    assert!(expected.len() > 250, "{} paths", expected.len());
+    let others = [
+        "/v1/agents/0x0000000000000000000000000000000000000001/staking",
+        "/v1/agents/0x1/stakes/5/events",
+        "/v1/agents/0x1/rewards",
+        "/v1/agents/stakes/events",
+        "/v1/agents/workflowsmith/x",
+        "/v1/agents/x/status/history",
+        "/v1/agents",
+        "/v1/agent-identity/x",
+        "/v1/agent-performances",
+        "/v1/servicesmith",
+        "/v1/jobs/x",
+        "/v1/jobs/x/events",
+        "/v1/miners/register",
+        "/v1/marketplace/offers",
+        "/v1/healthy",
+        "/v1/",
+        "/api/v1/jobs",
+        "/api/v1/agentsmith/x",
+    ];
+    expected.extend(others.map(|other| (other.to_owned(), StatusCode::NOT_FOUND)));
+    let expected: Vec<(String, StatusCode)> = expected.into_iter().collect();
+    // Each address may ask some hundred times at once.
+    for (at, some) in (2u8..).zip(expected.chunks(100)) {
+        let address = std::net::Ipv4Addr::new(127, 0, 0, at);
+        let client =
+            reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).local_address(Some(address.into()));
+        let client = client.build().unwrap();
+        for (path, status) in some {
+            let found = client.get(nginx.url(path)).send().await.unwrap().status();
+            assert_eq!(found, *status, "{path}");
+        }
+    }
+    forwarding.abort();
 }
 
 #[tokio::test]
