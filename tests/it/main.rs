@@ -21,6 +21,7 @@ mod coordinator;
 mod crash;
 mod engine;
 mod exports;
+mod former_members;
 mod harness;
 mod jobs;
 mod jq;

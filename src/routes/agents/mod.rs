@@ -23,6 +23,7 @@ mod transfer;
 mod wait;
 mod workflows;
 
+use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -33,6 +34,7 @@ use crate::{
     http::{ApiError, JsonBody, openapi::routes},
 };
 use am_core::{ids::AgentId, validation};
+use am_db::codec::Timestamp;
 
 /// The routes of this group.
 pub fn router() -> OpenApiRouter<App> {
@@ -150,6 +152,8 @@ pub struct RouteStatus {
     pub message: &'static str,
     /// Name of this service.
     pub service: &'static str,
+    /// Time of the answer.
+    pub timestamp: Timestamp,
 }
 
 /// Check that the group of routes answers
@@ -159,6 +163,10 @@ pub struct RouteStatus {
     get, path = "/api/v1/agents/test", operation_id = "agents_test", tag = "agents", security(()),
     responses((status = 200, body = RouteStatus, description = "The routes of this group answer"))
 )]
-async fn test_agent_routes() -> JsonBody<RouteStatus> {
-    JsonBody(RouteStatus { message: "Agent routes are working", service: env!("CARGO_PKG_NAME") })
+async fn test_agent_routes(State(app): State<App>) -> JsonBody<RouteStatus> {
+    JsonBody(RouteStatus {
+        message: "Agent routes are working",
+        service: env!("CARGO_PKG_NAME"),
+        timestamp: Timestamp(app.clock.now()),
+    })
 }

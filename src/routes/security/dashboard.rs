@@ -1,5 +1,7 @@
 //! `/api/v1/agents/security/security-dashboard`, `.../security-stats` and `.../executions/{execution_id}/security-monitor`.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -47,6 +49,45 @@ pub struct SecurityDashboard {
     totals: SecurityTotals,
     /// Time of the answer.
     generated_at: Timestamp,
+    /// Trust in short, under the names used by the former monolith.
+    trust_score_stats: TrustSummary,
+    /// Audit entries in short, under the names used by the former monolith.
+    security_stats: AuditSummary,
+}
+
+/// Trust of all entities in short.
+#[derive(Serialize, ToSchema)]
+pub struct TrustSummary {
+    /// Mean trust score; 0 without entities.
+    average_score: f64,
+    /// Number of entities with a trust score.
+    total_entities: u64,
+    /// Number of entities with a trust score of at least 80.
+    high_trust_entities: u64,
+    /// Number of entities with a trust score below 20.
+    low_trust_entities: u64,
+}
+
+/// All audit entries in short.
+#[derive(Serialize, ToSchema)]
+pub struct AuditSummary {
+    /// Number of audit entries.
+    total_audits: u64,
+    /// Number of audit entries that somebody should look at.
+    high_risk_count: u64,
+    /// Number of audit entries about a security violation.
+    security_violations: u64,
+    /// Share of the entries that somebody should look at, in percent.
+    risk_rate: f64,
+}
+
+/// A share in percent; 0 of nothing.
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 * 100.0 }
+}
+
+fn violations_of(counts: &AuditCounts) -> u64 {
+    counts.by_event_type.get(EventType::SecurityViolation.value()).copied().unwrap_or(0)
 }
 
 /// Totals of the dashboard.
@@ -87,6 +128,18 @@ pub async fn get_security_dashboard(
             trust_scores: trust.total_entities,
             active_sandboxes,
         },
+        trust_score_stats: TrustSummary {
+            average_score: trust.average_trust_score.unwrap_or(0.0),
+            total_entities: trust.total_entities,
+            high_trust_entities: trust.high_trust_entities,
+            low_trust_entities: trust.low_trust_entities,
+        },
+        security_stats: AuditSummary {
+            total_audits: counts.total,
+            high_risk_count: counts.requires_investigation,
+            security_violations: violations_of(&counts),
+            risk_rate: percent(counts.requires_investigation, counts.total),
+        },
         trust_statistics: trust,
         generated_at: Timestamp(app.clock.now()),
     }))
@@ -97,13 +150,66 @@ pub async fn get_security_dashboard(
 #[schema(as = SecurityStatistics)]
 pub struct SecurityStatistics {
     /// Number of audit entries in all, by event, risk and level.
-    audit_statistics: AuditCounts,
+    audit_statistics: AuditStatistics,
     /// Number of entities by trust level.
     trust_statistics: TrustStatistics,
     /// Number of sandboxes that exist now.
     active_sandboxes: u64,
+    /// Rates over the whole log.
+    security_health: SecurityHealth,
     /// Time of the answer.
     generated_at: Timestamp,
+}
+
+/// Numbers of audit entries, also under the names used by the former monolith.
+#[derive(Serialize, ToSchema)]
+pub struct AuditStatistics {
+    #[serde(flatten)]
+    counts: AuditCounts,
+    /// Same as `total`.
+    total_audits: u64,
+    /// Numbers by event type, with those of which there is none.
+    event_type_counts: BTreeMap<String, u64>,
+    /// Numbers by risk band: low to 30, medium to 70, high to 90, critical above.
+    risk_score_distribution: BTreeMap<&'static str, u64>,
+}
+
+/// Rates over the whole audit log.
+#[derive(Serialize, ToSchema)]
+pub struct SecurityHealth {
+    /// Share of entries with a high or critical risk, in percent.
+    high_risk_rate: f64,
+    /// Mean risk of an entry, 0 to 100.
+    average_risk_score: f64,
+    /// Share of entries about a security violation, in percent.
+    security_violation_rate: f64,
+}
+
+impl From<AuditCounts> for AuditStatistics {
+    fn from(counts: AuditCounts) -> Self {
+        let mut events: BTreeMap<String, u64> =
+            EventType::ALL.iter().map(|event| (event.value().to_owned(), 0)).collect();
+        events.extend(counts.by_event_type.clone());
+        let band = |name: &'static str| (name, counts.by_risk.get(name).copied().unwrap_or(0));
+        let bands = ["low", "medium", "high", "critical"].map(band);
+        Self {
+            total_audits: counts.total,
+            event_type_counts: events,
+            risk_score_distribution: BTreeMap::from(bands),
+            counts,
+        }
+    }
+}
+
+impl From<&AuditCounts> for SecurityHealth {
+    fn from(counts: &AuditCounts) -> Self {
+        let risky = ["high", "critical"].iter().filter_map(|band| counts.by_risk.get(band)).sum();
+        Self {
+            high_risk_rate: percent(risky, counts.total),
+            average_risk_score: counts.average_risk.unwrap_or(0.0),
+            security_violation_rate: percent(violations_of(counts), counts.total),
+        }
+    }
 }
 
 /// Get the security statistics
@@ -118,8 +224,10 @@ pub async fn get_security_statistics(
     State(app): State<App>,
     _: AdminKey,
 ) -> Result<JsonBody<SecurityStatistics>, ApiError> {
+    let counts = app.audit.counts().await?;
     Ok(JsonBody(SecurityStatistics {
-        audit_statistics: app.audit.counts().await?,
+        security_health: (&counts).into(),
+        audit_statistics: counts.into(),
         trust_statistics: app.trust.statistics().await?,
         active_sandboxes: app.sandboxes.count_active().await?,
         generated_at: Timestamp(app.clock.now()),
@@ -159,6 +267,8 @@ pub struct ExecutionSecurityReport {
     violations: Vec<RecordedViolation>,
     /// Limits of its sandbox that it passed.
     limits_passed: Vec<ExceededLimit>,
+    /// One sentence for each of these: violations and passed limits.
+    alerts: Vec<String>,
     /// Its sandbox; null: it has none.
     sandbox: Option<SandboxRecord>,
     /// Number of audit entries that were read, the newest, at most 500.
@@ -257,6 +367,13 @@ pub async fn monitor_execution(
         some if some.iter().any(|violation| violation.requires_investigation) => "violated",
         _ => "attention",
     };
+    let told = violations.iter().map(|found| format!("{} with risk {}", found.event_type, found.risk_score));
+    let alerts = told.chain(
+        limits_passed
+            .iter()
+            .map(|passed| format!("{} was {}, and {} are allowed", passed.limit, passed.measured, passed.allowed)),
+    );
+    let alerts = alerts.collect();
     let monitored = ExecutionSecurityReport {
         execution_id: id,
         workflow_id: query.workflow_id,
@@ -268,6 +385,7 @@ pub async fn monitor_execution(
         verified,
         violations,
         limits_passed,
+        alerts,
         sandbox,
         entries_seen: found.entries.len(),
         entries_complete: found.next.is_none() || found.entries.len() < MAX_ENTRIES_CHECKED as usize,

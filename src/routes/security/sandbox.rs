@@ -44,7 +44,7 @@ pub struct LevelQuery {
     ),
     request_body = Option<SandboxRequirements>,
     responses(
-        (status = 200, body = SandboxState, description = "The sandbox"),
+        (status = 200, body = CreatedSandbox, description = "The sandbox"),
         (status = 403, description = "A security policy refuses it (`policy_violation`)"),
         (status = 404, description = "The caller has no execution of this id"),
         (status = 503, description = "This host does not enforce all of a sandbox's rules (`sandbox_unenforced`)"),
@@ -56,16 +56,51 @@ pub async fn create_sandbox(
     PathParams(execution_id): PathParams<ExecutionId>,
     QueryParams(query): QueryParams<LevelQuery>,
     request: IdempotentJson<Option<Value>>,
-) -> Result<IdempotentOk<SandboxState>, ApiError> {
+) -> Result<IdempotentOk<CreatedSandbox>, ApiError> {
     let (level, asked) =
         (query.security_level.unwrap_or(SecurityLevel::Public), SandboxRequirements::parse(request.body)?);
     let facts = CommandFacts::new(Some(level), None, &asked);
     if let Err(refused) = app.executions.check_sandbox(&caller, &execution_id, &facts).await {
         // The answer to a repeated request does not depend on policies set since.
         let known = app.sandboxes.created(request.once.as_ref()).await?;
-        return known.map(IdempotentOk).ok_or_else(|| refused.into());
+        return known.map(|known| known.map(Into::into)).map(IdempotentOk).ok_or_else(|| refused.into());
     }
-    Ok(IdempotentOk(app.sandboxes.create(&caller, &execution_id, level, &asked, request.once).await?))
+    let created = app.sandboxes.create(&caller, &execution_id, level, &asked, request.once).await?;
+    Ok(IdempotentOk(created.map(Into::into)))
+}
+
+/// A sandbox that was created.
+#[derive(Serialize, ToSchema)]
+pub struct CreatedSandbox {
+    #[serde(flatten)]
+    sandbox: SandboxState,
+    /// Whether commands may run in it: false once it was cleaned up.
+    is_active: bool,
+    /// A sentence for people.
+    message: &'static str,
+}
+
+impl From<SandboxState> for CreatedSandbox {
+    fn from(sandbox: SandboxState) -> Self {
+        Self { is_active: sandbox.is_active(), message: "The sandbox is ready for the execution's commands", sandbox }
+    }
+}
+
+/// A sandbox that was cleaned up.
+#[derive(Serialize, ToSchema)]
+pub struct CleanedSandbox {
+    #[serde(flatten)]
+    report: CleanupReport,
+    /// Whether commands may run in it: false.
+    is_active: bool,
+    /// A sentence for people.
+    message: &'static str,
+}
+
+impl From<CleanupReport> for CleanedSandbox {
+    fn from(report: CleanupReport) -> Self {
+        Self { report, is_active: false, message: "Sandbox cleanup completed" }
+    }
 }
 
 /// A sandbox, its use of resources and the attempts against its rules.
@@ -86,6 +121,10 @@ pub struct SandboxReport {
     file_access_count: u64,
     /// Number of attempts to use the network.
     network_access_count: u64,
+    /// Whether commands may run in it: false once it was cleaned up.
+    is_active: bool,
+    /// How the figures come about, for people.
+    note: &'static str,
 }
 
 /// Present use of resources.
@@ -125,6 +164,8 @@ impl From<SandboxView> for SandboxReport {
             network_access_count: count(&[AttemptKind::Network]),
             security_events: events,
             running: running.into_iter().map(|(usage, _)| usage).collect(),
+            is_active: sandbox.is_active(),
+            note: "All figures are measured",
             sandbox,
         }
     }
@@ -161,7 +202,7 @@ pub async fn get_sandbox(
         IdempotencyHeader,
     ),
     responses(
-        (status = 200, body = CleanupReport, description = "What was removed"),
+        (status = 200, body = CleanedSandbox, description = "What was removed"),
         (status = 404, description = "The caller has no execution of this id, or it has no sandbox"),
     )
 )]
@@ -170,8 +211,8 @@ pub async fn clean_up_sandbox(
     AdminKey(caller): AdminKey,
     PathParams(execution_id): PathParams<ExecutionId>,
     request: IdempotentJson<Option<Value>>,
-) -> Result<IdempotentOk<CleanupReport>, ApiError> {
-    Ok(IdempotentOk(app.sandboxes.cleanup(&caller, &execution_id, request.once).await?))
+) -> Result<IdempotentOk<CleanedSandbox>, ApiError> {
+    Ok(IdempotentOk(app.sandboxes.cleanup(&caller, &execution_id, request.once).await?.map(Into::into)))
 }
 
 /// Get what this host enforces of a sandbox's rules
