@@ -27,6 +27,7 @@ pub mod public_address;
 /// Cached data that is read anew for a miss.
 pub mod refresh_gate;
 /// `Retry-After` of other servers.
+pub mod response_body;
 pub mod retry_after;
 /// JSON that has one meaning only.
 pub mod strict_json;

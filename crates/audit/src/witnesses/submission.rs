@@ -8,6 +8,7 @@ use am_core::{
     config::WitnessEndpoint,
     error_text::error_with_causes,
     public_address::{AddressError, check_literal_host, restrict_to_public},
+    response_body::{ResponseBodyError, read_response_body},
 };
 
 /// Time limit for connecting.
@@ -64,24 +65,22 @@ pub(super) fn request_body(old: u64, proof: &[String], checkpoint: &str) -> Stri
 /// Submit `body`. An answer that does not come in time is a failure.
 pub(super) async fn submit(client: &Client, witness: &WitnessEndpoint, body: String) -> WitnessAnswer {
     let request = client.post(witness.url.clone()).timeout(witness.timeout).header("content-type", "text/plain");
-    let answer = match request.body(body).send().await {
+    match request.body(body).send().await {
         Ok(response) => read_answer(response).await,
-        Err(error) => Err(error),
-    };
-    answer.unwrap_or_else(|error| WitnessAnswer::Failed(error_with_causes(&error.without_url())))
+        Err(error) => WitnessAnswer::Failed(error_with_causes(&error.without_url())),
+    }
 }
 
-async fn read_answer(mut response: Response) -> reqwest::Result<WitnessAnswer> {
+async fn read_answer(response: Response) -> WitnessAnswer {
     let status = response.status().as_u16();
     let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok()).map(str::to_owned);
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_ANSWER_BYTES {
-            return Ok(WitnessAnswer::Failed(format!("it answered {status} with more than {MAX_ANSWER_BYTES} bytes")));
+    match read_response_body(response, MAX_ANSWER_BYTES).await {
+        Ok(body) => interpret(status, kind.as_deref(), body),
+        Err(ResponseBodyError::TooLarge(most)) => {
+            WitnessAnswer::Failed(format!("it answered {status} with more than {most} bytes"))
         }
+        Err(ResponseBodyError::Broken(error)) => WitnessAnswer::Failed(error_with_causes(&error)),
     }
-    Ok(interpret(status, kind.as_deref(), body))
 }
 
 fn interpret(status: u16, kind: Option<&str>, body: Vec<u8>) -> WitnessAnswer {

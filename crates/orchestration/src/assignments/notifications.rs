@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use reqwest::{Client, Response};
+use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ use am_core::{
     config::AgentsConfig,
     json_number::{JsonReadError, read_json},
     public_address,
+    response_body::read_response_body,
 };
 use am_db::{Tx, codec::Timestamp};
 
@@ -157,7 +158,7 @@ impl AssignmentServiceInner {
         am_core::crash_point!("assignments.before_call");
         let request = self.client.post(url).header("idempotency-key", idempotency_key(notice)).json(content);
         let answered = match request.send().await {
-            Ok(response) => (response.status(), read_limited(response).await),
+            Ok(response) => (response.status(), read_response_body(response, MAX_RESPONSE_BYTES).await),
             // The URL may contain a secret.
             Err(error) => return NotifyOutcome::Retry(format!("its endpoint: {}", error.without_url())),
         };
@@ -241,16 +242,4 @@ fn notification_body(notice: &PendingNotification, one: &Assignment, attempt: &A
         content["reason"] = json!(attempt.reason);
     }
     content
-}
-
-/// Read a response, unless it is too large.
-async fn read_limited(mut response: Response) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
-        if bytes.len() + chunk.len() > MAX_RESPONSE_BYTES {
-            return None;
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Some(bytes)
 }

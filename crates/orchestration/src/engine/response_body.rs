@@ -1,18 +1,14 @@
 //! Bodies of the responses of called endpoints.
 
 use super::invocation::ActionFailure;
+use am_core::response_body::{ResponseBodyError, read_response_body};
 
 /// Read the whole response. One that is too large would be too large again.
-pub async fn read_limited(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, ActionFailure> {
-    let mut bytes = Vec::new();
-    let broken = |error: reqwest::Error| ActionFailure::unanswered(error.without_url().to_string());
-    while let Some(chunk) = response.chunk().await.map_err(broken)? {
-        if bytes.len() + chunk.len() > limit {
-            return Err(ActionFailure::permanent(format!("its answer is larger than {limit} bytes")));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
+pub async fn read_limited(response: reqwest::Response, limit: usize) -> Result<Vec<u8>, ActionFailure> {
+    read_response_body(response, limit).await.map_err(|error| match error {
+        ResponseBodyError::TooLarge(_) => ActionFailure::permanent(error.to_string()),
+        ResponseBodyError::Broken(_) => ActionFailure::unanswered(error.to_string()),
+    })
 }
 
 /// Beginning of a body, for an error message: at most 200 characters.
