@@ -11,7 +11,7 @@ use super::{
     error::Result,
     model::DeliveryState,
     retry_schedule,
-    store::{self, AttemptRecord, ClaimedDelivery},
+    store::{self, AttemptRecord, ClaimOrder, ClaimedDelivery},
 };
 use am_core::{crash_point, ids::DeliveryId};
 use am_db::{Tx, codec::Timestamp};
@@ -122,11 +122,12 @@ impl WebhookService {
                 }
                 let until = add_duration(now, lane.target.timeout + LEASE_MARGIN);
                 let places = lane.places.available_permits();
-                all.extend(match health.failures {
-                    0 => store::claim_deliveries(tx, &name, places, &lease, now, until).await?,
-                    _ if places < ENDPOINT_CONCURRENCY => Vec::new(),
-                    _ => store::claim_probe(tx, &name, &lease, now, until).await?,
-                });
+                let share = match health.failures {
+                    0 => (ClaimOrder::Number, places),
+                    _ if places < ENDPOINT_CONCURRENCY => continue,
+                    _ => (ClaimOrder::LeastTried, 1),
+                };
+                all.extend(store::claim_deliveries(tx, &name, share, &lease, now, until).await?);
             }
             Ok::<_, super::WebhookError>((all, lease))
         });

@@ -189,48 +189,46 @@ pub(super) async fn reopen_endpoint(tx: &mut Tx, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Claim at most `most` due deliveries to `endpoint` for one attempt, in the order of their numbers, under the lease
-/// `lease` that ends at `until`. Of heads of the audit log only the first that is pending is claimed, so that they are
-/// delivered one after the other.
+/// Which of the due deliveries are claimed first.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ClaimOrder {
+    /// In the order of their numbers.
+    Number,
+    /// Those that were tried least: what is sent to find out whether the endpoint works again is not always the same.
+    LeastTried,
+}
+
+/// Due deliveries; of heads of the audit log only the first that is pending, so that they are delivered one after the other.
+const DUE: &str =
+    "SELECT d.id FROM am_webhook_deliveries d WHERE d.endpoint = $1 AND d.state = 'PENDING' AND d.next_attempt_at <= $4
+         AND (d.kind <> 'audit.head' OR d.seq = (SELECT min(h.seq) FROM am_webhook_deliveries h
+             WHERE h.endpoint = $1 AND h.state = 'PENDING' AND h.kind = 'audit.head'))";
+
+/// Claim at most `most` due deliveries to `endpoint` for one attempt, under the lease `lease` that ends at `until`.
 pub(super) async fn claim_deliveries(
     tx: &mut Tx,
     endpoint: &str,
-    most: usize,
+    (order, most): (ClaimOrder, usize),
     lease: &str,
     now: Timestamp,
     until: Timestamp,
 ) -> Result<Vec<ClaimedDelivery>> {
-    let claimed = sql!(
-        "UPDATE am_webhook_deliveries SET lease = $3, next_attempt_at = $5, attempts = attempts + 1
-         WHERE id IN (SELECT d.id FROM am_webhook_deliveries d WHERE d.endpoint = $1 AND d.state = 'PENDING' AND d.next_attempt_at <= $4
-             AND (d.kind <> 'audit.head' OR d.seq = (SELECT min(h.seq) FROM am_webhook_deliveries h
-                 WHERE h.endpoint = $1 AND h.state = 'PENDING' AND h.kind = 'audit.head'))
-             ORDER BY d.seq LIMIT $2)
-         RETURNING ",
-        ClaimedDelivery::COLUMNS,
-    );
+    let claimed = match order {
+        ClaimOrder::Number => sql!(
+            "UPDATE am_webhook_deliveries SET lease = $3, next_attempt_at = $5, attempts = attempts + 1 WHERE id IN (",
+            DUE,
+            " ORDER BY d.seq LIMIT $2) RETURNING ",
+            ClaimedDelivery::COLUMNS,
+        ),
+        ClaimOrder::LeastTried => sql!(
+            "UPDATE am_webhook_deliveries SET lease = $3, next_attempt_at = $5, attempts = attempts + 1 WHERE id IN (",
+            DUE,
+            " ORDER BY d.attempts, d.seq LIMIT $2) RETURNING ",
+            ClaimedDelivery::COLUMNS,
+        ),
+    };
     let claimed = claimed.bind(endpoint).bind(most as i64).bind(lease).bind(now).bind(until);
     Ok(claimed.fetch_all(tx.conn().await?).await?)
-}
-
-/// Claim the due delivery to `endpoint` that was tried least, to find out whether the endpoint works again.
-pub(super) async fn claim_probe(
-    tx: &mut Tx,
-    endpoint: &str,
-    lease: &str,
-    now: Timestamp,
-    until: Timestamp,
-) -> Result<Vec<ClaimedDelivery>> {
-    let claimed = sql!(
-        "UPDATE am_webhook_deliveries SET lease = $2, next_attempt_at = $4, attempts = attempts + 1
-         WHERE id IN (SELECT d.id FROM am_webhook_deliveries d WHERE d.endpoint = $1 AND d.state = 'PENDING' AND d.next_attempt_at <= $3
-             AND (d.kind <> 'audit.head' OR d.seq = (SELECT min(h.seq) FROM am_webhook_deliveries h
-                 WHERE h.endpoint = $1 AND h.state = 'PENDING' AND h.kind = 'audit.head'))
-             ORDER BY d.attempts, d.seq LIMIT 1)
-         RETURNING ",
-        ClaimedDelivery::COLUMNS,
-    );
-    Ok(claimed.bind(endpoint).bind(lease).bind(now).bind(until).fetch_all(tx.conn().await?).await?)
 }
 
 /// Store the result of an attempt. Returns false when its lease had expired and another worker claimed the delivery.

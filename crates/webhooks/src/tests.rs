@@ -47,7 +47,9 @@ impl WebhookTestService {
         now: Timestamp,
         until: Timestamp,
     ) -> Vec<store::ClaimedDelivery> {
-        let work = async move |tx: &mut Tx| store::claim_deliveries(tx, "all", most, lease, now, until).await;
+        let work = async move |tx: &mut Tx| {
+            store::claim_deliveries(tx, "all", (store::ClaimOrder::Number, most), lease, now, until).await
+        };
         self.db.write(work).await.unwrap()
     }
 
