@@ -104,3 +104,41 @@ fn replace(value: &mut Value, plain: &Map<String, Value>) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alternatives_told_apart_by_a_kind_become_components() {
+        let kind = |kind: &str| json!({"type": "string", "enum": [kind]});
+        let part = |kind_: &str| json!({"type": "object", "required": ["kind"], "properties": {"kind": kind(kind_)}});
+        let mut document = json!({"components": {"schemas": {
+            "Body": {"type": "object", "required": ["size"], "properties": {"size": {"type": "integer"}}},
+            "Action": {"description": "d", "oneOf": [
+                {"allOf": [{"$ref": "#/components/schemas/Body"}, part("big_call")], "description": "Joined."},
+                part("jq"),
+                // Two kinds, none, and a part that is no object: they stay where they are.
+                {"type": "object", "properties": {"kind": {"enum": ["a", "b"]}}},
+                {"type": "null"},
+                {"allOf": [{"$ref": "#/components/schemas/Gone"}, part("lost")]},
+            ]},
+        }}});
+        named_alternatives(&mut document);
+        let schemas = &document["components"]["schemas"];
+        let names: Vec<&String> = schemas.as_object().unwrap().keys().collect();
+        assert_eq!(names, ["Action", "ActionBigCall", "ActionJq", "Body"]);
+        let joined = json!({"type": "object", "required": ["size", "kind"], "description": "Joined.",
+            "properties": {"size": {"type": "integer"}, "kind": kind("big_call")}});
+        assert_eq!(schemas["ActionBigCall"], joined);
+        assert_eq!(schemas["ActionJq"], part("jq"));
+        let of = &schemas["Action"]["oneOf"];
+        assert_eq!(of[0], json!({"$ref": "#/components/schemas/ActionBigCall"}));
+        assert_eq!(of[1], json!({"$ref": "#/components/schemas/ActionJq"}));
+        assert_eq!(of.as_array().unwrap().len(), 5);
+        assert_eq!((&of[3], &of[4]["allOf"][1]), (&json!({"type": "null"}), &part("lost")));
+        let again = document.clone();
+        named_alternatives(&mut document);
+        assert_eq!(document, again, "once is enough");
+    }
+}
