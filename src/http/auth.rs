@@ -318,6 +318,11 @@ impl Keyring {
         if alike { Err(KeyLikeName) } else { Ok(Cow::Borrowed(name)) }
     }
 
+    /// Return whether a text is an API key, or looks like one.
+    pub fn is_key_like(&self, text: &str) -> bool {
+        !matches!(self.name(text), Ok(Cow::Borrowed(_)))
+    }
+
     /// Return `path` with principals in the place of keys; `None` when it has none.
     ///
     /// # Errors

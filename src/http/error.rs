@@ -50,6 +50,9 @@ pub enum ErrorDetail {
     Fields(Vec<FieldError>),
 }
 
+/// What is shown in the place of a name that is an API key.
+pub const HIDDEN_NAME: &str = "(an API key)";
+
 /// Error of one field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
@@ -296,6 +299,16 @@ impl ApiError {
             next = cause.source();
         }
         (!chain.is_empty()).then_some(chain)
+    }
+
+    /// Hide the names of invalid fields that are keys: a client may have sent a key in the place of a name.
+    pub(super) fn hide_keys(&mut self, is_key: impl Fn(&str) -> bool) {
+        let ErrorDetail::Fields(fields) = &mut self.detail else { return };
+        for segment in fields.iter_mut().flat_map(|field| &mut field.loc) {
+            if matches!(segment, LocationSegment::Name(name) if is_key(name)) {
+                *segment = HIDDEN_NAME.into();
+            }
+        }
     }
 
     /// Write the status, headers and body of the error into a response.

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use axum::http::Method;
 use serde_json::Value;
 
-use super::error::{ApiError, FieldError, LocationSegment};
+use super::error::{ApiError, FieldError, HIDDEN_NAME, LocationSegment};
 use tree::{NameTree, UnknownName};
 
 /// Most parameters of a query, repeated ones included.
@@ -62,6 +62,19 @@ pub struct IgnoredName {
     pub path: String,
     /// What the client is told; `None`: the coordinator's clients send it, so the header is enough.
     pub warning: Option<String>,
+}
+
+impl IgnoredName {
+    /// Return it without the names that are keys.
+    #[must_use]
+    pub fn without_keys(mut self, is_key: impl Fn(&str) -> bool) -> Self {
+        let path = self.path.clone();
+        for name in path.split('.').chain([path.as_str()]).filter(|name| is_key(name)) {
+            self.path = self.path.replace(name, HIDDEN_NAME);
+            self.warning = self.warning.map(|warning| warning.replace(name, HIDDEN_NAME));
+        }
+        self
+    }
 }
 
 impl KnownNames {

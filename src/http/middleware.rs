@@ -102,9 +102,7 @@ where
                 Ok(answer) => sight.with_timeout(sight.in_turn(answer)).instrument(span).await,
                 Err(refused) => refused.into_response(),
             };
-            let ignored = sight.context.take_ignored();
-            let response = if ignored.is_empty() { response } else { report_ignored(response, &ignored).await };
-            Ok(sight.end(response))
+            Ok(sight.report_and_end(response).await)
         })
     }
 }
@@ -129,7 +127,7 @@ where
                 }
                 Err(refused) => refused.into_response(),
             };
-            Ok(sight.end(response))
+            Ok(sight.report_and_end(response).await)
         })
     }
 }
@@ -241,9 +239,20 @@ impl InFlightRequest {
         }
     }
 
+    /// End the request, and tell which names were ignored.
+    async fn report_and_end(self, response: Response) -> Response {
+        let keyring = &self.shared.keyring;
+        let ignored = self.context.take_ignored().into_iter();
+        let ignored: Vec<IgnoredName> =
+            ignored.map(|name| name.without_keys(|name| keyring.is_key_like(name))).collect();
+        let response = if ignored.is_empty() { response } else { report_ignored(response, &ignored).await };
+        self.end(response)
+    }
+
     fn end(mut self, mut response: Response) -> Response {
         self.ended = true;
-        if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        if let Some(mut error) = response.extensions_mut().remove::<ApiError>() {
+            error.hide_keys(|name| self.shared.keyring.is_key_like(name));
             error.render(&mut response, self.context.request_id());
             self.tell(&error);
         }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
 
 use crate::{
-    harness::{Answer, ApiClient, PATIENCE, Server, TestApp},
+    harness::{ADMIN, Answer, ApiClient, CLIENT, PATIENCE, Server, TestApp},
     kit::{AGENTS, JsonDocument, ask, get_as, jq, post_as, sql},
     operation::run,
 };
@@ -364,4 +364,35 @@ fn key_commands_need_an_existing_database() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     assert!(run(dir.path(), &["migrate"], &[("DATA_DIR", "."), ("APP_ENV", "dev")]).status.success());
     printed(keys(dir.path(), &["create", "--name", "x", "--role", "admin"]));
+}
+
+#[tokio::test]
+async fn key_in_the_place_of_a_name_is_not_shown() {
+    let server = TestApp::start().await;
+    let managed = create(&server, "ci", "admin", &[]);
+    let workflows = format!("{AGENTS}/workflows");
+    for key in [ADMIN, CLIENT, &managed, &format!("{ADMIN}x")] {
+        for path in [format!("{workflows}?{key}"), format!("{workflows}?limit=1&{key}=1"), format!("/health?{key}")] {
+            let answer = get_as(&server, ADMIN, &path).await;
+            let headers = format!("{:?}", answer.headers);
+            assert!(!answer.text.contains(key) && !headers.contains(key), "{path}: {} {headers}", answer.text);
+            assert_eq!(answer.status.as_u16(), if path.starts_with("/health") { 200 } else { 422 }, "{}", answer.text);
+        }
+        for (path, body, status) in [
+            (&workflows, json!({"name": "n", "steps": {"a": jq("1")}, key: 1}), 200),
+            (
+                &workflows,
+                json!({"name": "n", "steps": {"a": {"step_type": "custom", "action": {"kind": "jq", key: 1}}}}),
+                422,
+            ),
+            (&format!("{AGENTS}/plans"), json!({"name": "n", "task_types": ["io_bound"], key: 1}), 422),
+        ] {
+            let answer = post_as(&server, ADMIN, path, body).await;
+            let headers = format!("{:?}", answer.headers);
+            assert!(!answer.text.contains(key) && !headers.contains(key), "{path}: {} {headers}", answer.text);
+            assert!(answer.text.contains("(an API key)"), "{}", answer.text);
+            assert_eq!(answer.status.as_u16(), status, "{}", answer.text);
+        }
+    }
+    assert!(!server.log().contains("0123456789abcdef"), "{}", server.log());
 }

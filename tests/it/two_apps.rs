@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::{
     harness::{ADMIN, TestApp},
     keys::{create, rotate},
-    kit::{AGENTS, ask, fixture, get_as},
+    kit::{AGENTS, ask, fixture, get_as, post_as},
     rl::{RL, upload},
 };
 
@@ -43,6 +43,10 @@ async fn key_is_known_at_once_in_every_process() {
         get_as(server, &first, WORKFLOWS).await.is(200);
     }
     let second = rotate(&one, "ci");
+    // What the first question with it has too much is reported, too.
+    let body = json!({"name": "n", "steps": {"a": {"step_type": "custom"}}, "nobody_knows_this": 1});
+    let made = post_as(&two, &second, WORKFLOWS, body).await.ok();
+    assert_eq!(made["warnings"].as_array().map(Vec::len), Some(1), "{made}");
     for server in [&two, &one] {
         get_as(server, &second, WORKFLOWS).await.is(200);
     }
