@@ -87,7 +87,8 @@ const RETRY_JITTER: RangeInclusive<f64> = 0.0..=1.0;
 pub struct RetryPolicy {
     /// Seconds before the first retry.
     pub initial_seconds: f64,
-    /// Factor of the delay from one retry to the next.
+    /// Factor of the delay from one retry to the next. Also taken as `backoff_factor`.
+    #[serde(alias = "backoff_factor")]
     pub backoff: f64,
     /// Maximum delay in seconds, before jitter.
     pub max_seconds: f64,

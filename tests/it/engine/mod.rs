@@ -197,7 +197,8 @@ async fn step_retry_follows_its_policy() {
     let retrying = |id: &str, times: u64| {
         let mut step = call(id, json!({"status": 500, "times": times}));
         step["max_retries"] = 2.into();
-        step["retry_policy"] = json!({"initial_seconds": 0.05, "backoff": 3, "max_seconds": 60, "jitter": 0});
+        // The coordinator's clients have another name for it.
+        step["retry_policy"] = json!({"initial_seconds": 0.05, "backoff_factor": 3, "max_seconds": 60, "jitter": 0});
         step
     };
     let good = run(&server, json!({"s": retrying("once", 1)}), json!({})).await;
