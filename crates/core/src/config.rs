@@ -299,6 +299,10 @@ settings! {
         "COORDINATOR_CLIENT_ID" client_ids: BTreeMap<String, String> = BTreeMap::new(), client_ids::read_client_ids;
         /// Clock of the times in the coordinator's table `job`: auto (default), local or utc.
         "COORDINATOR_JOB_CLOCK" job_clock: JobClockSetting = JobClockSetting::Auto, parsed("auto, local or utc", validate::parse_job_clock);
+        /// Jobs of one admin that have not ended, default 10000: another is refused with 429.
+        "SERVICE_MAX_OPEN_JOBS_ADMIN" admin_open_jobs: i64 = 10_000, number(1..=10_000_000);
+        /// Jobs of one client that have not ended, default 1000: another is refused with 429.
+        "SERVICE_MAX_OPEN_JOBS_CLIENT" client_open_jobs: i64 = 1000, number(1..=10_000_000);
     }
 }
 

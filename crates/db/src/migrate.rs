@@ -39,6 +39,7 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (21, "audit_cosignatures", include_str!("../../../migrations/0021_audit_cosignatures.sql")),
     (22, "agent_keys", include_str!("../../../migrations/0022_agent_keys.sql")),
     (26, "agent_profiles", include_str!("../../../migrations/0026_agent_profiles.sql")),
+    (25, "late_jobs", include_str!("../../../migrations/0025_late_jobs.sql")),
 ];
 
 /// Result of a migration.

@@ -23,11 +23,11 @@ pub use estimate::JobEstimate;
 pub use job_queue::{JobQueue, JobSettings};
 pub use job_stream::{JobFollower, JobFrame, JobFrameKind};
 pub use model::{JobFilter, JobRecord, JobService, JobState, JobViewer, MinerConstraints, NewJob, llm_vram_gb};
-pub use outcome::JobOutcome;
+pub use outcome::{JobCost, JobOutcome};
 pub use queue_clock::settle_clock;
 pub use request::{
     BlenderRequest, FfmpegRequest, LlmRequest, RequestVariant, StableDiffusionRequest, WhisperRequest, service_schema,
 };
-pub use service::{AcceptedJob, CanceledJob, JobSubmission};
+pub use service::{AcceptedJob, CanceledJob, JobSubmission, OpenJobLimit};
 pub use shown_names::ShownNames;
-pub use store::{any_untaken, cancel_queued, enqueue};
+pub use store::{any_untaken, cancel_queued, enqueue, may_cost};

@@ -63,6 +63,15 @@ impl JobOutcome {
     }
 }
 
+/// Cost of a job that has completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobCost {
+    /// Price in the marketplace's currency according to the receipt; 0 when the receipt states none.
+    pub price: Money,
+    /// Most that the miner was to ask; `None`: any price.
+    pub max_price: Option<Money>,
+}
+
 /// Reason of the failure that a result reports; `None` for any other result.
 fn reported_failure(result: &Value) -> Option<String> {
     let status = result.get("status")?.as_str()?.to_ascii_lowercase();

@@ -1,6 +1,6 @@
 //! Operations of clients on jobs: submit, read, list, wait and cancel.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use super::{
     estimate::{JobEstimate, JobProgress, estimate_completion},
     job_queue::JobQueue,
     model::{JobFilter, JobRecord, JobService, JobState, JobViewer, MinerConstraints, NewJob},
+    outcome::{JobCost, JobOutcome},
     queue_view, request,
     request::RequestVariant,
     store,
@@ -26,12 +27,21 @@ use am_core::{
 };
 use am_db::{
     Tx,
-    codec::Timestamp,
+    codec::{JsonText, Timestamp},
     idempotency::{IdempotencyKey, IdempotentResult},
     owner,
     page::PageRequest,
     principal::Principal,
 };
+
+/// Limit of a caller's open jobs.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenJobLimit {
+    /// Number of jobs of the caller that may be open at once.
+    pub most: i64,
+    /// Name of the setting that says so.
+    pub setting: &'static str,
+}
 
 /// A job to be submitted by a client.
 #[derive(Clone, Debug)]
@@ -48,6 +58,8 @@ pub struct JobSubmission {
     pub deadline: Option<Timestamp>,
     /// Highest price that a miner may charge, in the marketplace's currency; `None` sets no limit.
     pub max_price: Option<Money>,
+    /// Limit of the caller's open jobs.
+    pub limit: OpenJobLimit,
 }
 
 /// A job that was accepted into the queue.
@@ -90,7 +102,7 @@ impl JobQueue {
     /// Submit a job to the queue, from which the coordinator hands it to a miner.
     ///
     /// # Errors
-    /// Returns [`JobError::Invalid`] with all faults of the request.
+    /// Returns [`JobError::Invalid`] with all faults of the request; [`JobError::QuotaReached`].
     #[boxed]
     pub async fn submit(
         &self,
@@ -98,11 +110,14 @@ impl JobQueue {
         order: JobSubmission,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<AcceptedJob>> {
-        let now = self.0.clock.now();
+        let (now, OpenJobLimit { most, setting }) = (self.0.clock.now(), order.limit);
         let job = self.job(caller, order, now)?;
         let accepted = self.accepted(&job, now).await?;
         let (me, by) = (self.clone(), caller.clone());
         let done = self.0.db.write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
+            if queue_view::store::count_open(tx.conn().await?, &job.client_id, most).await? >= most {
+                return Err(JobError::QuotaReached { setting, most });
+            }
             store::enqueue(tx, &job).await?;
             queue_view::store::insert_client_job(tx, &job).await?;
             let entry = AuditEntry::new(EventType::WorkflowUpdated, Timestamp(now)).by(&by).of("job", "submitted");
@@ -218,6 +233,26 @@ impl JobQueue {
         let running_at = job.running_at.map(|at| at.0);
         let standing = JobProgress { state, requested_at: job.requested_at.0, running_at };
         self.estimated(service, &standing, self.0.clock.now()).await
+    }
+
+    /// Costs of those of these jobs that have ended, or are gone: `None` for one that cost nothing, because it did not complete.
+    ///
+    /// # Errors
+    /// Returns a database error when a query fails.
+    #[boxed]
+    pub async fn final_costs(&self, ids: &[JobId]) -> am_db::Result<Vec<(JobId, Option<JobCost>)>> {
+        let mut conn = self.0.db.read().await?;
+        let ended = store::find_outcomes(&mut conn, &self.0.names, ids).await?;
+        let found: HashMap<JobId, JsonText> = store::read_constraints(&mut conn, ids).await?.into_iter().collect();
+        let gone = ids.iter().filter(|id| !found.contains_key(*id)).map(|id| (id.clone(), None));
+        let cost = |(id, how): (JobId, JobOutcome)| {
+            let constraints: Option<Value> = found.get(&id).and_then(|doc| doc.parse().ok().flatten());
+            let max_price = constraints.and_then(|constraints| constraints.get("max_price")?.as_f64());
+            let max_price = max_price.map(Money::from_f64);
+            let completed = how.state == JobState::Completed;
+            (id, completed.then(|| JobCost { price: how.price.unwrap_or_default(), max_price }))
+        };
+        Ok(ended.into_iter().map(cost).chain(gone).collect())
     }
 
     /// Position of a queued job, from 1; `None` in other states.

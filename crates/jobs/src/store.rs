@@ -91,6 +91,21 @@ pub async fn job_exists(conn: &mut Connection, id: &JobId) -> Result<bool> {
     sql!("SELECT 1 FROM job WHERE id = $1").bind(id).exists(conn).await
 }
 
+/// Return whether a miner has the job, or has completed it.
+///
+/// # Errors
+/// Returns a database error when the query fails.
+pub async fn may_cost(conn: &mut Connection, id: &JobId) -> Result<bool> {
+    let states = read_states(conn, std::slice::from_ref(id)).await?;
+    Ok(states.iter().any(|(_, state)| matches!(state, JobState::Running | JobState::Completed)))
+}
+
+/// Constraints of the existing jobs among `ids`.
+pub async fn read_constraints(conn: &mut Connection, ids: &[JobId]) -> Result<Vec<(JobId, JsonText)>> {
+    let rows = sql!("SELECT j.id, j.constraints FROM {texts $1} AS o JOIN job j ON j.id = o.value");
+    rows.bind(json!(ids).to_string()).fetch_all(conn).await
+}
+
 /// Return whether one of these jobs waits for a miner.
 ///
 /// # Errors

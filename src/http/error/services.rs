@@ -12,6 +12,9 @@ impl From<am_jobs::JobError> for ApiError {
         match error {
             am_jobs::JobError::NotFound => Self::not_found(error.to_string()),
             am_jobs::JobError::InvalidState(text) => Self::bad_request(text).code("invalid_state"),
+            am_jobs::JobError::QuotaReached { .. } => {
+                Self::quota(error.to_string()).retry_after(Duration::from_secs(10))
+            }
             am_jobs::JobError::Invalid(found) => found.into(),
             am_jobs::JobError::Db(error) => error.into(),
         }

@@ -19,6 +19,7 @@ use crate::{
     app::App,
     http::{
         ApiError, ClientKey, JsonBody, PathParams, QueryParams,
+        auth::KeyRole,
         idempotency::{IdempotencyHeader, IdempotentJson, WithReplayFlag},
     },
     routes::agents::WaitQuery,
@@ -26,7 +27,7 @@ use crate::{
 use am_core::money::Money;
 use am_db::codec::Timestamp;
 use am_jobs::{
-    AcceptedJob, BlenderRequest, FfmpegRequest, JobService, JobSubmission, LlmRequest, RequestVariant,
+    AcceptedJob, BlenderRequest, FfmpegRequest, JobService, JobSubmission, LlmRequest, OpenJobLimit, RequestVariant,
     StableDiffusionRequest, WhisperRequest,
 };
 
@@ -146,6 +147,18 @@ impl SubmittedJob {
     }
 }
 
+/// Limit of the open jobs of a caller with this role.
+fn open_job_limit(app: &App, role: KeyRole) -> OpenJobLimit {
+    let services = &app.shared.config.services;
+    match role {
+        KeyRole::Admin => OpenJobLimit { most: services.admin_open_jobs, setting: "SERVICE_MAX_OPEN_JOBS_ADMIN" },
+        // No other role may call it.
+        KeyRole::Client | KeyRole::Miner | KeyRole::Agent => {
+            OpenJobLimit { most: services.client_open_jobs, setting: "SERVICE_MAX_OPEN_JOBS_CLIENT" }
+        }
+    }
+}
+
 /// Put it into the queue; the job, as it stands after the wait that was asked for.
 async fn submit_job(
     (State(app), ClientKey(caller), QueryParams(terms), QueryParams(wait)): SubmissionParts,
@@ -161,7 +174,8 @@ async fn submit_job(
             let SubmissionTerms { max_price, deadline } = terms.checked(&app)?;
             let SubmissionTarget { service, variant, ttl } = target;
             let max_price = max_price.map(Money::from_f64);
-            let order = JobSubmission { service, variant, body: request.body, ttl, deadline, max_price };
+            let limit = open_job_limit(&app, caller.role);
+            let order = JobSubmission { service, variant, body: request.body, ttl, deadline, max_price, limit };
             app.jobs.submit(&who.caller, order, request.once).await?
         }
     };

@@ -192,3 +192,36 @@ async fn job_deadline_limits_time_to_live_and_wait() {
     let time = |value: &Value| value.as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
     assert_eq!((time(&late["expires_at"]) - time(&late["requested_at"])).num_seconds(), 300, "it makes nothing longer");
 }
+
+#[tokio::test]
+async fn open_jobs_are_limited_by_role() {
+    let limits = [("SERVICE_MAX_OPEN_JOBS_CLIENT", "2"), ("SERVICE_MAX_OPEN_JOBS_ADMIN", "1")];
+    let builder = limits.iter().fold(TestApp::builder(), |builder, (name, value)| builder.env(name, value));
+    let server = builder.start().await;
+    let request = json!({"model": "llama-7b", "prompt": "x"});
+    let ask = |key: &'static str, once: &'static str| {
+        let url = server.url(&format!("{SERVICES}/llm/inference"));
+        let asked = server.client().post(url).header("x-api-key", key).header("idempotency-key", once);
+        Answer::of(asked.json(&request))
+    };
+    let first = ask(CLIENT, "a").await.is(201);
+    ask(CLIENT, "b").await.is(201);
+    ask(ADMIN, "a").await.is(201);
+    let before = queue(&server).await;
+    for (key, setting, most) in [(CLIENT, "SERVICE_MAX_OPEN_JOBS_CLIENT", 2), (ADMIN, "SERVICE_MAX_OPEN_JOBS_ADMIN", 1)]
+    {
+        let refused = ask(key, "c").await;
+        assert!(refused.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds > 0), "{refused:?}");
+        let body = refused.is(429);
+        assert_eq!(body["code"], "quota_exceeded", "{body}");
+        assert!(body.text("detail").starts_with(&format!("{setting}: {most} of your jobs")), "{body}");
+    }
+    assert_eq!(queue(&server).await, before, "no row is left");
+    assert_eq!(ask(CLIENT, "a").await.is(201), first, "it was asked before");
+    // At once, no more get in than may; and a place is free when one has ended.
+    delete(&server, first.text("job_id")).await.ok();
+    let all = futures_util::future::join_all(["d", "e", "f", "g"].map(|once| ask(CLIENT, once))).await;
+    let mut statuses: Vec<u16> = all.iter().map(|answer| answer.status.as_u16()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 429, 429, 429]);
+}

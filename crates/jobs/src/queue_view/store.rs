@@ -38,6 +38,14 @@ fn ids_to_json(ids: &[JobId]) -> String {
     serde_json::to_string(ids).unwrap_or_else(|_| "[]".to_owned())
 }
 
+/// Count the jobs of a client that have not ended, up to `most`.
+pub(crate) async fn count_open(conn: &mut Connection, client_id: &PrincipalId, most: i64) -> Result<i64> {
+    let count = sql!(
+        "SELECT count(*) FROM (SELECT 1 FROM am_jobs WHERE client_id = $1 AND ended_at IS NULL LIMIT $2) AS open_jobs"
+    );
+    count.bind(client_id).bind(most).fetch_value(conn).await
+}
+
 /// Highest row number; 0 in an empty table.
 pub(crate) async fn highest_rowid(conn: &mut Connection) -> Result<i64> {
     sql!("SELECT coalesce(max({place j}), 0) FROM job j").fetch_value(conn).await
