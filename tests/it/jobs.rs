@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 use tokio::time::timeout;
 
 use crate::harness::{ApiClient, PATIENCE, Server, TestApp};
-use crate::kit::{AGENTS, JsonDocument};
+use crate::kit::{AGENTS, JsonDocument, sql};
 
 /// Local time nine hours ahead of UTC's, so that the two can't be taken for each other.
 const ZONE: &str = "XST-9";
@@ -359,5 +359,88 @@ async fn keys_of_miners_and_clients_are_neither_shown_nor_stored() {
     }
     for key in [KEY, OWNER] {
         assert_eq!(tables_with(&server, key).await, [""; 0]);
+    }
+}
+
+/// A run whose job a miner has, with the job's id.
+async fn taken(server: &ApiClient, steps: Value, budget: f64) -> (String, String) {
+    let workflow = server.workflow(steps).await;
+    let body = json!({"inputs": {}, "max_cost_budget": budget});
+    let run = server.post(&format!("{AGENTS}/workflows/{workflow}/execute"), body).await.ok();
+    let id = run.text("id").to_owned();
+    let run = server.until(&id, |run| run["step_states"]["j"]["job_id"].is_string()).await;
+    let job = run["step_states"]["j"].text("job_id").to_owned();
+    sql(&server.database(), &format!("UPDATE job SET state = 'RUNNING' WHERE id = '{job}'")).await;
+    (id, job)
+}
+
+async fn cancel(server: &ApiClient, id: &str) {
+    server.post(&format!("{AGENTS}/executions/{id}/cancel"), json!({})).await.ok();
+}
+
+async fn finish(server: &ApiClient, job: &str, state: &str) {
+    let change = format!(
+        "UPDATE job SET state = '{state}', result = '{{\"text\": \"x\"}}', receipt = '{{\"price\": 0.25}}' WHERE id = '{job}'"
+    );
+    sql(&server.database(), &change).await;
+}
+
+#[tokio::test]
+async fn job_that_outlives_its_execution_is_paid_once() {
+    // Nothing is noticed by itself.
+    let settings = [("JOB_POLL_MS", "60000"), ("ENGINE_LEASE_SECONDS", "3600")];
+    let builder = settings.iter().fold(TestApp::builder(), |builder, (name, value)| builder.env(name, value));
+    let server = builder.start().await;
+    let steps = || json!({"j": llm("hello")});
+    let (late, late_job) = taken(&server, steps(), 0.0).await;
+    cancel(&server, &late).await;
+    finish(&server, &late_job, "COMPLETED").await;
+    // It ended first, but nobody had noticed.
+    let (unnoticed, unnoticed_job) = taken(&server, steps(), 0.0).await;
+    finish(&server, &unnoticed_job, "COMPLETED").await;
+    cancel(&server, &unnoticed).await;
+    let (dear, dear_job) = taken(&server, steps(), 0.1).await;
+    cancel(&server, &dear).await;
+    finish(&server, &dear_job, "COMPLETED").await;
+    let (free, free_job) = taken(&server, steps(), 0.0).await;
+    cancel(&server, &free).await;
+    finish(&server, &free_job, "FAILED").await;
+    let (withdrawn, gone) = (taken(&server, steps(), 0.0).await, "DELETE FROM job WHERE id = ");
+    cancel(&server, &withdrawn.0).await;
+    sql(&server.database(), &format!("PRAGMA foreign_keys = OFF; {gone}'{}'", withdrawn.1)).await;
+
+    let server = server.restart_with(&[("JOB_POLL_MS", "20"), ("ENGINE_LEASE_SECONDS", "1")]).await;
+    // One that a miner has while its execution fails, and one whose miner takes its time.
+    let failing = json!({"j": llm("hello"), "bad": {"step_type": "data_processing", "max_retries": 0,
+        "depends_on": ["held"], "action": {"kind": "jq", "program": "error(\"x\")"}}, "held": llm("held")});
+    let (failed, failed_job) = taken(&server, failing, 0.0).await;
+    let held = server.get(&format!("{AGENTS}/executions/{failed}")).await.ok()["step_states"]["held"].clone();
+    finish(&server, held.text("job_id"), "COMPLETED").await;
+    assert_eq!(server.ended(&failed).await["status"], "failed");
+    finish(&server, &failed_job, "COMPLETED").await;
+    let (slow, slow_job) = taken(&server, steps(), 0.0).await;
+    cancel(&server, &slow).await;
+    let costs = [(&late, 0.26), (&unnoticed, 0.26), (&dear, 0.1), (&failed, 0.52)];
+    for (id, cost) in costs {
+        server.until(id, |run| run["total_cost"] == cost).await;
+    }
+    // After the next round nothing else has come.
+    assert_eq!(server.get(&format!("{AGENTS}/executions/{slow}")).await.ok()["total_cost"], 0.0);
+    finish(&server, &slow_job, "COMPLETED").await;
+    server.until(&slow, |run| run["total_cost"] == 0.26).await;
+    for (id, cost) in costs.into_iter().chain([(&free, 0.0), (&withdrawn.0, 0.0)]) {
+        assert_eq!(server.get(&format!("{AGENTS}/executions/{id}")).await.ok()["total_cost"], cost);
+    }
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM am_late_jobs")
+        .fetch_one(&mut open(&server.database()).await)
+        .await
+        .unwrap();
+    assert_eq!(left, 0);
+    for (id, jobs) in [(&late, 1), (&unnoticed, 1), (&dear, 1), (&failed, 1), (&slow, 1), (&free, 0), (&withdrawn.0, 0)]
+    {
+        let path = format!("{AGENTS}/security/audit-logs?execution_id={id}&event_type=workflow_updated&limit=500");
+        let entries = server.get(&path).await.ok();
+        let booked = entries.as_array().unwrap().iter().filter(|one| one["event_data"]["action"] == "late_cost_booked");
+        assert_eq!(booked.count(), jobs, "{id}: {entries}");
     }
 }

@@ -12,6 +12,7 @@ mod external_tasks;
 mod failures;
 mod invocation;
 mod jq_action;
+mod late_costs;
 mod lease;
 mod metrics;
 mod response_body;

@@ -2,23 +2,15 @@
 
 use super::{
     checkpoint::{NewExecution, Ownership, RunCheckpoint, RunRow, StepRow},
-    external_tasks,
+    external_tasks, late_costs,
 };
 use crate::{
     error::{OrchestrationError, Result},
     run::{PendingEvent, StepRun},
 };
 use am_audit::SecurityLevel;
-use am_core::{
-    ids::{ExecutionId, PrincipalId},
-    money::Money,
-};
-use am_db::{
-    Connection, Tx,
-    bulk_insert::RowBatch,
-    codec::{JsonText, Timestamp},
-    push_row, sql, update,
-};
+use am_core::ids::PrincipalId;
+use am_db::{Connection, Tx, bulk_insert::RowBatch, codec::JsonText, push_row, sql, update};
 use am_events::StreamEvent;
 
 /// Result of a save: whether the run is paused, read by the statement that also verifies the lease.
@@ -171,7 +163,9 @@ pub async fn submit_tasks(tx: &mut Tx, save: &RunCheckpoint) -> Result<()> {
         order.place(tx, save.ordered_at).await?;
     }
     for id in &save.take_back {
-        external_tasks::cancel(tx, id, save.ordered_at).await?;
+        if !external_tasks::cancel(tx, id, save.ordered_at).await? {
+            late_costs::leave_job(tx, &save.run.id, id, save.ordered_at).await?;
+        }
     }
     Ok(())
 }
@@ -185,14 +179,6 @@ fn number_events(save: &RunCheckpoint, first: i64) -> Vec<StreamEvent> {
         data: event.data.clone(),
     };
     save.events.iter().zip(first..).map(event).collect()
-}
-
-/// Add a cost to a cancelled run. Returns false when the run is not cancelled.
-pub async fn book_late_cost(tx: &mut Tx, id: &ExecutionId, cost: Money, now: Timestamp) -> Result<bool> {
-    let booked = sql!(
-        "UPDATE agent_executions SET total_cost = total_cost + $2, updated_at = $3 WHERE id = $1 AND status = 'CANCELLED'"
-    );
-    Ok(booked.bind(id).bind(cost).bind(now).execute(tx.conn().await?).await? == 1)
 }
 
 fn total_seconds(run: &RunRow) -> Option<f64> {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    engine::external_tasks,
+    engine::{external_tasks, late_costs},
     error::Result,
     event_kinds::ExecutionEventKind,
     model::{ExecutionStatus, VerificationLevel},
@@ -94,10 +94,10 @@ pub async fn stop_steps(
         members.insert("status".into(), json!(ExecutionStatus::Cancelled));
         members.remove("reserved");
         members.remove("retry_at");
-        if let Some(job) = members.get("job_id").and_then(Value::as_str).map(ExternalTaskId::from)
-            && external_tasks::cancel(tx, &job, now).await?
-        {
-            taken_back.push(job);
+        let Some(task) = members.get("job_id").and_then(Value::as_str).map(ExternalTaskId::from) else { continue };
+        match external_tasks::cancel(tx, &task, now).await? {
+            true => taken_back.push(task),
+            false => late_costs::leave_job(tx, id, &task, now).await?,
         }
     }
     sql!(

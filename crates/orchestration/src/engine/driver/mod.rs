@@ -440,7 +440,7 @@ impl RunDriver {
         match landed {
             Completion::RetryDue(at) => self.run.steps[at].retry_at = None,
             Completion::Attempt { at, result: Ok(outcome), .. } => {
-                self.unsaved_cost += self.run.charged(at, outcome.cost);
+                self.note_unsaved_cost(at, outcome.cost);
                 let key = &self.run.plan.steps[at].key;
                 let measured = outcome.memory_mb;
                 let over = measured.map(|mb| self.engine.policies.check_memory(self.run.security, key, mb));

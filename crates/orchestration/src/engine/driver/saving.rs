@@ -6,10 +6,12 @@ use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::{Completion, RunDriver};
 use crate::{
+    action::StepAction,
     engine::{
         audit_entries,
         checkpoint::{Ownership, RunCheckpoint},
-        store::{self, SaveOutcome},
+        late_costs,
+        store::SaveOutcome,
     },
     error::{OrchestrationError, Result},
     model::ExecutionStatus,
@@ -66,11 +68,20 @@ impl RunDriver {
             }
         }
     }
+
+    /// Add the cost of an attempt to what the next save writes. The cost of a job is not lost without a save: it is booked when
+    /// the job has ended, whether its step waits for it or not.
+    pub(super) fn note_unsaved_cost(&mut self, at: usize, cost: Money) {
+        if !matches!(self.run.plan.steps[at].action, StepAction::Job(_)) {
+            self.unsaved_cost += self.run.charged(at, cost);
+        }
+    }
+
     /// Book what ended while the run was cancelled, which the next save would have written. Another worker's run books its own.
     pub(super) async fn book_late_cost(&mut self) {
         while let Some(Some(landed)) = self.flying.next().now_or_never() {
             if let Completion::Attempt { at, result: Ok(outcome), .. } = landed {
-                self.unsaved_cost += self.run.charged(at, outcome.cost);
+                self.note_unsaved_cost(at, outcome.cost);
             }
         }
         if !self.unsaved_cost.is_positive() {
@@ -80,7 +91,7 @@ impl RunDriver {
         let (id, hub) = (self.run.id.clone(), engine.hub.clone());
         let (audit, entry) = (engine.audit.clone(), audit_entries::late_cost_entry(&self.run, cost, now));
         let work = async move |tx: &mut Tx| {
-            if store::book_late_cost(tx, &id, cost, now).await? {
+            if late_costs::store::book_cost(tx, &id, &[ExecutionStatus::Cancelled], cost, now).await? {
                 audit.append(tx, vec![entry]).await?;
                 tx.after_commit(move || hub.wake(&id));
             }
