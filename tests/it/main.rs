@@ -28,6 +28,8 @@ mod jq;
 mod keys;
 mod kit;
 mod messages;
+#[cfg(feature = "failpoints")]
+mod models;
 mod naming;
 mod nginx;
 mod numbers;

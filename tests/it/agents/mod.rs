@@ -10,7 +10,7 @@ mod networks;
 mod plan_races;
 pub mod plans;
 mod receipts;
-mod refusals;
+pub mod refusals;
 pub mod registry;
 mod validation;
 mod workflows;

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 
 use super::idempotency::{UPLOADS, prepare};
 use crate::{
-    harness::{Answer, TestApp, poll_interval},
+    harness::{Answer, ApiClient, TestApp, poll_interval},
     kit::{operations, webhook_to_nobody},
 };
 
@@ -36,13 +36,13 @@ const BACKGROUND: [&str; 13] = [
 ];
 
 /// A digest of each table's rows. Of the audit log only changes count: it may tell of a refusal.
-struct TableDigests {
+pub struct TableDigests {
     conn: SqliteConnection,
     queries: Vec<(String, String)>,
 }
 
 impl TableDigests {
-    async fn open(server: &TestApp) -> Self {
+    pub async fn open(server: &ApiClient) -> Self {
         let mut conn = SqliteConnection::connect(server.database().to_str().unwrap()).await.unwrap();
         let tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'";
         let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut conn).await.unwrap();
@@ -65,7 +65,7 @@ impl TableDigests {
         Self { conn, queries }
     }
 
-    async fn read(&mut self) -> BTreeMap<String, String> {
+    pub async fn read(&mut self) -> BTreeMap<String, String> {
         let mut tables = BTreeMap::new();
         for (table, query) in &self.queries {
             let row = sqlx::query(AssertSqlSafe(query.clone())).fetch_one(&mut self.conn).await.unwrap();
@@ -75,7 +75,7 @@ impl TableDigests {
     }
 
     /// The tables once nothing moves any more: what was accepted goes on for a moment.
-    async fn settled(&mut self) -> BTreeMap<String, String> {
+    pub async fn settled(&mut self) -> BTreeMap<String, String> {
         let (mut before, mut quiet) = (self.read().await, 0);
         while quiet < 3 {
             poll_interval().await;
