@@ -1,6 +1,11 @@
-//! The query plan of every statement on tables whose statistics say that they are large.
+//! The query plan of every statement on tables whose statistics say that they are large: none reads or sorts a whole table that
+//! grows.
 
-use std::{path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 use am_core::ambient::Clock;
 use am_db::{Database, DatabaseSettings, dialect::Dialect, statement_list::statements};
@@ -8,10 +13,103 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 
 /// Rows of each table.
 const ROWS: i64 = 1_000_000;
-/// Rows of each partial index: what is open, due or waiting.
+/// Rows of an index of what is open, due or waiting.
 const OPEN_ROWS: i64 = 1000;
-/// Tables that grow with every execution and that the engine asks several times a second.
-const GROWING: [&str; 3] = ["am_runs", "am_events", "am_definitions"];
+/// Columns in which many rows agree; a tenth of all, for the planner.
+const COMMON_COLUMNS: [&str; 27] = [
+    "state",
+    "status",
+    "kind",
+    "endpoint",
+    "service",
+    "scope",
+    "strategy",
+    "source",
+    "alias",
+    "task_type",
+    "priority",
+    "client_id",
+    "owner_id",
+    "agent_id",
+    "recipient",
+    "sender",
+    "process",
+    "policy",
+    "online",
+    "is_active",
+    "is_public",
+    "trust_score",
+    "entity_type",
+    "event_type",
+    "user_id",
+    "risk_score",
+    "topic",
+];
+/// Indexes of what is open, due or waiting, which do not grow with what was ever stored.
+const OPEN_INDEXES: [&str; 15] = [
+    "am_runs_open",
+    "am_runs_claimable",
+    "am_runs_of_client",
+    "am_jobs_open",
+    "am_training_runs_open",
+    "am_training_runs_unended",
+    "am_assignments_open",
+    "am_assignments_held",
+    "am_assignments_waiting",
+    "am_plans_held",
+    "am_messages_pending",
+    "am_messages_due",
+    "am_presence_online",
+    "am_presence_process",
+    "am_channels_idle",
+];
+
+/// Tables whose statements may read all of them, each with its reason. Those of the second part still grow and are to be
+/// mended: take them out then.
+const EXEMPT_TABLES: &[(&str, &str)] = &[
+    ("am_migrations", "one row for each migration"),
+    ("am_workers", "one row for each process"),
+    ("am_socket_processes", "one row for each process"),
+    ("am_webhook_endpoints", "one row for each endpoint of the configuration"),
+    ("am_webhook_counts", "one row for each endpoint, kind and state"),
+    ("am_agent_work_sums", "one row for each type of task"),
+    ("am_audit_counts", "one row for each kind of entry"),
+    ("am_audit_keys", "one row for each key that signed heads"),
+    ("am_policy_bounds", "one row for each security policy"),
+    ("am_api_keys", "made by operators, and held in memory"),
+    ("agent_security_policies", "made by operators"),
+    // To be mended.
+    ("agent_executions", "the coordinator's, without an index in the order of lists"),
+    ("ai_agent_workflows", "the coordinator's, without an index in the order of lists"),
+    ("job", "the coordinator's, without an index in the order of lists"),
+    ("agent_trust_scores", "the coordinator's, without an index in the order of lists"),
+    ("agent_sandbox_configs", "the coordinator's, without an index of active ones"),
+    ("agent_marketplace", "the coordinator's, read once for a calibration"),
+    ("am_subscriptions", "a message to all agents reads all subscriptions"),
+    ("am_channels", "an agent's channels are sorted"),
+    ("am_message_data_keys", "read as a whole when the master key changes and in the report on master keys"),
+];
+
+/// Parts of statements that read or sort what is bounded otherwise, each with its reason.
+const BOUNDED: &[(&str, &str)] = &[
+    ("WITH c AS MATERIALIZED", "the audit log's searches go through pages of candidates"),
+    ("WHERE l.id IN (SELECT value FROM json_each($1)) ORDER BY e.seq DESC", "the entries of a page"),
+    ("FROM p ORDER BY p.place", "the pairs of one message"),
+    ("AND kind <> 'ED25519'", "the keys of one message's recipients, at most ten each"),
+    (
+        "FROM am_message_contents shared WHERE shared.id = am_messages.content_id) FROM am_messages WHERE id IN",
+        "a page",
+    ),
+    ("AND agent_id = $1 ORDER BY priority, placed_at, id", "what an agent holds, at most its capacity"),
+    ("GROUP BY client_id", "what agents hold"),
+    ("FROM am_agents a ORDER BY a.id", "a round of dispatch and a new plan match all agents"),
+    ("row_number() OVER (ORDER BY d.created_at, d.id)", "deliveries since the last numbering"),
+    ("count(DISTINCT CASE WHEN h.owner_id", "plans that hold a slot"),
+    ("GROUP BY p.strategy", "a report on all plans of an owner"),
+    ("SELECT count(*) FROM am_training_runs", "runs take minutes of a core each: a count of 100 000 takes 2 ms"),
+    ("SELECT count(*) FROM am_policies", "policies have runs or uploads behind them"),
+    ("SELECT count(*) FROM am_messages WHERE true", "lists of messages name an agent or a channel"),
+];
 
 /// A database with the service's tables, which are empty and said to be large.
 async fn large_database(path: &Path) -> SqliteConnection {
@@ -21,15 +119,24 @@ async fn large_database(path: &Path) -> SqliteConnection {
     drop(db);
     let mut conn = SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
     sqlx::raw_sql("ANALYZE; DELETE FROM sqlite_stat1").execute(&mut conn).await.unwrap();
-    let indexes = "SELECT t.name, i.name, i.\"unique\", i.partial, (SELECT count(*) FROM pragma_index_info(i.name))
+    let indexes = "SELECT t.name, i.name, i.\"unique\", i.partial,
+             (SELECT group_concat(coalesce(c.name, '')) FROM pragma_index_info(i.name) c)
          FROM sqlite_master t, pragma_index_list(t.name) i WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite%'";
-    let indexes: Vec<(String, String, bool, bool, u32)> = sqlx::query_as(indexes).fetch_all(&mut conn).await.unwrap();
+    let indexes: Vec<(String, String, bool, bool, String)> =
+        sqlx::query_as(indexes).fetch_all(&mut conn).await.unwrap();
     assert!(indexes.len() > 100, "{}", indexes.len());
     for (table, index, unique, partial, columns) in indexes {
-        let rows = if partial { OPEN_ROWS } else { ROWS };
+        assert!(partial || !OPEN_INDEXES.contains(&index.as_str()), "{index} grows");
+        let rows = if OPEN_INDEXES.contains(&index.as_str()) { OPEN_ROWS } else { ROWS };
         // Rows that agree in the first columns.
-        let equal = (1..=columns).map(|at| if at == columns && unique { 1 } else { (rows / 10_i64.pow(at)).max(1) });
-        let stat: Vec<String> = std::iter::once(rows).chain(equal).map(|count| count.to_string()).collect();
+        let mut stat = vec![rows];
+        let columns: Vec<&str> = columns.split(',').collect();
+        for (at, column) in columns.iter().enumerate() {
+            let before = stat[at];
+            let agree = if COMMON_COLUMNS.contains(column) { before / 10 } else { before.min(20) / 2 };
+            stat.push(if unique && at + 1 == columns.len() { 1 } else { agree.max(1) });
+        }
+        let stat: Vec<String> = stat.iter().map(i64::to_string).collect();
         let insert = sqlx::query("INSERT INTO sqlite_stat1 VALUES ($1, $2, $3)").bind(table).bind(index);
         insert.bind(stat.join(" ")).execute(&mut conn).await.unwrap();
     }
@@ -38,34 +145,82 @@ async fn large_database(path: &Path) -> SqliteConnection {
     SqliteConnection::connect(path.to_str().unwrap()).await.unwrap()
 }
 
-/// Whether a step of a plan reads all rows of a table that grows. An index of what is open does not grow.
-fn reads_all(step: &str) -> bool {
-    let mut words = step.split(' ');
-    words.next() == Some("SCAN")
-        && words.next().is_some_and(|table| GROWING.contains(&table))
-        && !step.contains("am_runs_open")
-        && !step.contains("am_runs_claimable")
+/// What stands for which tables in a statement: their names and aliases.
+fn names_in<'t>(text: &'t str, tables: &BTreeSet<String>) -> BTreeMap<&'t str, BTreeSet<&'t str>> {
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || "(),=".contains(c)).filter(|word| !word.is_empty()).collect();
+    let mut names: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (at, word) in words.iter().enumerate() {
+        if !tables.contains(*word) {
+            continue;
+        }
+        names.entry(*word).or_default().insert(*word);
+        let next = words.get(at + 1).filter(|next| **next != "AS").or_else(|| words.get(at + 2));
+        if let Some(alias) = next.filter(|alias| alias.chars().all(|c| c.is_ascii_lowercase())) {
+            names.entry(*alias).or_default().insert(*word);
+        }
+    }
+    names
+}
+
+/// Faults of a plan: steps that read a whole table of these, or sort.
+fn faults_of<'s>(steps: &'s [String], text: &str, growing: &BTreeMap<&str, BTreeSet<&str>>) -> Vec<&'s str> {
+    let sorts = steps.iter().any(|step| step.contains("TEMP B-TREE"));
+    let is_fault = |step: &&String| {
+        let mut words = step.split(' ');
+        let scans = words.next() == Some("SCAN") && words.next().is_some_and(|name| growing.contains_key(name));
+        let index = step.split(" INDEX ").nth(1);
+        let of_open = index.is_some_and(|index| OPEN_INDEXES.contains(&index));
+        // In the order of an index until the page is full.
+        let paged = index.is_some() && !sorts && text.contains("LIMIT");
+        (scans && !of_open && !paged) || (step.contains("TEMP B-TREE") && !growing.is_empty())
+    };
+    steps.iter().filter(is_fault).map(String::as_str).collect()
+}
+
+fn is_exempt(table: &str) -> bool {
+    EXEMPT_TABLES.iter().any(|(exempt, _)| *exempt == table)
 }
 
 #[tokio::test]
-async fn statements_of_the_engine_read_no_whole_table() {
+async fn statements_read_no_whole_table() {
     let folder = tempfile::tempdir().unwrap();
     let mut conn = large_database(&folder.path().join("t.db")).await;
+    let tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'";
+    let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut conn).await.unwrap();
+    let tables: BTreeSet<String> = tables.into_iter().collect();
+    let mut unused: BTreeSet<&str> = EXEMPT_TABLES.iter().chain(BOUNDED).map(|(what, _)| *what).collect();
     let (mut faults, mut explained) = (Vec::new(), 0);
     for listed in statements() {
         for text in listed.texts(Dialect::Sqlite) {
-            if !GROWING.iter().any(|table| text.contains(table)) {
-                continue;
-            }
-            let plan =
-                sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"))).fetch_all(&mut conn).await.unwrap();
+            // A list of values has several, which no index has in order.
+            let text = text.replace(" IN ($1)", " IN ($1, $1)").split_whitespace().collect::<Vec<_>>().join(" ");
+            let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"))).fetch_all(&mut conn).await;
+            // The coordinator makes some tables late.
+            let Ok(plan) = plan else { continue };
             explained += 1;
             let steps: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
-            if steps.iter().any(|step| reads_all(step)) {
+            let names = names_in(&text, &tables);
+            if faults_of(&steps, &text, &names).is_empty() {
+                continue;
+            }
+            let exempt: Vec<&str> = names.keys().copied().filter(|name| is_exempt(name)).collect();
+            let bounded: Vec<&str> = BOUNDED.iter().map(|(part, _)| *part).filter(|part| text.contains(part)).collect();
+            unused.retain(|what| !exempt.contains(what) && !bounded.contains(what));
+            if !bounded.is_empty() {
+                continue;
+            }
+            // What is sorted may be rows of a table that is exempt; what is scanned has a name.
+            let growing = names.into_iter().filter(|(_, of)| !of.iter().all(|table| is_exempt(table))).collect();
+            let mut found = faults_of(&steps, &text, &growing);
+            found.retain(|step| step.starts_with("SCAN") || exempt.is_empty());
+            if !found.is_empty() {
                 faults.push(format!("{}: {steps:?}\n    {text}", listed.place()));
             }
         }
     }
-    assert!(explained > 20, "{explained}");
+    assert!(explained > 400, "{explained}");
+    faults.sort();
     assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
+    assert!(unused.is_empty(), "no statement needs these exceptions: {unused:?}");
 }

@@ -40,6 +40,7 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (22, "agent_keys", include_str!("../../../migrations/0022_agent_keys.sql")),
     (26, "agent_profiles", include_str!("../../../migrations/0026_agent_profiles.sql")),
     (25, "late_jobs", include_str!("../../../migrations/0025_late_jobs.sql")),
+    (23, "growth", include_str!("../../../migrations/0023_growth.sql")),
 ];
 
 /// Result of a migration.

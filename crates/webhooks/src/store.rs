@@ -298,18 +298,23 @@ pub(super) async fn has_old(conn: &mut Connection, limit: Timestamp) -> Result<b
 }
 
 row! {
-    DeliveryCount { endpoint, state, deliveries = "count(*)" }
+    DeliveryCount { endpoint, state, deliveries = "CAST(sum(deliveries) AS BIGINT)" }
 }
 
 /// Number of deliveries by endpoint and state.
 pub(super) async fn count_by_state(conn: &mut Connection) -> Result<Vec<DeliveryCount>> {
-    let counts = sql!("SELECT ", DeliveryCount::COLUMNS, " FROM am_webhook_deliveries GROUP BY state, endpoint");
+    let counts = sql!(
+        "SELECT ",
+        DeliveryCount::COLUMNS,
+        " FROM am_webhook_counts GROUP BY endpoint, state HAVING sum(deliveries) > 0"
+    );
     Ok(counts.fetch_all(conn).await?)
 }
 
 /// Number of pending deliveries.
 pub(super) async fn count_pending(conn: &mut Connection) -> Result<i64> {
-    let owed = sql!("SELECT count(*) FROM am_webhook_deliveries WHERE state = 'PENDING'");
+    let owed =
+        sql!("SELECT CAST(coalesce(sum(deliveries), 0) AS BIGINT) FROM am_webhook_counts WHERE state = 'PENDING'");
     Ok(owed.fetch_value(conn).await?)
 }
 
@@ -340,7 +345,7 @@ impl FromRow for WithBody {
     }
 }
 
-const MATCHING: &str = " FROM am_webhook_deliveries WHERE true [AND state = $1] [AND endpoint = $2] [AND kind = $3] ";
+const MATCHING: &str = " WHERE true [AND state = $1] [AND endpoint = $2] [AND kind = $3] ";
 
 fn bind_filter(query: Query, filter: &DeliveryFilter) -> Query {
     query.bind_some(filter.state).bind_some(filter.endpoint.as_ref()).bind_some(filter.kind.as_ref())
@@ -352,8 +357,11 @@ pub(super) async fn list(
     filter: &DeliveryFilter,
     page: &PageRequest,
 ) -> Result<(Vec<WebhookDelivery>, i64)> {
-    let deliveries = bind_filter(sql!("SELECT ", WebhookDelivery::COLUMNS, MATCHING, "{page $4}"), filter);
+    let deliveries = bind_filter(
+        sql!("SELECT ", WebhookDelivery::COLUMNS, " FROM am_webhook_deliveries", MATCHING, "{page $4}"),
+        filter,
+    );
     let deliveries = deliveries.bind_page(page).fetch_all(&mut *conn).await?;
-    let total = bind_filter(sql!("SELECT count(*)", MATCHING), filter).fetch_value(conn).await?;
-    Ok((deliveries, total))
+    let total = sql!("SELECT CAST(coalesce(sum(deliveries), 0) AS BIGINT) FROM am_webhook_counts", MATCHING);
+    Ok((deliveries, bind_filter(total, filter).fetch_value(conn).await?))
 }

@@ -115,7 +115,8 @@ pub async fn list_presence(
         AgentPresence::COLUMNS,
         " FROM (SELECT p.agent_id, p.seen_at,
              p.online AND EXISTS (SELECT 1 FROM am_socket_processes s WHERE s.id = p.process AND s.beat_at > $1) AS online
-             FROM am_presence p) AS p WHERE true [AND agent_id = $2] [?3 AND online] ORDER BY seen_at DESC, agent_id LIMIT $4",
+             FROM am_presence p WHERE true [?3 AND p.online]) AS p
+             WHERE true [AND agent_id = $2] [?3 AND online] ORDER BY seen_at DESC, agent_id LIMIT $4",
     );
     Ok(seen.bind(alive).bind_some(agent).bind_flag(online_only).bind(limit).fetch_all(conn).await?)
 }

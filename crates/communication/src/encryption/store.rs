@@ -26,8 +26,11 @@ row! {
 
 /// All keys of an agent including revoked ones, newest first.
 pub(super) async fn keys_of_agent(conn: &mut Connection, agent: &AgentId) -> Result<Vec<AgentKey>> {
-    let keys =
-        sql!("SELECT ", AgentKey::COLUMNS, " FROM am_agent_keys WHERE agent_id = $1 ORDER BY created_at DESC, key_id",);
+    let keys = sql!(
+        "SELECT ",
+        AgentKey::COLUMNS,
+        " FROM am_agent_keys WHERE agent_id = $1 ORDER BY created_at DESC, key_id DESC"
+    );
     keys.bind(agent).fetch_all(conn).await
 }
 

@@ -111,16 +111,17 @@ pub async fn list(
 
 /// Read the mean seconds of the fastest agent, by type.
 pub async fn fastest_mean_seconds(conn: &mut Connection) -> Result<BTreeMap<TaskType, f64>> {
-    let rows =
-        sql!("SELECT task_type, min(seconds / completed) FROM am_agent_work WHERE completed > 0 GROUP BY task_type");
+    let rows = sql!(
+        "SELECT task_type, fastest FROM (SELECT task_type,
+             (SELECT min(w.seconds / w.completed) FROM am_agent_work w WHERE w.task_type = s.task_type AND w.completed > 0) AS fastest
+         FROM am_agent_work_sums s) AS types WHERE fastest IS NOT NULL"
+    );
     Ok(rows.fetch_all(conn).await?.into_iter().collect())
 }
 
 /// Read the mean seconds over all agents, by type.
 pub async fn average_seconds(conn: &mut Connection) -> Result<BTreeMap<TaskType, f64>> {
-    let rows = sql!(
-        "SELECT task_type, sum(seconds) / sum(completed) FROM am_agent_work WHERE completed > 0 GROUP BY task_type"
-    );
+    let rows = sql!("SELECT task_type, seconds / completed FROM am_agent_work_sums WHERE completed > 0");
     Ok(rows.fetch_all(conn).await?.into_iter().collect())
 }
 
@@ -182,10 +183,10 @@ pub async fn list_silent(conn: &mut Connection, cutoff: Timestamp) -> Result<Vec
     Ok(silent.bind(cutoff).fetch_values(conn).await?)
 }
 
-/// Count the registered agents, and those of them that are online.
-pub async fn count_agents(conn: &mut Connection, cutoff: Timestamp) -> Result<(i64, i64)> {
-    let counts = sql!("SELECT count(*), count(*) FILTER (WHERE status = 'ONLINE' AND last_seen >= $1) FROM am_agents");
-    Ok(counts.bind(cutoff).fetch_one(conn).await?)
+/// Count the agents that are online.
+pub async fn count_online(conn: &mut Connection, cutoff: Timestamp) -> Result<i64> {
+    let online = sql!("SELECT count(*) FROM am_agents WHERE status = 'ONLINE' AND last_seen >= $1");
+    Ok(online.bind(cutoff).fetch_value(conn).await?)
 }
 
 /// Add `work` to an agent's statistics of a task type.

@@ -77,7 +77,7 @@ impl AssignmentServiceInner {
     async fn plan_round(&self, now: Timestamp) -> Result<Option<Vec<AssignmentMatch>>> {
         let mut conn = self.db.read().await?;
         let cutoff = agents::offline_cutoff(&self.settings, now);
-        let (_, online) = agents::store::count_agents(&mut conn, cutoff).await?;
+        let online = agents::store::count_online(&mut conn, cutoff).await?;
         let (waiting, held) = store::count_open(&mut conn).await?;
         self.metrics.online.set(online);
         self.metrics.waiting.set(waiting);

@@ -50,11 +50,11 @@ pub async fn get(conn: &mut Connection, id: &NetworkId) -> Result<Option<AgentNe
 
 /// Read a page, newest first, and the total number.
 pub async fn list(conn: &mut Connection, owner: &Principal, page: &PageRequest) -> Result<(Vec<AgentNetwork>, i64)> {
-    let networks = sql!("SELECT ", AgentNetwork::COLUMNS, " FROM am_networks WHERE owner_id IN ($1) {page $2}")
-        .bind_all(owner.aliases.iter())
+    let networks = sql!("SELECT ", AgentNetwork::COLUMNS, " FROM am_networks WHERE owner_id = $1 {page $2}")
+        .bind(owner.id())
         .bind_page(page);
     let networks = networks.fetch_all(&mut *conn).await?;
-    let total = sql!("SELECT count(*) FROM am_networks WHERE owner_id IN ($1)").bind_all(owner.aliases.iter());
+    let total = sql!("SELECT count(*) FROM am_networks WHERE owner_id = $1").bind(owner.id());
     Ok((networks, total.fetch_value(conn).await?))
 }
 

@@ -18,6 +18,8 @@ use am_db::{
 
 /// Time for which a plan keeps its slot without an execution: its process may have died in between.
 const SLOT_HOLD_TIME: chrono::Duration = chrono::Duration::seconds(60);
+/// Maximum number of plans of a strategy that its success rate is computed from.
+const MAX_JUDGED_PLANS: i64 = 1000;
 
 row! {
     /// A plan and the run of it, if there is one.
@@ -86,11 +88,11 @@ pub async fn get(conn: &mut Connection, id: &PlanId) -> Result<Option<TaskPlan>>
 }
 
 /// Whose, in which state as a client sees it, of which strategy.
-const MATCHING: &str = "WHERE p.owner_id IN ($1) [AND CASE WHEN p.cancelled_at IS NOT NULL THEN 'cancelled' \
+const MATCHING: &str = "WHERE p.owner_id = $1 [AND CASE WHEN p.cancelled_at IS NOT NULL THEN 'cancelled' \
      WHEN e.id IS NULL THEN 'created' ELSE lower(CAST(e.status AS VARCHAR)) END = $2] [AND p.strategy = $3] ";
 
 fn bind_filter(query: Query, owner: &Principal, filter: &PlanFilter) -> Query {
-    query.bind_all(owner.aliases.iter()).bind_some(filter.status).bind_some(filter.strategy)
+    query.bind(owner.id()).bind_some(filter.status).bind_some(filter.strategy)
 }
 
 /// Read a page, newest first, and the number of matching plans.
@@ -135,13 +137,15 @@ pub async fn cancel(tx: &mut Tx, id: &PlanId, now: Timestamp) -> Result<bool> {
     Ok(cancelled.bind(id).bind(now).execute(tx.conn().await?).await? == 1)
 }
 
-/// Count the plans of a strategy that ended well, and those that ended.
+/// Count the plans of a strategy that ended well, and those that ended, among the newest of all.
 pub async fn count_ended(conn: &mut Connection, strategy: DecompositionStrategy) -> Result<(i64, i64)> {
     let counts = sql!(
-        "SELECT count(*) FILTER (WHERE e.status = 'COMPLETED'), count(*) FROM am_plans p JOIN agent_executions e ON e.workflow_id = p.id
-         WHERE p.strategy = $1 AND e.status IN ('COMPLETED', 'FAILED')",
+        "SELECT count(*) FILTER (WHERE e.status = 'COMPLETED'), count(*)
+         FROM (SELECT id FROM am_plans WHERE strategy = $1 ORDER BY created_at DESC LIMIT $2) AS p
+             {then} agent_executions e ON e.workflow_id = p.id
+         WHERE e.status IN ('COMPLETED', 'FAILED')",
     );
-    Ok(counts.bind(strategy).fetch_one(conn).await?)
+    Ok(counts.bind(strategy).bind(MAX_JUDGED_PLANS).fetch_one(conn).await?)
 }
 
 row! {
@@ -167,7 +171,7 @@ pub async fn strategy_stats(conn: &mut Connection, owner: &Principal) -> Result<
         "SELECT ",
         StrategyStats::COLUMNS,
         FROM_PLANS,
-        "WHERE p.owner_id IN ($1) GROUP BY p.strategy ORDER BY p.strategy",
+        "WHERE p.owner_id = $1 GROUP BY p.strategy ORDER BY p.strategy",
     );
-    Ok(query.bind_all(owner.aliases.iter()).fetch_all(conn).await?)
+    Ok(query.bind(owner.id()).fetch_all(conn).await?)
 }

@@ -149,13 +149,10 @@ pub async fn get_status(conn: &mut Connection, id: &TrainingRunId) -> am_db::Res
     sql!("SELECT status FROM am_training_runs WHERE id = $1").bind(id).fetch_optional_value(conn).await
 }
 
-const MATCHING: &str = " FROM am_training_runs WHERE 1 = 1 [AND owner_id IN ($1)] [AND policy = $2] [AND status = $3] ";
+const MATCHING: &str = " FROM am_training_runs WHERE 1 = 1 [AND owner_id = $1] [AND policy = $2] [AND status = $3] ";
 
 fn bind_filter(query: Query, owner: &Principal, filter: &RunFilter) -> Query {
-    query
-        .bind_all_some((!filter.all).then(|| owner.aliases.iter()))
-        .bind_some(filter.policy.as_ref())
-        .bind_some(filter.status)
+    query.bind_some((!filter.all).then(|| owner.id())).bind_some(filter.policy.as_ref()).bind_some(filter.status)
 }
 
 /// Read a page of an owner's runs, or everybody's, newest first, and their total number.
