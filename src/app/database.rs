@@ -88,6 +88,7 @@ impl StartingDatabase {
             }
         };
         drop(opening);
+        db.set_statement_limit(config.db_statement_timeout);
         let waiting = db.clone();
         let telling = tell_holders(config.database.clone(), move || waiting.waits_for_lock_since());
         let _telling = AbortOnDropHandle::new(tokio::spawn(telling));

@@ -27,7 +27,7 @@ pub(super) fn build_readiness(
         .check("migrations", move || {
             let db = migrated.clone();
             async move {
-                let mut conn = db.read().await.map_err(|error| error.to_string())?;
+                let mut conn = db.read_vital().await.map_err(|error| error.to_string())?;
                 am_db::check_schema(&mut conn).await.map_err(|error| error.to_string())
             }
         })

@@ -362,11 +362,16 @@ impl StdError for ApiError {
 
 impl From<am_db::DatabaseError> for ApiError {
     fn from(error: am_db::DatabaseError) -> Self {
-        use am_db::DatabaseError::{Busy, DiskFull, Duplicate, IdempotencyKeyReused, InvalidValue, WriterStopped};
+        use am_db::DatabaseError::{
+            Busy, DiskFull, Duplicate, IdempotencyKeyReused, InvalidValue, TimedOut, WriterStopped,
+        };
         const SHORT_RETRY_AFTER: Duration = Duration::from_secs(1);
         const LONG_RETRY_AFTER: Duration = Duration::from_secs(30);
         match error {
             Busy => Self::unavailable("The database is busy", SHORT_RETRY_AFTER).code("database_busy"),
+            TimedOut => Self::unavailable("The database took too long to answer", LONG_RETRY_AFTER)
+                .code("database_timeout")
+                .caused_by(error),
             DiskFull => Self::unavailable("The disk of the database is full", LONG_RETRY_AFTER)
                 .code("storage_full")
                 .caused_by(error),

@@ -137,6 +137,8 @@ settings! {
         /// Time that a write waits for the coordinator's lock before the request is answered with 503, default 10000
         /// ms.
         "DB_BUSY_TIMEOUT_MS" db_busy_timeout: Duration = Duration::from_secs(10), milliseconds(100..=600_000);
+        /// Time after which a statement that reads is ended and its request answered with 503, default 30 s.
+        "DB_STATEMENT_TIMEOUT_SECONDS" db_statement_timeout: Duration = Duration::from_secs(30), seconds(1..=3600);
         /// Time that a start waits for another process's lock on the database before it gives up, default 280 s. The
         /// service manager is told meanwhile, so that its own limit does not end the start.
         "DB_START_TIMEOUT_SECONDS" db_start_timeout: Duration = Duration::from_secs(280), seconds(1..=86_400);

@@ -86,6 +86,11 @@ impl RowBatch {
         self
     }
 
+    /// The table of the first row; empty without rows.
+    pub(super) fn first_table(&self) -> &'static str {
+        self.0.first().map_or("", |(insert, _)| insert.table)
+    }
+
     /// Append the rows of `more`.
     pub fn append(&mut self, more: Self) -> &mut Self {
         self.0.extend(more.0);

@@ -9,6 +9,9 @@ pub enum DatabaseError {
     /// Another process held the lock for too long. Nothing was written; the same call may succeed later.
     #[error("the database is busy")]
     Busy,
+    /// A statement took longer than one may. Nothing was written.
+    #[error("the database took too long to answer")]
+    TimedOut,
     /// The disk is full. Nothing was written.
     #[error("the disk of the database is full")]
     DiskFull,
@@ -44,6 +47,7 @@ pub enum DatabaseError {
 /// SQLite's primary result codes that are handled separately.
 const SQLITE_BUSY: u32 = 5;
 const SQLITE_LOCKED: u32 = 6;
+const SQLITE_INTERRUPT: u32 = 9;
 const SQLITE_IOERR: u32 = 10;
 const SQLITE_CORRUPT: u32 = 11;
 const SQLITE_FULL: u32 = 13;
@@ -61,6 +65,7 @@ impl From<sqlx::Error> for DatabaseError {
         };
         match code {
             Some(SQLITE_BUSY | SQLITE_LOCKED) => Self::Busy,
+            Some(SQLITE_INTERRUPT) => Self::TimedOut,
             Some(SQLITE_FULL) => Self::DiskFull,
             Some(SQLITE_IOERR | SQLITE_CORRUPT) => Self::Indeterminate(error.to_string()),
             _ => match &error {

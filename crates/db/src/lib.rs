@@ -18,6 +18,7 @@ pub mod idempotency;
 mod insert_target;
 pub mod job_clock;
 pub mod json_cell;
+mod lock_hold;
 pub mod lock_holder;
 mod metrics;
 mod migrate;
@@ -29,6 +30,7 @@ pub mod row;
 pub mod sql_value;
 pub mod statement;
 pub mod statement_batch;
+mod statement_deadline;
 pub mod statement_list;
 mod statement_macros;
 mod table_shape;
@@ -49,6 +51,7 @@ pub use foreign_tables::CoordinatorReport;
 pub use inventory;
 pub use migrate::{MigrationReport, check_schema, migrate};
 pub use read_pool::PooledConnection;
+use read_pool::ReadLane;
 pub use row::FromRow;
 #[doc(hidden)]
 pub use sqlx;
@@ -77,7 +80,7 @@ pub struct DatabaseSettings {
 pub struct Database(Arc<DatabaseInner>);
 
 struct DatabaseInner {
-    readers: read_pool::ReadPool,
+    readers: read_pool::ReadLanes,
     writer: writer::DatabaseWriter,
     metrics: Arc<metrics::DatabaseMetrics>,
     foreign: Arc<foreign_reading::ForeignTablesCell>,
@@ -93,7 +96,7 @@ impl Database {
         let metrics = Arc::new(metrics::DatabaseMetrics::default());
         let conn = connect::open_write_connection(path).await?;
         connect::check_version(&conn).await?;
-        let readers = read_pool::ReadPool::open(path, settings.readers).await?;
+        let readers = read_pool::ReadLanes::open(path, settings.readers).await?;
         let foreign = Arc::new(foreign_reading::ForeignTablesCell::default());
         let writer = writer::DatabaseWriter::start(conn, settings.busy_timeout, metrics.clone(), foreign.clone())?;
         Ok(Self(Arc::new(DatabaseInner { readers, writer, metrics, foreign, path: path.to_owned() })))
@@ -104,13 +107,33 @@ impl Database {
         &self.0.path
     }
 
-    /// Borrow a read-only connection. Hold it briefly: the WAL grows while a reader keeps its snapshot.
+    /// Borrow a read-only connection for single rows. Hold it briefly: the WAL grows while a reader keeps its snapshot.
     ///
     /// # Errors
     /// Returns [`DatabaseError::Busy`] when no connection becomes free in time.
     pub async fn read(&self) -> Result<PooledConnection> {
+        self.read_in(ReadLane::Rows).await
+    }
+
+    /// Borrow a read-only connection for a list or a report.
+    ///
+    /// # Errors
+    /// As [`Database::read`].
+    pub async fn read_list(&self) -> Result<PooledConnection> {
+        self.read_in(ReadLane::Lists).await
+    }
+
+    /// Borrow a read-only connection for a probe, a heartbeat or a claim, which wait for no other read.
+    ///
+    /// # Errors
+    /// As [`Database::read`].
+    pub async fn read_vital(&self) -> Result<PooledConnection> {
+        self.read_in(ReadLane::Vital).await
+    }
+
+    async fn read_in(&self, lane: ReadLane) -> Result<PooledConnection> {
         let waited = std::time::Instant::now();
-        let conn = self.0.readers.get().await?;
+        let conn = self.0.readers.get(lane).await?;
         self.0.metrics.reader_wait.observe(waited.elapsed().as_secs_f64());
         Ok(conn)
     }
@@ -138,7 +161,7 @@ impl Database {
                 succeeded
             })
         });
-        let batch = self.0.writer.write(erased).await;
+        let batch = self.0.writer.write(erased, std::any::type_name::<F>()).await;
         let own = result.lock().take();
         write_job::caller_result(batch, own)
     }
@@ -164,6 +187,11 @@ impl Database {
     /// Set how long later writes wait for another process's lock.
     pub fn set_busy_timeout(&self, timeout: Duration) {
         self.0.writer.lock_wait().set_timeout(timeout);
+    }
+
+    /// Set the time after which a statement that reads is ended.
+    pub fn set_statement_limit(&self, limit: Duration) {
+        self.0.readers.set_limit(limit);
     }
 
     /// Return since when a write waits for another process's lock; `None`: none waits.
@@ -197,7 +225,7 @@ impl Database {
     /// # Errors
     /// Returns the error of the read connection.
     pub async fn ping(&self) -> Result<()> {
-        sqlx::query("SELECT 1").execute(&mut *self.read().await?).await?;
+        sqlx::query("SELECT 1").execute(&mut *self.read_vital().await?).await?;
         Ok(())
     }
 

@@ -4,14 +4,22 @@ use std::path::PathBuf;
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric},
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
     metrics::{
         counter::Counter,
+        family::Family,
         gauge::{ConstGauge, Gauge},
         histogram::{Histogram, exponential_buckets},
     },
     registry::Registry,
 };
+
+/// Label of a write.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WriteLabel {
+    /// The function that makes it, or the table that it inserts into.
+    pub write: &'static str,
+}
 
 /// Metrics of the writer and of the read connections.
 pub struct DatabaseMetrics {
@@ -19,6 +27,8 @@ pub struct DatabaseMetrics {
     pub batch_size: Histogram,
     pub commit_seconds: Histogram,
     pub lock_wait_seconds: Histogram,
+    pub lock_held_seconds: Histogram,
+    pub long_writes: Family<WriteLabel, Counter>,
     pub reader_wait: Histogram,
     pub busy: Counter,
     pub rolled_back: Counter,
@@ -32,6 +42,8 @@ impl Default for DatabaseMetrics {
             batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 8)),
             commit_seconds: seconds(),
             lock_wait_seconds: seconds(),
+            lock_held_seconds: seconds(),
+            long_writes: Family::default(),
             reader_wait: seconds(),
             busy: Counter::default(),
             rolled_back: Counter::default(),
@@ -48,6 +60,16 @@ impl DatabaseMetrics {
             "db_lock_wait_seconds",
             "Time waiting for the write lock, which the coordinator also takes",
             self.lock_wait_seconds.clone(),
+        );
+        registry.register(
+            "db_lock_held_seconds",
+            "Time for which a batch of writes held the write lock, commit included",
+            self.lock_held_seconds.clone(),
+        );
+        registry.register(
+            "db_long_writes",
+            "Writes that held the write lock for more than 50 ms, by name",
+            self.long_writes.clone(),
         );
         registry.register("db_reader_wait_seconds", "Time waiting for a read connection", self.reader_wait.clone());
         registry.register("db_busy", "Writes that failed because the lock was not free in time", self.busy.clone());

@@ -12,6 +12,8 @@ use super::{DatabaseError, Result, Tx, bulk_insert::RowBatch};
 pub trait WriteJob: Send {
     /// Run the write; false requests a rollback of its savepoint.
     fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Pin<Box<dyn Future<Output = bool> + 'a>>;
+    /// What it is, for whoever looks for a slow one.
+    fn name(&self) -> &'static str;
     /// Send the result to the caller. An error of the batch overrides the result of the work.
     fn answer(self: Box<Self>, batch: std::result::Result<(), DatabaseError>);
     /// The rows to insert, if the work consists of nothing else: such work of one kind is executed by one statement.
@@ -29,14 +31,15 @@ pub type ErasedWork = Box<dyn for<'a> FnOnce(&'a mut Tx) -> Pin<Box<dyn Future<O
 /// A queued write that runs a closure, which keeps its result itself.
 pub struct ClosureJob {
     work: Option<ErasedWork>,
+    name: &'static str,
     panicked: bool,
     span: Span,
     caller: oneshot::Sender<Result<()>>,
 }
 
 impl ClosureJob {
-    pub fn new(work: ErasedWork, span: Span, caller: oneshot::Sender<Result<()>>) -> Self {
-        Self { work: Some(work), panicked: false, span, caller }
+    pub fn new(work: ErasedWork, name: &'static str, span: Span, caller: oneshot::Sender<Result<()>>) -> Self {
+        Self { work: Some(work), name, panicked: false, span, caller }
     }
 }
 
@@ -48,6 +51,10 @@ impl WriteJob for ClosureJob {
             self.panicked = done.is_err();
             done.unwrap_or(false)
         })
+    }
+
+    fn name(&self) -> &'static str {
+        self.name
     }
 
     fn answer(self: Box<Self>, batch: std::result::Result<(), DatabaseError>) {
@@ -80,6 +87,10 @@ impl WriteJob for RowInsertJob {
             }
             matches!(self.result, Some(Ok(())))
         })
+    }
+
+    fn name(&self) -> &'static str {
+        self.rows.first_table()
     }
 
     fn answer(self: Box<Self>, batch: std::result::Result<(), DatabaseError>) {

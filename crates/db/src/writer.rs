@@ -20,6 +20,7 @@ use super::{
     Connection, DatabaseError, Result,
     bulk_insert::RowBatch,
     foreign_reading::ForeignTablesCell,
+    lock_hold::LockHold,
     metrics::DatabaseMetrics,
     transaction::Tx,
     write_job::{ClosureJob, ErasedWork, RowInsertJob, WriteJob, mergeable_count},
@@ -81,6 +82,7 @@ impl DatabaseWriter {
             lock_wait: lock_wait.clone(),
             metrics: metrics.clone(),
             fatal: fatal_tx,
+            hold: LockHold::default(),
             jitter: SmallRng::seed_from_u64(0x5eed),
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -94,13 +96,13 @@ impl DatabaseWriter {
         Ok(Self { queue, metrics, lock_wait, fatal, stop, thread: parking_lot::Mutex::new(Some(thread)) })
     }
 
-    /// Queue `work`; answers how its batch ended.
-    pub fn write(&self, work: ErasedWork) -> BoxFuture<'_, Result<()>> {
+    /// Queue `work`, whose type has this name; answers how its batch ended.
+    pub fn write(&self, work: ErasedWork, name: &'static str) -> BoxFuture<'_, Result<()>> {
         let span = tracing::debug_span!("write");
         let inside = span.clone();
         let queued = async move {
             let (caller, answer) = oneshot::channel();
-            self.queue(Box::new(ClosureJob::new(work, inside, caller))).await?;
+            self.queue(Box::new(ClosureJob::new(work, name, inside, caller))).await?;
             answer.await.unwrap_or(Err(DatabaseError::WriterStopped))
         };
         queued.instrument(span).boxed()
@@ -150,6 +152,8 @@ struct WriterState {
     lock_wait: Arc<LockWait>,
     metrics: Arc<DatabaseMetrics>,
     fatal: watch::Sender<Option<String>>,
+    /// How long the lock is held, and by which write the longest.
+    hold: LockHold,
     jitter: SmallRng,
 }
 
@@ -180,7 +184,9 @@ impl WriterState {
             }
             self.metrics.queue_depth.dec_by(batch.len() as i64);
             self.metrics.batch_size.observe(batch.len() as f64);
-            match self.commit(&mut batch).await {
+            let outcome = self.commit(&mut batch).await;
+            self.hold.finish(&self.metrics);
+            match outcome {
                 BatchOutcome::Committed => {
                     self.tx.after.drain(..).for_each(|hook| hook());
                     batch.drain(..).for_each(|piece| piece.answer(Ok(())));
@@ -214,9 +220,14 @@ impl WriterState {
             Ok(tables) => self.tx.foreign = tables,
             Err(error) => return self.roll_back(error).await,
         }
+        self.hold.begin();
         // A single write needs no savepoint: its rollback is the transaction's.
         let alive = match batch {
-            [piece] => piece.run(&mut self.tx).await,
+            [piece] => {
+                let alive = piece.run(&mut self.tx).await;
+                self.hold.add(&**piece);
+                alive
+            }
             pieces => match self.run_in_savepoints(pieces).await {
                 Ok(alive) => alive,
                 Err(error) => return self.roll_back(error).await,
@@ -273,6 +284,7 @@ impl WriterState {
         match RowBatch::execute_merged(&rows, &mut self.tx).await {
             Ok(()) => {
                 pieces.iter_mut().for_each(|piece| piece.written(&mut self.tx));
+                pieces.iter().take(1).for_each(|piece| self.hold.add(&**piece));
                 self.tx.opening = Some(NEXT_SAVEPOINT);
                 Ok(true)
             }
@@ -291,6 +303,7 @@ impl WriterState {
         for piece in pieces {
             let hooks = self.tx.after.len();
             let good = piece.run(&mut self.tx).await;
+            self.hold.add(&**piece);
             alive |= good;
             let untouched = self.tx.opening.is_some();
             if good && !untouched {

@@ -304,7 +304,7 @@ impl JobQueue {
     #[boxed]
     pub async fn list(&self, who: &JobViewer, filter: &JobFilter, page: &PageRequest) -> Result<(Vec<JobRecord>, i64)> {
         let who = self.known_as(who);
-        Ok(store::list_jobs(&mut *self.0.db.read().await?, &self.0.names, &who, filter, page).await?)
+        Ok(store::list_jobs(&mut *self.0.db.read_list().await?, &self.0.names, &who, filter, page).await?)
     }
 
     /// Cancel a job. A queued job is withdrawn; of a running one the row changes to CANCELED, which is all that the

@@ -246,7 +246,7 @@ impl WebhookService {
     /// Returns a database error when a query fails.
     #[boxed]
     pub async fn list(&self, filter: &DeliveryFilter, page: &PageRequest) -> Result<(Vec<WebhookDelivery>, i64)> {
-        store::list(&mut *self.0.db.read().await?, filter, page).await
+        store::list(&mut *self.0.db.read_list().await?, filter, page).await
     }
 
     /// A delivery with its payload.

@@ -52,6 +52,7 @@ fn the_database_says_what_a_client_can_do_about_it() {
         (error.status.as_u16(), error.code, error.retry_after.is_some())
     };
     assert_eq!(told(am_db::DatabaseError::Busy), (503, "database_busy", true));
+    assert_eq!(told(am_db::DatabaseError::TimedOut), (503, "database_timeout", true));
     assert_eq!(told(am_db::DatabaseError::DiskFull), (503, "storage_full", true));
     assert_eq!(told(am_db::DatabaseError::WriterStopped), (503, "unavailable", true));
     assert_eq!(told(am_db::DatabaseError::IdempotencyKeyReused), (422, "idempotency_key_reused", false));

@@ -171,7 +171,7 @@ impl AuditLog {
     /// Returns a database error when a query fails.
     #[boxed]
     pub async fn search(&self, filter: &AuditFilter, page: &AuditPageRequest) -> Result<SearchPage> {
-        Ok(store::search(&mut *self.0.db.read().await?, filter, page).await?)
+        Ok(store::search(&mut *self.0.db.read_list().await?, filter, page).await?)
     }
 
     /// An entry by its id.

@@ -69,6 +69,6 @@ impl ChannelService {
     /// Returns a database error when a query fails.
     #[boxed]
     pub async fn list(&self, agent: &AgentId, page: &PageRequest) -> Result<(Vec<MessageChannel>, i64)> {
-        store::list_channels(&mut *self.0.db.read().await?, agent, page).await
+        store::list_channels(&mut *self.0.db.read_list().await?, agent, page).await
     }
 }

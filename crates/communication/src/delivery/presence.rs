@@ -63,7 +63,13 @@ impl DeliveryService {
     /// Returns a database error when a query fails.
     #[boxed]
     pub async fn seen(&self, online_only: bool, limit: u32) -> Result<Vec<AgentPresence>> {
-        store::list_presence(&mut *self.0.db.read().await?, None, online_only, self.alive_since(), i64::from(limit))
-            .await
+        store::list_presence(
+            &mut *self.0.db.read_list().await?,
+            None,
+            online_only,
+            self.alive_since(),
+            i64::from(limit),
+        )
+        .await
     }
 }

@@ -96,7 +96,7 @@ impl EncryptionService {
     /// Returns a database error when a query fails.
     #[boxed]
     pub async fn keys(&self, agent: &AgentId, page: &PageRequest) -> Result<(Vec<AgentKey>, i64)> {
-        Ok(store::list_keys(&mut *self.0.db.read().await?, agent, page).await?)
+        Ok(store::list_keys(&mut *self.0.db.read_list().await?, agent, page).await?)
     }
 
     /// Revoke a key: nothing more is encrypted to it, and envelopes and signatures that name it are refused. Stored messages are not

@@ -78,7 +78,7 @@ impl EncryptionService {
     /// Returns a database error when a query fails.
     #[boxed]
     pub async fn masters(&self) -> Result<Vec<MasterKeyUsage>> {
-        let mut used = store::count_by_master_key(&mut *self.0.db.read().await?).await?;
+        let mut used = store::count_by_master_key(&mut *self.0.db.read_list().await?).await?;
         for (place, name) in self.0.masters.names().enumerate() {
             match used.iter_mut().find(|master| master.master_id == *name) {
                 Some(master) => (master.configured, master.current) = (true, place == 0),

@@ -191,7 +191,7 @@ impl MessageService {
     /// Returns a database error when a query fails.
     #[boxed]
     pub async fn past(&self, past: &HistoryFilter, page: &PageRequest) -> Result<(Vec<MessageView>, i64)> {
-        let mut conn = self.0.db.read().await?;
+        let mut conn = self.0.db.read_list().await?;
         let (found, total) = message_log::read_history(&mut conn, past, page).await?;
         let mut messages = Vec::with_capacity(found.len());
         for stored in found {
@@ -287,7 +287,7 @@ impl MessageService {
     }
 
     async fn keep_house(&self) -> Result<()> {
-        self.0.metrics.waiting.set(message_log::count_pending(&mut *self.0.db.read().await?).await?);
+        self.0.metrics.waiting.set(message_log::count_pending(&mut *self.0.db.read_list().await?).await?);
         while let (_, true) = self.0.channels.close_idle().await? {}
         self.0.delivery.forget_absent().await?;
         Ok(())

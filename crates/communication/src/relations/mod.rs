@@ -135,7 +135,7 @@ impl AgentRelations {
     /// Returns a database error when a query fails.
     #[boxed]
     pub async fn contacts(&self, agent: &AgentId, page: &PageRequest) -> Result<(Vec<AgentContact>, i64)> {
-        Ok(store::list_contacts(&mut *self.db.read().await?, agent, page).await?)
+        Ok(store::list_contacts(&mut *self.db.read_list().await?, agent, page).await?)
     }
 
     /// A page of the agents that an agent has blocked, newest first, and their total number.
@@ -144,7 +144,7 @@ impl AgentRelations {
     /// Returns a database error when a query fails.
     #[boxed]
     pub async fn blocks(&self, agent: &AgentId, page: &PageRequest) -> Result<(Vec<AgentBlock>, i64)> {
-        Ok(store::list_blocks(&mut *self.db.read().await?, agent, page).await?)
+        Ok(store::list_blocks(&mut *self.db.read_list().await?, agent, page).await?)
     }
 
     /// Authorization of an agent.

@@ -105,7 +105,7 @@ impl TemplateService {
     /// Returns a database error when a query fails.
     #[boxed]
     pub async fn own(&self, agent: &AgentId, page: &PageRequest) -> Result<(Vec<MessageTemplate>, i64)> {
-        Ok(store::list_templates(&mut *self.db.read().await?, agent, page).await?)
+        Ok(store::list_templates(&mut *self.db.read_list().await?, agent, page).await?)
     }
 
     /// The built-in templates.

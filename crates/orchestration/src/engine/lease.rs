@@ -57,7 +57,7 @@ impl EngineWorker {
 
     /// Find dead workers and release their runs. Returns the number of runs.
     pub async fn reclaim_dead_workers(&self, db: &Database, clock: &Clock) -> Result<u64> {
-        let others = store::list_workers(&mut *db.read().await?).await?;
+        let others = store::list_workers(&mut *db.read_vital().await?).await?;
         let now = Timestamp(clock.now());
         let mut freed = 0;
         for (id, lease_until) in others.into_iter().filter(|(id, _)| *id != self.id) {

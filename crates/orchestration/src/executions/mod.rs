@@ -312,7 +312,7 @@ impl ExecutionService {
     /// Returns a database error when a query or the transaction fails.
     #[boxed]
     pub async fn list(&self, caller: &Principal, filter: &ExecutionFilter) -> Result<(Vec<Execution>, i64)> {
-        store::list(&mut *self.db.read().await?, caller, filter).await
+        store::list(&mut *self.db.read_list().await?, caller, filter).await
     }
 
     /// Return the steps of an execution, in order.

@@ -131,7 +131,7 @@ impl NetworkService {
     /// Returns a database error when a query or the transaction fails.
     #[boxed]
     pub async fn list(&self, caller: &Principal, page: &PageRequest) -> Result<(Vec<AgentNetwork>, i64)> {
-        store::list(&mut *self.db.read().await?, caller, page).await
+        store::list(&mut *self.db.read_list().await?, caller, page).await
     }
 
     /// Run a task on a network, and answer with the execution as a client observes it.
@@ -220,7 +220,7 @@ impl NetworkService {
     #[boxed]
     pub async fn standing(&self, caller: &Principal, id: &NetworkId) -> Result<(AgentNetwork, NetworkStatus)> {
         let network = self.get(caller, id).await?;
-        let standing = store::network_status(&mut *self.db.read().await?, id).await?;
+        let standing = store::network_status(&mut *self.db.read_list().await?, id).await?;
         Ok((network, standing))
     }
 

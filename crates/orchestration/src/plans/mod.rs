@@ -210,7 +210,7 @@ impl PlanService {
     /// Returns a database error when a query or the transaction fails.
     #[boxed]
     pub async fn list(&self, caller: &Principal, filter: &PlanFilter) -> Result<(Vec<TaskPlan>, i64)> {
-        store::list(&mut *self.db.read().await?, caller, filter).await
+        store::list(&mut *self.db.read_list().await?, caller, filter).await
     }
 
     /// Execute a plan, and answer with the execution as a client observes it. A plan is executed once: a repeated request
@@ -451,7 +451,7 @@ impl PlanService {
     /// Returns a database error when a query or the transaction fails.
     #[boxed]
     pub async fn measured(&self, caller: &Principal) -> Result<Vec<StrategyStats>> {
-        store::strategy_stats(&mut *self.db.read().await?, caller).await
+        store::strategy_stats(&mut *self.db.read_list().await?, caller).await
     }
 }
 

@@ -229,7 +229,7 @@ impl PolicyReview {
         let page = PageRequest { after: None, limit, offset };
         let filter = WorkflowFilter { page: page.clone(), ..WorkflowFilter::default() };
         let (workflows, workflows_total) = self.workflows.list(caller, &filter).await?;
-        let (runs, executions_total) = store::list_active(&mut *self.db.read().await?, caller, &page).await?;
+        let (runs, executions_total) = store::list_active(&mut *self.db.read_list().await?, caller, &page).await?;
         let (mut findings, mut not_checked) = (Vec::new(), Vec::new());
         for workflow in &workflows {
             match self.workflows.compiled(workflow).await {

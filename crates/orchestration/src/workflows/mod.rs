@@ -134,7 +134,7 @@ impl WorkflowService {
     /// Returns a database error when a query or the transaction fails.
     #[boxed]
     pub async fn list(&self, reader: &Principal, filter: &WorkflowFilter) -> Result<(Vec<Workflow>, i64)> {
-        store::list(&mut *self.db.read().await?, reader, filter).await
+        store::list(&mut *self.db.read_list().await?, reader, filter).await
     }
 
     /// Apply `change` if the current version satisfies `expected` (the ETag condition).

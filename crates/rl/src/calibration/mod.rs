@@ -84,7 +84,7 @@ pub async fn calibrate_environment(db: &Database, name: &str) -> Result<Environm
         answer.kept.push(UncalibratedParameter { name: name.to_owned(), reason });
         return Ok(answer);
     }
-    let mut conn = db.read().await?;
+    let mut conn = db.read_list().await?;
     let sources: [(&'static str, Vec<PriceRecord>); 3] = [
         ("pricing_history", store::read_pricing_history(&mut conn).await?),
         ("agent_marketplace", store::read_listings(&mut conn).await?),

@@ -285,7 +285,7 @@ impl PolicyLibrary {
     /// Returns a database error when a query or the transaction fails.
     #[boxed]
     pub async fn list(&self, page: &PageRequest) -> Result<(Vec<PolicyRecord>, i64)> {
-        store::list(&mut *self.0.db.read().await?, page).await
+        store::list(&mut *self.0.db.read_list().await?, page).await
     }
 
     /// Return a page of a policy's versions, newest first, and their total number.
@@ -295,7 +295,7 @@ impl PolicyLibrary {
     #[boxed]
     pub async fn versions(&self, name: &str, page: &PageRequest) -> Result<(Vec<VersionRecord>, i64)> {
         self.get(name).await?;
-        store::versions(&mut *self.0.db.read().await?, name, page).await
+        store::versions(&mut *self.0.db.read_list().await?, name, page).await
     }
 
     /// Return the version that `reference` names.

@@ -263,7 +263,7 @@ impl TrainingRuns {
         filter: &RunFilter,
         page: &PageRequest,
     ) -> Result<(Vec<TrainingRun>, i64)> {
-        store::list(&mut *self.0.db.read().await?, caller, filter, page).await
+        store::list(&mut *self.0.db.read_list().await?, caller, filter, page).await
     }
 
     /// Apply one change to a run's state, with its entry in the audit log.

@@ -304,7 +304,7 @@ impl SecurityPolicies {
     /// Returns a database error when a query fails.
     #[boxed]
     pub async fn list(&self, filter: &SecurityPolicyFilter) -> Result<(Vec<SecurityPolicy>, i64)> {
-        store::list_policies(&mut *self.0.db.read().await?, filter).await
+        store::list_policies(&mut *self.0.db.read_list().await?, filter).await
     }
 
     /// Change the named members of a policy. The change is in force for everything that starts after this returns.

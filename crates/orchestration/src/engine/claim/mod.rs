@@ -98,7 +98,7 @@ impl EngineInner {
     }
 
     async fn waiting(&self) -> Result<i64> {
-        store::count_waiting(&mut *self.db.read().await?).await
+        store::count_waiting(&mut *self.db.read_vital().await?).await
     }
 
     /// Compare the runs that the database assigns to this worker with those it drives. Another process may have
@@ -107,7 +107,7 @@ impl EngineInner {
         // Taken before the query: a run enters the map only after it is in the database.
         let driven: Vec<(ExecutionId, Arc<DriverHandle>)> =
             self.lock().iter().map(|(id, handle)| (id.clone(), handle.clone())).collect();
-        let held = store::list_held(&mut *self.db.read().await?, &self.worker.id).await?;
+        let held = store::list_held(&mut *self.db.read_vital().await?, &self.worker.id).await?;
         let paused: HashMap<&ExecutionId, bool> = held.iter().map(|state| (&state.run.id, state.paused)).collect();
         for (id, handle) in &driven {
             match paused.get(id) {
@@ -163,7 +163,8 @@ impl EngineInner {
     /// Ask for a place for each client that has a run to claim and waits for none yet.
     async fn look_for_clients(&self, queue: &mut ClaimQueue) -> Result<()> {
         let clients =
-            store::list_claimable_clients(&mut *self.db.read().await?, &queue.after, MAX_CLIENTS_PER_LOOK).await?;
+            store::list_claimable_clients(&mut *self.db.read_vital().await?, &queue.after, MAX_CLIENTS_PER_LOOK)
+                .await?;
         let more = clients.len() as i64 == MAX_CLIENTS_PER_LOOK;
         queue.after = clients.last().filter(|_| more).cloned().unwrap_or_default();
         for client in clients {
