@@ -2,6 +2,7 @@
 
 use super::Services;
 use am_audit::WitnessService;
+use am_db::kept_list::ListKeeper;
 use am_keys::ApiKeyService;
 
 /// Start them. Those that write and deliver messages, and those that keep jq workers, began with what they belong to.
@@ -11,6 +12,7 @@ pub(super) fn start(services: &Services, keys: &ApiKeyService, witnesses: &Witne
     services.webhooks.background_task().into_iter().for_each(|task| supervisor.adopt(task));
     let assignments = services.assignments.background_tasks(supervisor.stopping());
     assignments.into_iter().for_each(|task| supervisor.adopt(task));
+    supervisor.start("lists", |stop| ListKeeper::new(services.db.clone(), services.clock.clone()).work(stop));
     supervisor.start("absences", am_core::absence::watch);
     supervisor.adopt(services.training.background_task());
     supervisor.start("policies", |stop| services.library.clone().watch(stop));

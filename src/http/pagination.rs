@@ -11,7 +11,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, de::value::StrDeserializer};
 use utoipa::IntoParams;
 
-use am_db::{codec::Timestamp, owner::PrincipalName, page::PageRequest, principal::Principal};
+use am_db::{codec::Timestamp, kept_list::ListPage, owner::PrincipalName, page::PageRequest, principal::Principal};
 
 use super::{
     context::{OriginalUri, RequestContext},
@@ -141,6 +141,20 @@ impl<const DEFAULT: u32> Paginator<DEFAULT> {
     ) -> Response {
         let (rows, total) = found;
         let next = self.last_of(&rows).map(place).map(|(at, id)| (at, id.to_owned()));
+        let rows: Vec<T> = rows.into_iter().map(shown).collect();
+        self.respond_partial(&rows, Some(total.cast_unsigned()), next.as_ref().map(|(at, id)| (*at, id.as_str())))
+    }
+
+    /// Answers a page that may end early as [`answer_shown`](Self::answer_shown) does.
+    pub fn answer_list<R, T: Serialize>(
+        &self,
+        found: ListPage<R>,
+        place: impl Fn(&R) -> (Timestamp, &str),
+        shown: impl Fn(R) -> T,
+    ) -> Response {
+        let ListPage { rows, total, is_cut } = found;
+        let last = if is_cut { rows.last() } else { self.last_of(&rows) };
+        let next = last.map(place).map(|(at, id)| (at, id.to_owned()));
         let rows: Vec<T> = rows.into_iter().map(shown).collect();
         self.respond_partial(&rows, Some(total.cast_unsigned()), next.as_ref().map(|(at, id)| (*at, id.as_str())))
     }

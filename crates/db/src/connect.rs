@@ -41,6 +41,8 @@ pub async fn open_write_connection(path: &Path) -> Result<Connection> {
     for pragma in [
         "PRAGMA busy_timeout = 0",
         "PRAGMA journal_size_limit = 67108864",
+        // The temporary schema has triggers alone.
+        "PRAGMA temp_store = MEMORY",
         // 16 MiB; the default is 2. Not more, because a commit that split a page scans the whole cache.
         "PRAGMA cache_size = -16384",
         // Checkpoint every 32 MiB instead of every 4, so that a page changed by many commits is written back once.

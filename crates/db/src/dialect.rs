@@ -70,6 +70,9 @@ impl Dialect {
             ("array", _) => format!("json_build_array({rest})"),
             ("arrays", _) if sqlite => format!("json_group_array({rest})"),
             ("arrays", _) => format!("coalesce(json_agg({rest}), '[]')"),
+            // The bytes of a text or a JSON column, without reading it.
+            ("bytes", [column]) if sqlite => format!("coalesce(octet_length({column}), 0)"),
+            ("bytes", [column]) => format!("coalesce(octet_length(CAST({column} AS text)), 0)"),
             // Does the text hold the other one?
             ("contains", [text, part]) if sqlite => format!("instr({text}, {part}) > 0"),
             ("contains", [text, part]) => format!("strpos({text}, {part}) > 0"),

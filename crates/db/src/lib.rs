@@ -18,6 +18,7 @@ pub mod idempotency;
 mod insert_target;
 pub mod job_clock;
 pub mod json_cell;
+pub mod kept_list;
 mod lock_hold;
 pub mod lock_holder;
 mod metrics;
@@ -84,6 +85,7 @@ struct DatabaseInner {
     writer: writer::DatabaseWriter,
     metrics: Arc<metrics::DatabaseMetrics>,
     foreign: Arc<foreign_reading::ForeignTablesCell>,
+    lists: kept_list::ListStates,
     path: std::path::PathBuf,
 }
 
@@ -94,12 +96,20 @@ impl Database {
     /// Fails when the file can't be opened, or when the SQLite library can corrupt a shared WAL database.
     pub async fn open(path: &Path, settings: &DatabaseSettings) -> Result<Self> {
         let metrics = Arc::new(metrics::DatabaseMetrics::default());
-        let conn = connect::open_write_connection(path).await?;
+        let mut conn = connect::open_write_connection(path).await?;
         connect::check_version(&conn).await?;
+        kept_list::install_triggers(&mut conn).await?;
         let readers = read_pool::ReadLanes::open(path, settings.readers).await?;
         let foreign = Arc::new(foreign_reading::ForeignTablesCell::default());
         let writer = writer::DatabaseWriter::start(conn, settings.busy_timeout, metrics.clone(), foreign.clone())?;
-        Ok(Self(Arc::new(DatabaseInner { readers, writer, metrics, foreign, path: path.to_owned() })))
+        Ok(Self(Arc::new(DatabaseInner {
+            readers,
+            writer,
+            metrics,
+            foreign,
+            lists: kept_list::ListStates::default(),
+            path: path.to_owned(),
+        })))
     }
 
     /// Path of the database file.

@@ -1,6 +1,6 @@
 //! Prometheus metrics of the database.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::atomic::AtomicU64};
 
 use prometheus_client::{
     collector::Collector,
@@ -21,6 +21,13 @@ pub struct WriteLabel {
     pub write: &'static str,
 }
 
+/// Label of a list beside a table of the coordinator's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ListLabel {
+    /// What it lists.
+    pub list: &'static str,
+}
+
 /// Metrics of the writer and of the read connections.
 pub struct DatabaseMetrics {
     pub queue_depth: Gauge,
@@ -29,6 +36,7 @@ pub struct DatabaseMetrics {
     pub lock_wait_seconds: Histogram,
     pub lock_held_seconds: Histogram,
     pub long_writes: Family<WriteLabel, Counter>,
+    pub list_progress: Family<ListLabel, Gauge<f64, AtomicU64>>,
     pub reader_wait: Histogram,
     pub busy: Counter,
     pub rolled_back: Counter,
@@ -44,6 +52,7 @@ impl Default for DatabaseMetrics {
             lock_wait_seconds: seconds(),
             lock_held_seconds: seconds(),
             long_writes: Family::default(),
+            list_progress: Family::default(),
             reader_wait: seconds(),
             busy: Counter::default(),
             rolled_back: Counter::default(),
@@ -70,6 +79,11 @@ impl DatabaseMetrics {
             "db_long_writes",
             "Writes that held the write lock for more than 50 ms, by name",
             self.long_writes.clone(),
+        );
+        registry.register(
+            "db_list_progress_ratio",
+            "How much of a list beside the coordinator's tables is made; 1: it is complete",
+            self.list_progress.clone(),
         );
         registry.register("db_reader_wait_seconds", "Time waiting for a read connection", self.reader_wait.clone());
         registry.register("db_busy", "Writes that failed because the lock was not free in time", self.busy.clone());

@@ -14,6 +14,7 @@ use super::{
     foreign_reading::read_tables,
     table_shape::{MIGRATION_RECORD, has_table, read_shapes},
 };
+use super::{Connection, Database, DatabaseError, Result, Tx, codec::Timestamp, kept_list::install_triggers};
 use am_core::ambient::Clock;
 
 /// The service's own migrations in order: version, name, SQL. An applied migration must not be edited, because its hash
@@ -41,6 +42,7 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (26, "agent_profiles", include_str!("../../../migrations/0026_agent_profiles.sql")),
     (25, "late_jobs", include_str!("../../../migrations/0025_late_jobs.sql")),
     (23, "growth", include_str!("../../../migrations/0023_growth.sql")),
+    (27, "lists", include_str!("../../../migrations/0027_lists.sql")),
 ];
 
 /// Result of a migration.
@@ -65,6 +67,7 @@ pub async fn migrate(db: &Database, clock: &Clock) -> Result<MigrationReport> {
         adopt_coordinator_tables(tx.conn().await?, &mut report).await?;
         apply_migrations(tx.conn().await?, now, &mut report).await?;
         read_tables(tx.conn().await?).await?.report().accept()?;
+        install_triggers(tx.conn().await?).await?;
         Ok(report)
     })
     .await

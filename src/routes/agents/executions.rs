@@ -268,7 +268,7 @@ pub async fn list_executions(
     let found = app.executions.list(&caller, &filter).await?;
     let shown =
         |execution| Observed { execution, inputs: JsonText::none(), estimate: None, waits_for_miner: false }.into();
-    Ok(paging.answer_shown(found, |row| (row.created_at, &row.id), |row| -> ExecutionDocument { shown(row) }))
+    Ok(paging.answer_list(found, |row| (row.created_at, &row.id), |row| -> ExecutionDocument { shown(row) }))
 }
 
 /// List the executions of a workflow

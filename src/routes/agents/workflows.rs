@@ -242,7 +242,7 @@ pub async fn list_workflows(
         page: paging.page.clone(),
     };
     let found = app.workflows.list(&caller, &filter).await?;
-    Ok(paging.answer(found, |workflow| (workflow.created_at, &workflow.id)))
+    Ok(paging.answer_list(found, |workflow| (workflow.created_at, &workflow.id), |workflow| workflow))
 }
 
 /// Get a workflow

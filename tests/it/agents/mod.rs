@@ -5,6 +5,7 @@ mod dispatch;
 mod executions;
 mod figures;
 mod idempotency;
+pub mod kept_lists;
 mod lists;
 mod networks;
 mod plan_races;

@@ -4,6 +4,7 @@ mod absence;
 mod background;
 mod clients;
 mod ground;
+mod lists;
 mod plans;
 mod start_lock;
 mod training;

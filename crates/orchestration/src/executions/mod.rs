@@ -3,6 +3,7 @@
 
 mod estimate;
 mod model;
+mod pages;
 mod redefinition;
 mod retry;
 mod store;
@@ -32,6 +33,7 @@ use am_db::{
     Connection, Database, Tx,
     codec::{JsonText, Timestamp},
     idempotency::{IdempotencyKey, IdempotentResult},
+    kept_list::ListPage,
     principal::Principal,
 };
 use am_events::{StreamEvent, StreamFollower, StreamHub, StreamSource};
@@ -311,8 +313,8 @@ impl ExecutionService {
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
     #[boxed]
-    pub async fn list(&self, caller: &Principal, filter: &ExecutionFilter) -> Result<(Vec<Execution>, i64)> {
-        store::list(&mut *self.db.read_list().await?, caller, filter).await
+    pub async fn list(&self, caller: &Principal, filter: &ExecutionFilter) -> Result<ListPage<Execution>> {
+        pages::list(&self.db, caller, filter).await
     }
 
     /// Return the steps of an execution, in order.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    ExecutionFilter, StepLog,
+    StepLog,
     redefinition::{Redefinition, StepComparison, compare_steps},
     wrong_state_error,
 };
@@ -24,11 +24,8 @@ use am_db::{
     Connection, FromRow as _, Tx,
     bulk_insert::RowBatch,
     codec::{JsonText, Timestamp},
-    foreign_rows::{log_unreadable, read_page},
-    principal::Principal,
-    push_row, row, sql,
-    statement::Query,
-    update,
+    foreign_rows::log_unreadable,
+    push_row, row, sql, update,
 };
 
 row! {
@@ -77,8 +74,7 @@ row! {
     }
 }
 
-const FROM_EXECUTIONS: &str = " FROM agent_executions e LEFT JOIN am_runs r ON r.execution_id = e.id";
-const MATCHING: &str = " WHERE e.client_id IN ($1) [AND e.workflow_id = $2] [AND e.status = $3] ";
+pub(super) const FROM_EXECUTIONS: &str = " FROM agent_executions e LEFT JOIN am_runs r ON r.execution_id = e.id";
 
 /// Read one execution.
 pub async fn get(conn: &mut Connection, id: &ExecutionId) -> Result<Option<Execution>> {
@@ -105,28 +101,6 @@ pub async fn has_ended(conn: &mut Connection, id: &ExecutionId) -> am_db::Result
     let status: Option<String> = status.fetch_optional_value(conn).await?;
     // A state that only the coordinator knows is no end.
     Ok(status.is_none_or(|status| ExecutionStatus::from_stored(&status).is_some_and(ExecutionStatus::is_final)))
-}
-
-/// Read a page, newest first, and the total number.
-pub async fn list(
-    conn: &mut Connection,
-    caller: &Principal,
-    filter: &ExecutionFilter,
-) -> Result<(Vec<Execution>, i64)> {
-    let bind_filter = |query: Query| {
-        query.bind_all(caller.aliases.iter()).bind_some(filter.workflow_id.as_ref()).bind_some(filter.status)
-    };
-    let rows = || sql!("SELECT ", Execution::COLUMNS, FROM_EXECUTIONS, MATCHING, "{page e. $4 agent_executions}");
-    let ids = || sql!("SELECT e.id FROM agent_executions e", MATCHING, "{page e. $4 agent_executions}");
-    let page = read_page(
-        &mut *conn,
-        &filter.page,
-        |page| bind_filter(rows()).bind_page(page),
-        |page| bind_filter(ids()).bind_page(page),
-    );
-    let page = page.await?;
-    let total = bind_filter(sql!("SELECT count(*) FROM agent_executions e", MATCHING));
-    Ok((page, total.fetch_value(conn).await?))
 }
 
 row! {

@@ -18,7 +18,7 @@ use super::{
 use am_audit::SecurityLevel;
 use am_core::boxed;
 use am_core::ids::{ExecutionId, SecurityPolicyId, WorkflowId};
-use am_db::{Database, page::PageRequest, principal::Principal};
+use am_db::{Database, kept_list::ListPage, page::PageRequest, principal::Principal};
 use am_security::policies::{PolicyExplanation, PolicyRefusal, WorkflowFacts};
 
 /// Time limit in seconds above which a workflow gets a warning.
@@ -227,8 +227,16 @@ impl PolicyReview {
     #[boxed]
     pub async fn scan(&self, caller: &Principal, limit: u32, offset: u32) -> Result<PolicyScan> {
         let page = PageRequest { after: None, limit, offset };
-        let filter = WorkflowFilter { page: page.clone(), ..WorkflowFilter::default() };
-        let (workflows, workflows_total) = self.workflows.list(caller, &filter).await?;
+        let mut filter = WorkflowFilter { page: page.clone(), ..WorkflowFilter::default() };
+        let ListPage { rows: mut workflows, total: workflows_total, mut is_cut } =
+            self.workflows.list(caller, &filter).await?;
+        // A page of long rows ends early.
+        while let (true, Some(last)) = (is_cut, workflows.last()) {
+            filter.page = page.rest(workflows.len(), &last.id);
+            let more = self.workflows.list(caller, &filter).await?;
+            is_cut = more.is_cut && !more.rows.is_empty();
+            workflows.extend(more.rows);
+        }
         let (runs, executions_total) = store::list_active(&mut *self.db.read_list().await?, caller, &page).await?;
         let (mut findings, mut not_checked) = (Vec::new(), Vec::new());
         for workflow in &workflows {

@@ -1,6 +1,7 @@
 //! Workflows: created, listed, changed and deleted by their owners; public ones can be read and run by everybody.
 
 mod model;
+mod pages;
 mod store;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use am_db::{
     Database, Tx,
     codec::Timestamp,
     idempotency::{IdempotencyKey, IdempotentResult},
+    kept_list::ListPage,
     principal::Principal,
 };
 
@@ -133,8 +135,8 @@ impl WorkflowService {
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
     #[boxed]
-    pub async fn list(&self, reader: &Principal, filter: &WorkflowFilter) -> Result<(Vec<Workflow>, i64)> {
-        store::list(&mut *self.db.read_list().await?, reader, filter).await
+    pub async fn list(&self, reader: &Principal, filter: &WorkflowFilter) -> Result<ListPage<Workflow>> {
+        pages::list(&self.db, reader, filter).await
     }
 
     /// Apply `change` if the current version satisfies `expected` (the ETag condition).

@@ -3,9 +3,9 @@
 use std::{borrow::Cow, sync::Arc};
 
 use serde::Serialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 
-use super::model::{Workflow, WorkflowFilter};
+use super::model::Workflow;
 use crate::{
     definition::ExecutionPlan,
     error::{Result, corrupt_json_error},
@@ -17,15 +17,12 @@ use am_core::{
     money::Money,
 };
 use am_db::{
-    Connection, Tx,
+    Connection, DatabaseError, FromRow, Tx,
     bulk_insert::RowBatch,
     codec::{JsonText, Timestamp},
     foreign_rows::log_unreadable,
-    packed_row,
-    page::PageRequest,
-    principal::Principal,
-    push_row,
-    row::{Truth, whole_number},
+    packed_row, push_row,
+    row::{Columns, Truth, whole_number},
     sql,
     statement_batch::StatementBatch,
     update,
@@ -125,67 +122,32 @@ pub async fn get(conn: &mut Connection, id: &WorkflowId) -> Result<Option<Workfl
     row.map(|json| serde_json::from_str::<WorkflowRow>(&json)?.workflow()).transpose()
 }
 
-const MATCHING: &str =
-    " FROM ai_agent_workflows WHERE (is_public OR owner_id IN ($1)) [AND owner_id IN ($2)] [AND is_public = $3]
-     [AND NOT EXISTS (SELECT 1 FROM {records $4 ours:text pythons:text} AS tag
-         WHERE NOT ({contains tags tag.ours} OR {contains tags tag.pythons}))]";
+/// A workflow of a page, read as one value.
+pub(super) struct PackedWorkflow(pub(super) Workflow);
 
-/// Read a page, and the total number.
-pub async fn list(conn: &mut Connection, reader: &Principal, filter: &WorkflowFilter) -> Result<(Vec<Workflow>, i64)> {
-    let (mut found, mut page) = (Vec::new(), filter.page.clone());
-    loop {
-        let (total, rows) = read_packed(conn, reader, filter, &page).await?;
-        let full = rows.len() == page.limit as usize;
-        let last = rows.last().map(|(id, _)| id.clone());
-        for (id, row) in rows {
-            match row {
-                Ok(workflow) => found.push(workflow),
-                Err(error) => log_unreadable(&id, &error),
+impl PackedWorkflow {
+    /// What a statement selects for it.
+    pub(super) const PACKED: &'static str = WorkflowRow::PACKED;
+    /// Columns that it is packed from.
+    pub(super) const FROM: &'static str = WorkflowRow::COLUMNS;
+
+    /// Read a row from its JSON form; its id, too, where it can't be read.
+    pub(super) fn read(row: &str) -> (String, Result<Workflow>) {
+        match serde_json::from_str::<WorkflowRow>(row) {
+            Ok(row) => (row.id.to_string(), row.workflow()),
+            Err(error) => {
+                let cells: Vec<Value> = serde_json::from_str(row).unwrap_or_default();
+                (cells.first().and_then(Value::as_str).unwrap_or_default().to_owned(), Err(error.into()))
             }
-        }
-        match last {
-            Some(last) if full && found.len() < filter.page.limit as usize => {
-                page = filter.page.rest(found.len(), &last);
-            }
-            _ => return Ok((found, total)),
         }
     }
 }
 
-/// Read the rows of a page, each with its id and what is wrong with it, and the total number.
-async fn read_packed(
-    conn: &mut Connection,
-    reader: &Principal,
-    filter: &WorkflowFilter,
-    page: &PageRequest,
-) -> Result<(i64, Vec<(String, Result<Workflow>)>)> {
-    let tags: Vec<[String; 2]> = filter.tag_patterns().collect();
-    let tags = (!tags.is_empty()).then(|| serde_json::to_string(&tags)).transpose()?;
-    let query = sql!(
-        "SELECT (SELECT count(*)",
-        MATCHING,
-        "), {arrays ",
-        WorkflowRow::PACKED,
-        "} FROM (SELECT ",
-        WorkflowRow::COLUMNS,
-        MATCHING,
-        " {page $5 ai_agent_workflows}) AS page",
-    )
-    .bind_all(reader.aliases.iter())
-    .bind_all_some(filter.owner.as_deref())
-    .bind_some(filter.is_public)
-    .bind_some(tags)
-    .bind_page(page);
-    let (total, json): (i64, String) = query.fetch_one(conn).await?;
-    let rows: Vec<&RawValue> = serde_json::from_str(&json)?;
-    let read = |row: &&RawValue| match serde_json::from_str::<WorkflowRow>(row.get()) {
-        Ok(row) => (row.id.to_string(), row.workflow()),
-        Err(error) => {
-            let cells: Vec<Value> = serde_json::from_str(row.get()).unwrap_or_default();
-            (cells.first().and_then(Value::as_str).unwrap_or_default().to_owned(), Err(error.into()))
-        }
-    };
-    Ok((total, rows.iter().map(read).collect()))
+impl FromRow for PackedWorkflow {
+    fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
+        let (_, workflow) = Self::read(columns.next_value()?);
+        workflow.map(Self).map_err(|error| DatabaseError::InvalidValue(error.to_string()))
+    }
 }
 
 /// Save every column that can change.

@@ -1,0 +1,5 @@
+//! Pages of executions.
+
+mod store;
+
+pub use store::list;

@@ -1,0 +1,5 @@
+//! Pages of workflows.
+
+mod store;
+
+pub use store::list;

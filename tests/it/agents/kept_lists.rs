@@ -1,0 +1,210 @@
+//! Lists of the coordinator's tables are read by lists of this service's own, which follow what either of the two writes.
+
+use std::path::Path;
+
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::{
+    harness::{Answer, ApiClient, PATIENCE, TestApp, poll_interval},
+    jobs::open,
+    kit::{JsonDocument as _, jq, sql},
+};
+
+const WORKFLOWS: &str = "/api/v1/agents/workflows";
+const EXECUTIONS: &str = "/api/v1/agents/executions";
+
+async fn number(database: &Path, query: &'static str) -> i64 {
+    sqlx::query_scalar(query).fetch_one(&mut open(database).await).await.unwrap()
+}
+
+/// Wait until this many lists are complete.
+pub async fn built(database: &Path) {
+    let built = async {
+        while number(database, "SELECT count(*) FROM am_list_progress WHERE built_at IS NOT NULL").await < 2 {
+            poll_interval().await;
+        }
+    };
+    timeout(PATIENCE, built).await.expect("lists are made");
+}
+
+fn ids(answer: &Answer) -> Vec<String> {
+    answer
+        .body
+        .as_array()
+        .unwrap_or_else(|| panic!("no list: {}", answer.text))
+        .iter()
+        .map(|row| row.text("id").to_owned())
+        .collect()
+}
+
+fn next(answer: &Answer) -> Option<String> {
+    let link = answer.header("link").split(", ").find(|link| link.ends_with("rel=\"next\""))?;
+    Some(link.trim_start_matches('<').split_once('>')?.0.to_owned())
+}
+
+/// All ids of a list, page by page, each with the same total.
+async fn walk(server: &ApiClient, first: &str) -> (Vec<String>, String) {
+    let (mut found, mut path, mut total) = (Vec::new(), Some(first.to_owned()), String::new());
+    while let Some(at) = path {
+        let page = server.get(&at).await;
+        found.extend(ids(&page));
+        total = page.header("x-total-count").to_owned();
+        path = next(&page);
+    }
+    (found, total)
+}
+
+/// Rows that the coordinator writes, of owners 0 to 2 of which the first is the caller by its key, the second by its principal.
+pub fn coordinator_rows(key: &str, principal: &str, from: u32, to: u32) -> String {
+    let rows = format!("WITH RECURSIVE n(i) AS (SELECT {from} UNION ALL SELECT i + 1 FROM n WHERE i < {to} - 1)");
+    let owner = format!("CASE i % 3 WHEN 0 THEN '{key}' WHEN 1 THEN '{principal}' ELSE 'key_00000000000000000000' END");
+    let at = "'2026-01-0' || (1 + i % 5) || ' 10:00:00.000000'";
+    format!(
+        "{rows} INSERT INTO ai_agent_workflows SELECT 'agent_c' || i, {owner}, 'w', '', '{{}}', '{{}}', 60, 0, 0, 'BASIC',
+             '[\"t' || (i % 2) || '\"]', '1', i % 4 = 0, {at}, {at} FROM n;
+         {rows} INSERT INTO agent_executions SELECT 'exec_c' || i, 'agent_c' || (i % 2), {owner},
+             CASE i % 3 WHEN 2 THEN 'RUNNING' ELSE CASE i % 4 WHEN 0 THEN 'RUNNING' ELSE 'COMPLETED' END END,
+             0, '{{}}', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 1, 0, {at}, {at} FROM n;"
+    )
+}
+
+const MINE: &str = "owner_id <> 'key_00000000000000000000'";
+
+/// What each list answers is what the tables hold.
+async fn lists_are_true(server: &ApiClient) {
+    let database = server.database();
+    let mine = MINE.replace("owner_id", "client_id");
+    let visible = format!("is_public OR {MINE}");
+    for (list, table, condition) in [
+        (WORKFLOWS.to_owned(), "ai_agent_workflows", visible.clone()),
+        (format!("{WORKFLOWS}?is_public=true"), "ai_agent_workflows", "is_public".to_owned()),
+        (format!("{WORKFLOWS}?is_public=false"), "ai_agent_workflows", format!("NOT is_public AND {MINE}")),
+        (
+            format!("{WORKFLOWS}?owner_id=key_00000000000000000000"),
+            "ai_agent_workflows",
+            format!("is_public AND NOT {MINE}"),
+        ),
+        (format!("{WORKFLOWS}?tags=t1"), "ai_agent_workflows", format!("({visible}) AND tags LIKE '%\"t1\"%'")),
+        (EXECUTIONS.to_owned(), "agent_executions", mine.clone()),
+        (format!("{EXECUTIONS}?status=running"), "agent_executions", format!("{mine} AND status = 'RUNNING'")),
+        (format!("{EXECUTIONS}?status=completed"), "agent_executions", format!("{mine} AND status = 'COMPLETED'")),
+        (
+            format!("{EXECUTIONS}?workflow_id=agent_c1"),
+            "agent_executions",
+            format!("{mine} AND workflow_id = 'agent_c1'"),
+        ),
+    ] {
+        let query = format!("SELECT id FROM {table} WHERE {condition} ORDER BY created_at DESC, id DESC");
+        let expected: Vec<String> =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_all(&mut open(&database).await).await.unwrap();
+        for limit in [3, 500] {
+            let (question, total) = (if list.contains('?') { '&' } else { '?' }, expected.len().to_string());
+            let found = walk(server, &format!("{list}{question}limit={limit}")).await;
+            assert_eq!(found, (expected.clone(), total), "{list} by {limit}");
+        }
+        let question = if list.contains('?') { '&' } else { '?' };
+        let page = server.get(&format!("{list}{question}limit=2&offset=1")).await;
+        let some: Vec<String> = expected.iter().skip(1).take(2).cloned().collect();
+        assert_eq!(ids(&page), some, "{list}");
+    }
+}
+
+/// The lists have the rows of the tables, and their counters the numbers of them.
+pub async fn lists_agree(database: &Path) {
+    let differences = "SELECT (SELECT count(*) FROM agent_executions t LEFT JOIN am_execution_list l ON l.id = t.id
+                 WHERE l.id IS NULL OR l.status <> t.status OR l.client_id <> t.client_id)
+             + (SELECT count(*) FROM ai_agent_workflows t LEFT JOIN am_workflow_list l ON l.id = t.id
+                 WHERE l.id IS NULL OR l.is_public <> t.is_public OR l.owner_id <> t.owner_id)
+             + (SELECT count(*) FROM am_execution_list WHERE id NOT IN (SELECT id FROM agent_executions))
+             + (SELECT count(*) FROM am_workflow_list WHERE id NOT IN (SELECT id FROM ai_agent_workflows))";
+    let agree = async {
+        while number(database, differences).await > 0 {
+            poll_interval().await;
+        }
+    };
+    timeout(PATIENCE, agree).await.expect("the lists follow");
+    let miscounted = "SELECT (SELECT count(*) FROM am_list_counts c WHERE list = 'executions' AND entries <>
+                 (SELECT count(*) FROM am_execution_list l WHERE l.client_id = c.owner_id AND l.status = c.kind))
+             + (SELECT count(*) FROM am_list_counts c WHERE list = 'workflows' AND entries <>
+                 (SELECT count(*) FROM am_workflow_list l
+                  WHERE (c.owner_id = '*' OR l.owner_id = c.owner_id) AND CAST(l.is_public AS TEXT) = c.kind))
+             + (SELECT count(*) FROM am_execution_list) - (SELECT sum(entries) FROM am_list_counts WHERE list = 'executions')";
+    assert_eq!(number(database, miscounted).await, 0);
+}
+
+#[tokio::test]
+async fn lists_follow_what_both_write() {
+    let server = TestApp::start().await;
+    let database = server.database();
+    built(&database).await;
+    let workflow = server.workflow(json!({"a": jq("1")})).await;
+    let run = server.execute(&workflow, json!({})).await;
+    server.ended(run.text("id")).await;
+    let row = server.get(&format!("{WORKFLOWS}/{workflow}")).await;
+    let principal = row.body.text("owner_id").to_owned();
+    lists_are_true(&server).await;
+    sql(&database, &coordinator_rows(server.key(), &principal, 0, 40)).await;
+    lists_are_true(&server).await;
+    sql(
+        &database,
+        "UPDATE agent_executions SET status = 'COMPLETED' WHERE status = 'RUNNING' AND rowid % 2 = 0;
+         DELETE FROM agent_executions WHERE id IN ('exec_c1', 'exec_c4', 'exec_c39');
+         UPDATE ai_agent_workflows SET is_public = NOT is_public WHERE id IN ('agent_c2', 'agent_c8');
+         DELETE FROM ai_agent_workflows WHERE id IN ('agent_c3', 'agent_c39')",
+    )
+    .await;
+    // What became private is not shown from then on, whatever the list says.
+    assert!(!ids(&server.get(&format!("{WORKFLOWS}?limit=500")).await).contains(&"agent_c8".to_owned()));
+    sql(&database, &coordinator_rows(server.key(), &principal, 40, 60)).await;
+    lists_agree(&database).await;
+    lists_are_true(&server).await;
+    server.delete(&format!("{WORKFLOWS}/{workflow}")).await;
+    lists_are_true(&server).await;
+    lists_agree(&database).await;
+}
+
+#[tokio::test]
+async fn lists_are_made_of_what_is_stored_and_read_before() {
+    let server = TestApp::start().await;
+    let database = server.database();
+    built(&database).await;
+    let row = server.workflow(json!({"a": jq("1")})).await;
+    let principal = server.get(&format!("{WORKFLOWS}/{row}")).await.body.text("owner_id").to_owned();
+    let key = server.key().to_owned();
+    // As an earlier version leaves a database.
+    sql(&database, "DELETE FROM am_execution_list; DELETE FROM am_workflow_list; DELETE FROM am_list_progress").await;
+    sql(&database, &coordinator_rows(&key, &principal, 0, 1200)).await;
+    let server = server.restart().await;
+    assert_eq!(ids(&server.get(&format!("{WORKFLOWS}?limit=3")).await).len(), 3);
+    built(&database).await;
+    lists_agree(&database).await;
+    let page = server.get(&format!("{EXECUTIONS}?limit=500")).await;
+    assert_eq!((ids(&page).len(), page.header("x-total-count")), (500, "800"));
+}
+
+#[tokio::test]
+async fn pages_of_long_rows_end_early() {
+    let server = TestApp::start().await;
+    let database = server.database();
+    built(&database).await;
+    let row = server.workflow(json!({"a": jq("1")})).await;
+    let principal = server.get(&format!("{WORKFLOWS}/{row}")).await.body.text("owner_id").to_owned();
+    sql(&database, &coordinator_rows(server.key(), &principal, 0, 30)).await;
+    sql(
+        &database,
+        "UPDATE ai_agent_workflows SET description = printf('%.1000000c', 'x') WHERE id LIKE 'agent_c%';
+         UPDATE ai_agent_workflows SET description = printf('%.9000000c', 'x') WHERE id = 'agent_c4';
+         UPDATE agent_executions SET final_result = json_array(printf('%.1000000c', 'x')) WHERE id LIKE 'exec_c%'",
+    )
+    .await;
+    for (list, rows) in [(WORKFLOWS, 23), (EXECUTIONS, 20)] {
+        let first = server.get(&format!("{list}?limit=500")).await;
+        assert!(first.text.len() < 9_500_000, "{list}: {}", first.text.len());
+        let (found, total) = walk(&server, &format!("{list}?limit=500")).await;
+        assert_eq!(found.len().to_string(), total, "{list}");
+        assert!(found.len() >= rows, "{list}: {}", found.len());
+        let (by_offset, _) = walk(&server, &format!("{list}?limit=500&offset=0")).await;
+        assert_eq!(by_offset, found, "{list}");
+    }
+}
