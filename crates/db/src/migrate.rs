@@ -39,9 +39,9 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (19, "shared_contents", include_str!("../../../migrations/0019_shared_contents.sql")),
     (21, "audit_cosignatures", include_str!("../../../migrations/0021_audit_cosignatures.sql")),
     (22, "agent_keys", include_str!("../../../migrations/0022_agent_keys.sql")),
-    (26, "agent_profiles", include_str!("../../../migrations/0026_agent_profiles.sql")),
-    (25, "late_jobs", include_str!("../../../migrations/0025_late_jobs.sql")),
     (23, "growth", include_str!("../../../migrations/0023_growth.sql")),
+    (25, "late_jobs", include_str!("../../../migrations/0025_late_jobs.sql")),
+    (26, "agent_profiles", include_str!("../../../migrations/0026_agent_profiles.sql")),
     (27, "lists", include_str!("../../../migrations/0027_lists.sql")),
 ];
 
