@@ -99,7 +99,7 @@ where
         let answer = admitted.map(|()| span.in_scope(|| self.inner.call(request)));
         Box::pin(async move {
             let response = match answer {
-                Ok(answer) => sight.with_timeout(sight.in_turn(answer)).instrument(span).await,
+                Ok(answer) => sight.in_turn(answer).instrument(span).await,
                 Err(refused) => refused.into_response(),
             };
             Ok(sight.report_and_end(response).await)
@@ -123,7 +123,7 @@ where
             let response = match sight.admit(&request) {
                 Ok(()) => {
                     let answer = async { inner.call(request).await };
-                    sight.with_timeout(sight.in_turn(answer)).instrument(span).await
+                    sight.in_turn(answer).instrument(span).await
                 }
                 Err(refused) => refused.into_response(),
             };
@@ -226,16 +226,18 @@ impl InFlightRequest {
         Ok(())
     }
 
-    async fn in_turn<T>(&self, answer: impl Future<Output = T>) -> T {
-        if self.is_limited() { self.shared.turns.work(self.bucket(), answer).await } else { answer.await }
-    }
-
-    async fn with_timeout(&self, answer: impl Future<Output = Result<Response, Infallible>>) -> Response {
+    /// The answer, begun when it is its caller's turn.
+    async fn in_turn(&self, answer: impl Future<Output = Result<Response, Infallible>>) -> Response {
         let limit = self.shared.config.request_timeout;
-        match tokio::time::timeout(limit, AssertUnwindSafe(answer).catch_unwind()).await {
-            Ok(Ok(Ok(response))) => response,
-            Ok(Err(panic)) => ApiError::internal(format!("panic: {}", panic_text(&*panic))).into_response(),
-            Err(_) => ApiError::timeout(limit).into_response(),
+        let answer = AssertUnwindSafe(answer).catch_unwind();
+        let answer = match self.is_limited() {
+            true => self.shared.turns.work(self.bucket(), limit, answer).await,
+            false => tokio::time::timeout(limit, answer).await.ok(),
+        };
+        match answer {
+            Some(Ok(Ok(response))) => response,
+            Some(Err(panic)) => ApiError::internal(format!("panic: {}", panic_text(&*panic))).into_response(),
+            None => ApiError::timeout(limit).into_response(),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use am_core::fair::{FairPlaces, PlaceLimits};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::rate_limit::RateBucket;
 
@@ -20,20 +21,26 @@ impl RequestTurns {
         Self(FairPlaces::new(PlaceLimits::with_reserve(share)))
     }
 
-    /// Work on a request when it is its principal's turn.
-    pub async fn work<T>(&self, principal: RateBucket, answer: impl Future<Output = T>) -> T {
-        let place = match self.0.try_acquire(&principal) {
-            Some(place) => place,
-            None => self.0.acquire(&principal).await,
+    /// Work on a request when it is its principal's turn. `None`: it had no answer within `limit`.
+    pub async fn work<T>(&self, principal: RateBucket, limit: Duration, answer: impl Future<Output = T>) -> Option<T> {
+        let deadline = Instant::now() + limit;
+        let mut place = match self.0.try_acquire(&principal) {
+            Some(place) => Some(place),
+            None => Some(timeout_at(deadline, self.0.acquire(&principal)).await.ok()?),
         };
-        tokio::pin!(answer);
-        tokio::select! {
-            biased;
-            answer = &mut answer => return answer,
-            () = tokio::time::sleep(MAX_TURN) => {}
+        // One timer for both: requests are many, and each timer takes a lock.
+        let timer = sleep_until(deadline.min(Instant::now() + MAX_TURN));
+        tokio::pin!(answer, timer);
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => return Some(answer),
+                () = &mut timer => {
+                    place.take()?;
+                    timer.as_mut().reset(deadline);
+                }
+            }
         }
-        drop(place);
-        answer.await
     }
 }
 
@@ -45,6 +52,8 @@ mod tests {
 
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(60);
+
     fn principal(name: &str) -> RateBucket {
         RateBucket::Principal(name.into())
     }
@@ -52,23 +61,40 @@ mod tests {
     #[tokio::test]
     async fn requests_beyond_a_principals_share_wait_and_others_do_not() {
         let turns = RequestTurns::new(8);
-        let mut endless: Vec<_> = (0..1000).map(|_| Box::pin(turns.work(principal("a"), pending::<()>()))).collect();
+        let mut endless: Vec<_> =
+            (0..1000).map(|_| Box::pin(turns.work(principal("a"), LIMIT, pending::<()>()))).collect();
         assert!(endless.iter_mut().all(|one| one.now_or_never().is_none()));
-        let mut next = Box::pin(turns.work(principal("a"), ready(1)));
+        let mut next = Box::pin(turns.work(principal("a"), LIMIT, ready(1)));
         assert!((&mut next).now_or_never().is_none());
-        assert_eq!(turns.work(principal("b"), ready(2)).now_or_never(), Some(2));
+        assert_eq!(turns.work(principal("b"), LIMIT, ready(2)).now_or_never(), Some(Some(2)));
         drop(endless);
-        assert_eq!(next.now_or_never(), Some(1), "who gave up is in nobody's way");
+        assert_eq!(next.now_or_never(), Some(Some(1)), "who gave up is in nobody's way");
     }
 
     #[tokio::test]
     async fn requests_that_wait_for_long_hold_no_turn() {
         let turns = RequestTurns::new(1);
-        let waits = futures_util::future::join_all((0..3).map(|_| turns.work(principal("a"), pending::<()>())));
-        let last = turns.work(principal("a"), ready("its turn came"));
+        let waits = futures_util::future::join_all((0..3).map(|_| turns.work(principal("a"), LIMIT, pending::<()>())));
+        let last = turns.work(principal("a"), LIMIT, ready("its turn came"));
         tokio::select! {
             _ = waits => unreachable!("they wait for ever"),
-            told = last => assert_eq!(told, "its turn came"),
+            told = last => assert_eq!(told, Some("its turn came")),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_may_wait_and_work_no_longer_than_its_limit() {
+        let turns = RequestTurns::new(1);
+        let short = Duration::from_millis(1);
+        let work = turns.work(principal("a"), LIMIT, pending::<()>());
+        let waits = async {
+            assert_eq!(turns.work(principal("a"), short, ready(())).await, None, "its turn did not come");
+            assert_eq!(turns.work(principal("b"), short, pending::<()>()).await, None);
+            assert_eq!(turns.work(principal("b"), MAX_TURN * 2, pending::<()>()).await, None);
+        };
+        tokio::select! {
+            _ = work => unreachable!("it works for ever"),
+            () = waits => {}
         }
     }
 }
