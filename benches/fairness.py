@@ -219,7 +219,7 @@ class Training:
 
     def kinds(self, service):
         def train():
-            body = {"environment": "cartpole-v1", "steps": 20000, "policy": "b", "evaluation_episodes": 1}
+            body = {"environment": "CartPole-v1", "steps": 20000, "policy": "b", "evaluation_episodes": 1}
             done = service.call(B, "POST", f"{GROUP}/performance/rl/runs?wait=100", body)
             assert done["status"] == "completed", done
 
@@ -227,7 +227,7 @@ class Training:
 
     def flood(self, service):
         for at in range(30):
-            body = {"environment": "cartpole-v1", "steps": 100_000_000, "policy": f"a{at}"}
+            body = {"environment": "CartPole-v1", "steps": 100_000_000, "policy": f"a{at}"}
             service.call(A, "POST", f"{GROUP}/performance/rl/runs", body)
         # For half of TRAINING_SLICE_SECONDS those who come count as equal.
         time.sleep(31)

@@ -318,7 +318,7 @@ async fn json_schemas_have_the_jq_limits() {
 /// The parent here is a shell, and the worker's standard input stays open, so that its end can't be what it notices.
 #[test]
 fn jq_worker_dies_with_its_parent() {
-    let script = "exec 3<&0; \"$0\" 256 1000 <&3 >/dev/null & echo $!; wait";
+    let script = "exec 3<&0; \"$0\" 10 256 1000 <&3 >/dev/null & echo $!; wait";
     let mut shell = std::process::Command::new("/bin/sh");
     let shell = shell.args(["-c", script]).arg(executable()).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut shell = shell.spawn().unwrap();

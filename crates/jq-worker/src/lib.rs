@@ -44,7 +44,7 @@ const MAX_CACHED_BYTES: usize = 512 * 1024;
 /// Maximum number of outputs that are counted for an error message.
 const MAX_COUNTED_VALUES: usize = 1000;
 
-/// Run a worker until its standard input ends. The last two arguments of the process are the memory it may use beyond
+/// Run a worker until its standard input ends. The last three arguments of the process are its nice value, the memory it may use beyond
 /// what it has at the start, in MiB, and the maximum output in bytes. It writes only frames to standard output, and
 /// dies with its parent process.
 pub fn main() -> ExitCode {
@@ -54,19 +54,16 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Nice value of a worker: what it computes for long must not delay the service, whose threads compute for moments.
-const WORKER_NICE: i32 = 10;
-
 fn run_worker() -> io::Result<()> {
     let mut arguments = std::env::args().rev();
     let mut number = || arguments.next().and_then(|text| text.parse::<u64>().ok()).ok_or(io::ErrorKind::InvalidInput);
-    let (max_output, memory_mb) = (number()? as usize, number()?);
+    let (max_output, memory_mb, nice) = (number()? as usize, number()?, number()?);
     let memory = memory_mb.saturating_mul(1 << 20);
 
     set_parent_process_death_signal(Some(Signal::KILL))?;
     set_limit(Resource::Core, 0)?;
     // Lower than it was inherited is allowed to everybody; a failure would only cost latency elsewhere.
-    let _ = setpriority_process(None, WORKER_NICE);
+    let _ = setpriority_process(None, nice.min(19) as i32);
     // The executable's libraries are already mapped and do not count.
     set_limit(Resource::As, address_space()?.saturating_add(memory))?;
 

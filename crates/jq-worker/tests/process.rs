@@ -8,13 +8,14 @@ use std::{
 use am_jq_worker::protocol::{self, AnswerFrame, AnswerKind, READY_BYTE, TaskKind};
 use bytes::BytesMut;
 
+const NICE: &str = "10";
 const MEMORY_MB: &str = "64";
 const MAX_OUTPUT: &str = "1048576";
 
 #[test]
 fn worker_process_answers_in_order_and_ends_with_its_input() {
     let mut worker = Command::new(env!("CARGO_BIN_EXE_agent-management-jq"))
-        .args([MEMORY_MB, MAX_OUTPUT])
+        .args([NICE, MEMORY_MB, MAX_OUTPUT])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -326,8 +326,8 @@ pub async fn get_workflow_status(
         state.workflows.get(&caller, &id).await?;
         let page = PageRequest { after: None, limit: 1, offset: 0 };
         let filter = ExecutionFilter { workflow_id: Some(id), status: None, page };
-        let (mut found, _) = state.executions.list(&caller, &filter).await?;
-        found.pop().ok_or_else(|| ApiError::not_found("The workflow has no execution of the caller's"))?.id
+        let mut found = state.executions.list(&caller, &filter).await?;
+        found.rows.pop().ok_or_else(|| ApiError::not_found("The workflow has no execution of the caller's"))?.id
     };
     get_execution(state, AdminKey(caller), PathParams(newest), wait).await
 }

@@ -13,6 +13,7 @@ use std::{
 use am_jq_worker::protocol::{self, AnswerKind, READY_BYTE, TaskKind};
 use bytes::BytesMut;
 
+const NICE: &str = "10";
 const MEMORY_MB: &str = "256";
 const MAX_OUTPUT: &str = "1048576";
 /// A program of the suite takes milliseconds; one that does not end is killed.
@@ -39,7 +40,7 @@ impl Worker {
     /// Start a worker that is ready.
     pub fn start() -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_agent-management-jq"))
-            .args([MEMORY_MB, MAX_OUTPUT])
+            .args([NICE, MEMORY_MB, MAX_OUTPUT])
             .env("SECRET", "of the service")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

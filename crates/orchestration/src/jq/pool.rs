@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     evaluation::{JqError, JqOutput, JqSettings, JqStats, SchemaResult},
-    process::{PendingEvaluation, WorkerCommand, WorkerFailure, WorkerProcess},
+    process::{PendingEvaluation, WorkerCommand, WorkerFailure, WorkerPlace, WorkerProcess},
     queue::RequestQueue,
 };
 use am_core::ids::PrincipalId;
@@ -65,6 +65,7 @@ impl JqPool {
         let workers = settings.workers.max(1);
         let keeper = WorkerSupervisor {
             queue: Arc::new(RequestQueue::new(workers)),
+            place: WorkerPlace::Common,
             launch: Arc::new(WorkerCommand { program, args, settings }),
             stats: Arc::new(JqStats::default()),
             closing: CancellationToken::new(),
@@ -75,9 +76,13 @@ impl JqPool {
             closing: keeper.closing.clone(),
             keepers: TaskTracker::new(),
         };
-        let workers = (0..workers).map(|_| WorkerProcess::start(&keeper.launch));
-        let workers = futures_util::future::try_join_all(workers).await?;
-        let keepers = workers.into_iter().map(|worker| inner.keepers.track_future(keeper.clone().run(worker)));
+        let keepers =
+            (0..workers).map(|worker| WorkerSupervisor { place: keeper.queue.place_of(worker), ..keeper.clone() });
+        let started = keepers.map(async |keeper| {
+            Ok::<_, io::Error>((WorkerProcess::start(&keeper.launch, keeper.place).await?, keeper))
+        });
+        let started = futures_util::future::try_join_all(started).await?;
+        let keepers = started.into_iter().map(|(worker, keeper)| inner.keepers.track_future(keeper.run(worker)));
         let keepers = keepers.collect();
         inner.keepers.close();
         Ok((Self { inner: Arc::new(inner), client: PrincipalId::default() }, keepers))
@@ -168,6 +173,7 @@ impl Drop for WaitingGuard<'_> {
 #[derive(Clone)]
 struct WorkerSupervisor {
     queue: Arc<RequestQueue>,
+    place: WorkerPlace,
     launch: Arc<WorkerCommand>,
     stats: Arc<JqStats>,
     closing: CancellationToken,
@@ -191,7 +197,7 @@ impl WorkerSupervisor {
                 // request.
                 *worker = self.respawn().await.ok();
             }
-            let mut batch = self.queue.take().await;
+            let mut batch = self.queue.take(self.place).await;
             let began = Instant::now();
             self.answer(&mut batch.requests, worker).await;
             batch.charge(began.elapsed());
@@ -250,7 +256,7 @@ impl WorkerSupervisor {
     }
 
     async fn respawn(&self) -> io::Result<WorkerProcess> {
-        let worker = WorkerProcess::start(&self.launch).await?;
+        let worker = WorkerProcess::start(&self.launch, self.place).await?;
         self.stats.respawns.fetch_add(1, Relaxed);
         Ok(worker)
     }

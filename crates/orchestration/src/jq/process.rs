@@ -41,6 +41,26 @@ pub(super) struct WorkerCommand {
     pub settings: JqSettings,
 }
 
+/// Which worker takes requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WorkerPlace {
+    /// One that may work for anybody at any time.
+    Common,
+    /// The last one, where there are several: it works only while all others do, so that whoever finds them occupied has it.
+    Reserve,
+}
+
+impl WorkerPlace {
+    /// Nice value of the worker's process. All are behind the service, whose threads compute for moments, and the reserve comes before
+    /// the others, since it works for whoever finds them occupied.
+    fn nice(self) -> i32 {
+        match self {
+            Self::Common => 10,
+            Self::Reserve => 7,
+        }
+    }
+}
+
 /// A requested evaluation.
 pub(super) struct PendingEvaluation {
     pub task: TaskKind,
@@ -77,9 +97,10 @@ pub(super) struct WorkerProcess {
 impl WorkerProcess {
     /// Start a worker and wait until it is ready.
     #[boxed]
-    pub async fn start(launch: &WorkerCommand) -> io::Result<Self> {
+    pub async fn start(launch: &WorkerCommand, place: WorkerPlace) -> io::Result<Self> {
         let mut child = Command::new(&launch.program)
             .args(&launch.args)
+            .arg(place.nice().to_string())
             .arg(launch.settings.memory_mb.to_string())
             .arg(launch.settings.max_output.to_string())
             .env_clear()

@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::process::PendingEvaluation;
+use super::process::{PendingEvaluation, WorkerPlace};
 use am_core::{fair::FairQueue, ids::PrincipalId};
 
 /// Maximum number of requests sent to a worker at once.
@@ -24,7 +24,10 @@ pub(super) struct RequestQueue {
     /// Workers that one principal may occupy.
     share: usize,
     state: Mutex<QueueState>,
+    /// Wakes a common worker when requests wait.
     pushed: Notify,
+    /// Wakes the reserve when requests wait while all others work.
+    pushed_beyond: Notify,
 }
 
 struct QueueState {
@@ -44,21 +47,45 @@ impl RequestQueue {
     pub fn new(workers: usize) -> Self {
         let state = QueueState { waiting: FairQueue::new(1), occupied: HashMap::new() };
         let share = workers.saturating_sub(1).max(1);
-        Self { workers, share, state: Mutex::new(state), pushed: Notify::new() }
+        Self { workers, share, state: Mutex::new(state), pushed: Notify::new(), pushed_beyond: Notify::new() }
+    }
+
+    /// Place of the worker with this number.
+    pub fn place_of(&self, worker: usize) -> WorkerPlace {
+        if worker > 0 && worker + 1 == self.workers { WorkerPlace::Reserve } else { WorkerPlace::Common }
     }
 
     pub fn push(&self, client: &PrincipalId, request: PendingEvaluation) {
-        self.state.lock().waiting.push(client, 1, request);
-        self.pushed.notify_one();
+        let mut state = self.state.lock();
+        state.waiting.push(client, 1, request);
+        self.wake(&state);
+    }
+
+    /// Wake whoever may take what waits.
+    fn wake(&self, state: &QueueState) {
+        if !state.waiting.is_empty() {
+            self.pushed.notify_one();
+            if self.reserve_may_work(state) {
+                self.pushed_beyond.notify_one();
+            }
+        }
+    }
+
+    fn reserve_may_work(&self, state: &QueueState) -> bool {
+        state.occupied.values().sum::<usize>() + 1 >= self.workers
     }
 
     /// Wait for requests and take one worker's share of those of the principal whose turn it is.
-    pub async fn take(&self) -> RequestBatch<'_> {
+    pub async fn take(&self, place: WorkerPlace) -> RequestBatch<'_> {
+        let pushed = match place {
+            WorkerPlace::Common => &self.pushed,
+            WorkerPlace::Reserve => &self.pushed_beyond,
+        };
         loop {
-            if let Some(batch) = self.try_take() {
+            if let Some(batch) = self.try_take(place) {
                 return batch;
             }
-            self.pushed.notified().await;
+            pushed.notified().await;
         }
     }
 
@@ -67,8 +94,11 @@ impl RequestQueue {
         self.state.lock().waiting.clear();
     }
 
-    fn try_take(&self) -> Option<RequestBatch<'_>> {
+    fn try_take(&self, place: WorkerPlace) -> Option<RequestBatch<'_>> {
         let mut guard = self.state.lock();
+        if place == WorkerPlace::Reserve && !self.reserve_may_work(&guard) {
+            return None;
+        }
         let QueueState { waiting, occupied } = &mut *guard;
         loop {
             let may = |client: &PrincipalId| {
@@ -88,10 +118,8 @@ impl RequestQueue {
                 continue;
             }
             *occupied.entry(client.clone()).or_default() += 1;
-            if !waiting.is_empty() {
-                // For another idle worker.
-                self.pushed.notify_one();
-            }
+            // For another idle worker.
+            self.wake(&guard);
             return Some(RequestBatch { requests, queue: self, client });
         }
     }
@@ -115,8 +143,7 @@ impl Drop for RequestBatch<'_> {
         if left == Some(0) {
             state.occupied.remove(&self.client);
         }
-        drop(state);
-        self.queue.pushed.notify_one();
+        self.queue.wake(&state);
     }
 }
 
@@ -148,14 +175,16 @@ mod tests {
             queue.push(client, request);
         };
         (0..10).for_each(|_| push(&a));
-        let first = queue.take().now_or_never().unwrap();
-        let second = queue.take().now_or_never().unwrap();
-        assert!(queue.take().now_or_never().is_none(), "the third worker is kept for others");
+        let take = |worker| queue.take(queue.place_of(worker)).now_or_never();
+        let first = take(0).unwrap();
+        assert!(take(2).is_none(), "the third worker works only while the others do");
+        let second = take(1).unwrap();
+        assert!(take(2).is_none(), "the third worker is kept for others");
         push(&b);
-        let other = queue.take().now_or_never().unwrap();
+        let other = take(2).unwrap();
         assert_eq!((other.requests.len(), &other.client), (1, &b));
         drop(first);
-        let next = queue.take().now_or_never().unwrap();
+        let next = take(0).unwrap();
         assert_eq!(next.client, a);
         drop((second, other, next));
         assert!(queue.state.lock().occupied.is_empty());
@@ -165,7 +194,7 @@ mod tests {
     fn requests_that_nobody_waits_for_are_dropped() {
         let queue = RequestQueue::new(1);
         queue.push(&"a".into(), request().0);
-        assert!(queue.take().now_or_never().is_none());
+        assert!(queue.take(queue.place_of(0)).now_or_never().is_none());
         assert!(queue.state.lock().waiting.is_empty() && queue.state.lock().occupied.is_empty());
     }
 }
