@@ -88,7 +88,7 @@ impl RowBatch {
 
     /// The table of the first row; empty without rows.
     pub(super) fn first_table(&self) -> &'static str {
-        self.0.first().map_or("", |(insert, _)| insert.table)
+        self.0.first().map_or("", |(insert, _)| insert.target.table)
     }
 
     /// Append the rows of `more`.

@@ -12,9 +12,9 @@ use super::{
     codec::Timestamp,
     coordinator_model,
     foreign_reading::read_tables,
+    kept_list::install_triggers,
     table_shape::{MIGRATION_RECORD, has_table, read_shapes},
 };
-use super::{Connection, Database, DatabaseError, Result, Tx, codec::Timestamp, kept_list::install_triggers};
 use am_core::ambient::Clock;
 
 /// The service's own migrations in order: version, name, SQL. An applied migration must not be edited, because its hash

@@ -25,6 +25,12 @@ struct Key {
 #[derive(Default)]
 struct Keys(Vec<Key>);
 
+impl Keys {
+    fn find(&self, owner: usize, seed: u8) -> Option<&Key> {
+        self.0.iter().find(|key| key.owner == owner && key.seed == seed)
+    }
+}
+
 fn path(owner: usize) -> String {
     format!("{AGENTS}/{}/keys", OWNERS[owner])
 }
@@ -38,17 +44,18 @@ impl RoomModel for Keys {
             0 => Action::RegisterBadly(owner),
             1..4 if !self.0.is_empty() => Action::Revoke(at),
             4 if !self.0.is_empty() => Action::RevokeOthers(at),
-            _ => Action::Register(owner, random.random_range(0..12)),
+            _ => Action::Register(owner, random.random_range(0..6)),
         }
     }
 
     fn ask(&self, action: &Action) -> Ask {
         match *action {
             Action::Register(owner, seed) => {
-                let known = self.0.iter().any(|key| key.owner == owner && key.seed == seed);
+                // One that is registered stays as it is.
+                let revoked = self.find(owner, seed).is_some_and(|key| key.revoked);
                 let bytes = [16 * (owner as u8 + 1) + seed; 32];
                 let body = json!({"kind": "x25519", "public_key": BASE64_STANDARD.encode(bytes)});
-                Ask::post(path(owner), body, if known { 400 } else { 201 })
+                Ask::post(path(owner), body, if revoked { 400 } else { 201 })
             }
             Action::RegisterBadly(owner) => {
                 Ask::post(path(owner), json!({"kind": "x25519", "public_key": "AAAA"}), 422)
@@ -63,6 +70,9 @@ impl RoomModel for Keys {
     fn accepted(&mut self, action: &Action, accepted: &Accepted) {
         match *action {
             Action::Register(owner, seed) => {
+                if let Some(known) = self.find(owner, seed) {
+                    return assert_eq!(accepted.body["key_id"], known.id);
+                }
                 self.0.push(Key { owner, seed, id: accepted.body.text("key_id").to_owned(), revoked: false });
             }
             Action::Revoke(at) => self.0[at].revoked = true,

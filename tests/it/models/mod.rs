@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Deaths, each followed by a start and a time without one.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 3;
 /// Requests before a process is killed that has not died by itself.
 const DEADLY: usize = 16;
 /// Requests between a start and the next death.

@@ -83,6 +83,6 @@ impl RoomModel for Webhooks {
 #[tokio::test]
 async fn webhook_deliveries_are_as_the_model_has_them() {
     let receiver = Receiver::start([]);
-    let builder = receiver.server(&json!({"events": ["test"]}));
+    let builder = receiver.server(&json!({"events": ["test"], "timeout_seconds": 0.5}));
     play(Webhooks { receiver, all: Vec::new() }, builder).await;
 }

@@ -20,7 +20,6 @@ use am_db::{
     Connection, DatabaseError, FromRow, Tx,
     bulk_insert::RowBatch,
     codec::{JsonText, Timestamp},
-    foreign_rows::log_unreadable,
     packed_row, push_row,
     row::{Columns, Truth, whole_number},
     sql,
