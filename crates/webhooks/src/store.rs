@@ -199,8 +199,7 @@ pub(super) enum ClaimOrder {
 }
 
 /// Due deliveries; of heads of the audit log only the first that is pending, so that they are delivered one after the other.
-const DUE: &str =
-    "SELECT d.id FROM am_webhook_deliveries d WHERE d.endpoint = $1 AND d.state = 'PENDING' AND d.next_attempt_at <= $4
+const DUE: &str = " WHERE d.endpoint = $1 AND d.state = 'PENDING' AND d.next_attempt_at <= $4
          AND (d.kind <> 'audit.head' OR d.seq = (SELECT min(h.seq) FROM am_webhook_deliveries h
              WHERE h.endpoint = $1 AND h.state = 'PENDING' AND h.kind = 'audit.head'))";
 
@@ -215,13 +214,15 @@ pub(super) async fn claim_deliveries(
 ) -> Result<Vec<ClaimedDelivery>> {
     let claimed = match order {
         ClaimOrder::Number => sql!(
-            "UPDATE am_webhook_deliveries SET lease = $3, next_attempt_at = $5, attempts = attempts + 1 WHERE id IN (",
+            "UPDATE am_webhook_deliveries SET lease = $3, next_attempt_at = $5, attempts = attempts + 1
+             WHERE id IN (SELECT d.id FROM am_webhook_deliveries d {by am_webhook_deliveries_order}",
             DUE,
             " ORDER BY d.seq LIMIT $2) RETURNING ",
             ClaimedDelivery::COLUMNS,
         ),
         ClaimOrder::LeastTried => sql!(
-            "UPDATE am_webhook_deliveries SET lease = $3, next_attempt_at = $5, attempts = attempts + 1 WHERE id IN (",
+            "UPDATE am_webhook_deliveries SET lease = $3, next_attempt_at = $5, attempts = attempts + 1
+             WHERE id IN (SELECT d.id FROM am_webhook_deliveries d {by am_webhook_deliveries_tries}",
             DUE,
             " ORDER BY d.attempts, d.seq LIMIT $2) RETURNING ",
             ClaimedDelivery::COLUMNS,
