@@ -61,7 +61,7 @@ pub(super) async fn differing(conn: &mut Connection, table: ListedTable, ids: &[
         ListedTable::Executions => sql!(
             "SELECT t.id FROM {texts $1} AS o JOIN agent_executions t ON t.id = o.value
                  LEFT JOIN am_execution_list l ON l.id = t.id
-             WHERE l.id IS NULL OR l.status <> t.status OR l.client_id <> t.client_id OR l.workflow_id <> t.workflow_id
+             WHERE l.id IS NULL OR l.status <> CAST(t.status AS VARCHAR) OR l.client_id <> t.client_id OR l.workflow_id <> t.workflow_id
                  OR l.created_at <> t.created_at"
         ),
         ListedTable::Workflows => sql!(
@@ -78,7 +78,7 @@ pub(super) async fn differing(conn: &mut Connection, table: ListedTable, ids: &[
 pub(super) async fn changed_open_executions(conn: &mut Connection, limit: i64) -> Result<Vec<String>> {
     let changed = sql!(
         "SELECT l.id FROM am_execution_list l LEFT JOIN agent_executions t ON t.id = l.id
-         WHERE l.status IN ('PENDING', 'RUNNING') AND (t.id IS NULL OR t.status <> l.status) LIMIT $1"
+         WHERE l.status IN ('PENDING', 'RUNNING') AND (t.id IS NULL OR CAST(t.status AS VARCHAR) <> l.status) LIMIT $1"
     );
     changed.bind(limit).fetch_values(conn).await
 }
@@ -89,7 +89,7 @@ pub(super) async fn refresh(tx: &mut Tx, table: ListedTable, ids: &[String]) -> 
     let put = match table {
         ListedTable::Executions => sql!(
             "INSERT INTO am_execution_list (id, client_id, workflow_id, status, created_at)
-             SELECT t.id, t.client_id, t.workflow_id, t.status, t.created_at
+             SELECT t.id, t.client_id, t.workflow_id, CAST(t.status AS VARCHAR), t.created_at
              FROM {texts $1} AS o JOIN agent_executions t ON t.id = o.value WHERE true
              ON CONFLICT (id) DO UPDATE SET client_id = excluded.client_id, workflow_id = excluded.workflow_id,
                  status = excluded.status, created_at = excluded.created_at
