@@ -1,6 +1,6 @@
 -- Lists of the coordinator's tables, which have no index in the order of lists: one row for each of theirs, with what lists
--- filter and order by, as it is stored there. Written in the transaction of each own write, by triggers that the service's
--- write connection has for itself; rows that others write are followed (crates/db/src/kept_list.rs).
+-- filter and order by, as it is stored there, but with a principal where the coordinator has an owner's key. Written in the transaction of each own write, by triggers that the service's
+-- write connection has for itself; rows that others write are followed (crates/db/src/kept_list/).
 CREATE TABLE am_execution_list (
     id TEXT NOT NULL PRIMARY KEY,
     client_id TEXT NOT NULL,

@@ -440,7 +440,7 @@ fn raw(port: u16, request: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn request_timeout_is_answered_with_504() {
-    let server = TestApp::builder().env("REQUEST_TIMEOUT_SECONDS", 1).start().await;
+    let server = TestApp::builder().env("REQUEST_TIMEOUT_SECONDS", 4).start().await;
     // A client that announces more than it sends would hold its place for ever.
     let head = format!(
         "POST {AGENTS}/workflows HTTP/1.1\r\nHost: h\r\nX-Api-Key: {ADMIN}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"

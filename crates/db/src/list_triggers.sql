@@ -9,12 +9,11 @@ BEGIN
         status = excluded.status, created_at = excluded.created_at;
 END;
 CREATE TEMP TRIGGER IF NOT EXISTS am_execution_changed
-AFTER UPDATE OF client_id, workflow_id, status, created_at ON agent_executions
-WHEN new.status <> old.status OR new.client_id <> old.client_id OR new.workflow_id <> old.workflow_id
-    OR new.created_at <> old.created_at
+AFTER UPDATE OF workflow_id, status, created_at ON agent_executions
+WHEN new.status <> old.status OR new.workflow_id <> old.workflow_id OR new.created_at <> old.created_at
 BEGIN
-    UPDATE am_execution_list SET client_id = new.client_id, workflow_id = new.workflow_id, status = new.status,
-        created_at = new.created_at WHERE id = new.id;
+    UPDATE am_execution_list SET workflow_id = new.workflow_id, status = new.status, created_at = new.created_at
+    WHERE id = new.id;
 END;
 CREATE TEMP TRIGGER IF NOT EXISTS am_execution_removed AFTER DELETE ON agent_executions
 BEGIN
@@ -28,11 +27,11 @@ BEGIN
         created_at = excluded.created_at;
 END;
 CREATE TEMP TRIGGER IF NOT EXISTS am_workflow_changed
-AFTER UPDATE OF owner_id, is_public, tags, created_at ON ai_agent_workflows
-WHEN new.owner_id <> old.owner_id OR new.is_public <> old.is_public OR new.tags <> old.tags OR new.created_at <> old.created_at
+AFTER UPDATE OF is_public, tags, created_at ON ai_agent_workflows
+WHEN new.is_public <> old.is_public OR new.tags <> old.tags OR new.created_at <> old.created_at
 BEGIN
-    UPDATE am_workflow_list SET owner_id = new.owner_id, is_public = new.is_public, tags = new.tags,
-        created_at = new.created_at WHERE id = new.id;
+    UPDATE am_workflow_list SET is_public = new.is_public, tags = new.tags, created_at = new.created_at
+    WHERE id = new.id;
 END;
 CREATE TEMP TRIGGER IF NOT EXISTS am_workflow_removed AFTER DELETE ON ai_agent_workflows
 BEGIN

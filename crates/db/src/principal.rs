@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::owner::PrincipalName;
 use am_core::ids::{AgentId, PrincipalId};
 
 /// Identity of a caller or of the service itself, as owner of rows.
@@ -45,6 +46,15 @@ impl Principal {
             Some(bound) => bound == agent,
             None => self.owns(owner),
         }
+    }
+
+    /// Values that owners have in lists of the service's own for this principal: those of [`Self::aliases`], as principals, since a list
+    /// repeats no key.
+    pub fn listed_forms(&self) -> Vec<String> {
+        let mut forms: Vec<String> =
+            self.aliases.iter().map(|alias| PrincipalName::from_stored(alias).into()).collect();
+        forms.dedup();
+        forms
     }
 
     /// Whether the stored owner `stored` is this principal.

@@ -29,7 +29,7 @@ const DEFAULT_STATEMENT_LIMIT: Duration = Duration::from_secs(30);
 pub enum ReadLane {
     /// Probes, heartbeats and claims, which wait for nobody else.
     Vital,
-    /// Single rows.
+    /// Reading of single rows, which lists leave half of the connections to.
     Rows,
     /// Lists and reports, which together leave half of the connections to single rows.
     Lists,
@@ -235,10 +235,10 @@ mod tests {
         assert!(futures_util::poll!(&mut third).is_pending(), "lists use half of the connections");
         let mut rows = [lanes.get(ReadLane::Rows).await.unwrap(), lanes.get(ReadLane::Rows).await.unwrap()];
         assert_eq!(one(&mut rows[1]).await, 1);
-        assert_eq!(one(&mut *lanes.get(ReadLane::Vital).await.unwrap()).await, 1);
+        assert_eq!(one(&mut lanes.get(ReadLane::Vital).await.unwrap()).await, 1);
         drop(rows);
         assert!(futures_util::poll!(&mut third).is_pending(), "also when others are free");
         drop(lists);
-        assert_eq!(one(&mut *third.await.unwrap()).await, 1);
+        assert_eq!(one(&mut third.await.unwrap()).await, 1);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use am_core::ambient::Clock;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use chrono::Utc;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ const SECRET: &str = "a secret that the coordinator signs with";
 
 /// A token with these claims beside `exp`, which is so many seconds from now.
 fn signed(header: Value, mut claims: Value, seconds: i64) -> String {
-    claims["exp"] = json!(Utc::now().timestamp() + seconds);
+    claims["exp"] = json!(Clock::system().now().timestamp() + seconds);
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let text = format!("{}.{}", part(&header), part(&claims));
     let mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap().chain_update(&text);

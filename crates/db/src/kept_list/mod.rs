@@ -33,9 +33,9 @@ const MAX_OPEN_ROWS: i64 = 2000;
 /// A table of the coordinator's that has a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListedTable {
-    /// `agent_executions`.
+    /// Executions, table `agent_executions`.
     Executions,
-    /// `ai_agent_workflows`.
+    /// Workflows, table `ai_agent_workflows`.
     Workflows,
 }
 

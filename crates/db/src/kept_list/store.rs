@@ -1,7 +1,7 @@
 //! Statements of the lists beside the coordinator's tables.
 
 use super::ListedTable;
-use crate::{Connection, Result, Tx, codec::Timestamp, insert, sql, statement::Query};
+use crate::{Connection, Result, Tx, codec::Timestamp, insert, owner::PrincipalName, sql, statement::Query};
 
 fn ids_to_json(ids: &[String]) -> String {
     serde_json::json!(ids).to_string()
@@ -57,21 +57,28 @@ pub(super) async fn ids_after(
 
 /// Ids among these whose rows are not as the list has them, or not in it.
 pub(super) async fn differing(conn: &mut Connection, table: ListedTable, ids: &[String]) -> Result<Vec<String>> {
-    let differing = match table {
+    let compared = match table {
         ListedTable::Executions => sql!(
-            "SELECT t.id FROM {texts $1} AS o JOIN agent_executions t ON t.id = o.value
-                 LEFT JOIN am_execution_list l ON l.id = t.id
-             WHERE l.id IS NULL OR l.status <> CAST(t.status AS VARCHAR) OR l.client_id <> t.client_id OR l.workflow_id <> t.workflow_id
-                 OR l.created_at <> t.created_at"
+            "SELECT t.id, t.client_id, l.client_id,
+                 l.status <> t.status OR l.workflow_id <> t.workflow_id OR l.created_at <> t.created_at
+             FROM {texts $1} AS o JOIN agent_executions t ON t.id = o.value
+                 LEFT JOIN am_execution_list l ON l.id = t.id"
         ),
         ListedTable::Workflows => sql!(
-            "SELECT t.id FROM {texts $1} AS o JOIN ai_agent_workflows t ON t.id = o.value
-                 LEFT JOIN am_workflow_list l ON l.id = t.id
-             WHERE l.id IS NULL OR l.owner_id <> t.owner_id OR l.is_public <> t.is_public OR l.tags <> t.tags
-                 OR l.created_at <> t.created_at"
+            "SELECT t.id, t.owner_id, l.owner_id,
+                 l.is_public <> t.is_public OR l.tags <> t.tags OR l.created_at <> t.created_at
+             FROM {texts $1} AS o JOIN ai_agent_workflows t ON t.id = o.value
+                 LEFT JOIN am_workflow_list l ON l.id = t.id"
         ),
     };
-    differing.bind(ids_to_json(ids)).fetch_values(conn).await
+    let compared: Vec<(String, PrincipalName, Option<String>, Option<bool>)> =
+        compared.bind(ids_to_json(ids)).fetch_all(conn).await?;
+    let differs = |owner: &PrincipalName, listed: Option<&str>, others: Option<bool>| {
+        listed != Some(owner.as_str()) || others == Some(true)
+    };
+    let differing =
+        compared.into_iter().filter(|(_, owner, listed, others)| differs(owner, listed.as_deref(), *others));
+    Ok(differing.map(|(id, ..)| id).collect())
 }
 
 /// Executions that the list has as open and that are so no longer, or in another status.
@@ -83,14 +90,27 @@ pub(super) async fn changed_open_executions(conn: &mut Connection, limit: i64) -
     changed.bind(limit).fetch_values(conn).await
 }
 
-/// Write the list's rows with these ids as the table has them. Returns the number of rows written and deleted.
+/// Write the list's rows with these ids as the table has them, with a principal in the place of an owner's key. Returns the number of
+/// rows written and deleted.
 pub(super) async fn refresh(tx: &mut Tx, table: ListedTable, ids: &[String]) -> Result<u64> {
     let ids = ids_to_json(ids);
+    let owners = match table {
+        ListedTable::Executions => {
+            sql!("SELECT DISTINCT t.client_id FROM {texts $1} AS o JOIN agent_executions t ON t.id = o.value")
+        }
+        ListedTable::Workflows => {
+            sql!("SELECT DISTINCT t.owner_id FROM {texts $1} AS o JOIN ai_agent_workflows t ON t.id = o.value")
+        }
+    };
+    let stored: Vec<String> = owners.bind(&ids).fetch_values(tx.conn().await?).await?;
+    let owners: Vec<[String; 2]> =
+        stored.into_iter().map(|owner| [owner.clone(), PrincipalName::from_stored(&owner).into()]).collect();
     let put = match table {
         ListedTable::Executions => sql!(
             "INSERT INTO am_execution_list (id, client_id, workflow_id, status, created_at)
-             SELECT t.id, t.client_id, t.workflow_id, CAST(t.status AS VARCHAR), t.created_at
-             FROM {texts $1} AS o JOIN agent_executions t ON t.id = o.value WHERE true
+             SELECT t.id, p.principal, t.workflow_id, t.status, t.created_at
+             FROM {texts $1} AS o JOIN agent_executions t ON t.id = o.value
+                 JOIN {records $2 stored:text principal:text} AS p ON p.stored = t.client_id WHERE true
              ON CONFLICT (id) DO UPDATE SET client_id = excluded.client_id, workflow_id = excluded.workflow_id,
                  status = excluded.status, created_at = excluded.created_at
              WHERE am_execution_list.client_id <> excluded.client_id OR am_execution_list.status <> excluded.status
@@ -99,8 +119,9 @@ pub(super) async fn refresh(tx: &mut Tx, table: ListedTable, ids: &[String]) -> 
         ),
         ListedTable::Workflows => sql!(
             "INSERT INTO am_workflow_list (id, owner_id, is_public, tags, created_at)
-             SELECT t.id, t.owner_id, t.is_public, t.tags, t.created_at
-             FROM {texts $1} AS o JOIN ai_agent_workflows t ON t.id = o.value WHERE true
+             SELECT t.id, p.principal, t.is_public, t.tags, t.created_at
+             FROM {texts $1} AS o JOIN ai_agent_workflows t ON t.id = o.value
+                 JOIN {records $2 stored:text principal:text} AS p ON p.stored = t.owner_id WHERE true
              ON CONFLICT (id) DO UPDATE SET owner_id = excluded.owner_id, is_public = excluded.is_public,
                  tags = excluded.tags, created_at = excluded.created_at
              WHERE am_workflow_list.owner_id <> excluded.owner_id OR am_workflow_list.is_public <> excluded.is_public
@@ -117,7 +138,8 @@ pub(super) async fn refresh(tx: &mut Tx, table: ListedTable, ids: &[String]) -> 
                  AND NOT EXISTS (SELECT 1 FROM ai_agent_workflows t WHERE t.id = am_workflow_list.id)"
         ),
     };
-    let written = put.bind(&ids).execute(tx.conn().await?).await?;
+    let owners = serde_json::json!(owners).to_string();
+    let written = put.bind(&ids).bind(owners).execute(tx.conn().await?).await?;
     Ok(written + delete.bind(&ids).execute(tx.conn().await?).await?)
 }
 

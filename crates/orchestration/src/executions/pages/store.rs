@@ -13,7 +13,7 @@ use am_db::{
 };
 
 const MATCHING: &str = " WHERE e.client_id IN ($1) [AND e.workflow_id = $2] [AND e.status = $3] ";
-/// What of a page is read from the list of executions, for one of the two values that may stand for the client.
+/// What of a page is read from the list of executions, for one of the two principals that may stand for the client.
 const LISTED: &str = " [AND l.workflow_id = $3] [AND l.status = $4]
     [AND (l.created_at, l.id) < (coalesce((SELECT created_at FROM am_execution_list WHERE id = $6), $5), $6)] ";
 
@@ -24,7 +24,8 @@ async fn list_kept(
     caller: &Principal,
     filter: &ExecutionFilter,
 ) -> Result<Option<ListPage<Execution>>> {
-    let forms = match &*caller.aliases {
+    let listed = caller.listed_forms();
+    let forms = match &*listed {
         [one] => [Some(one), None],
         [one, other] => [Some(one), Some(other)],
         _ => return Ok(None),
@@ -62,13 +63,13 @@ async fn list_kept(
             "SELECT CAST(coalesce(sum(entries), 0) AS BIGINT) FROM am_list_counts
              WHERE list = 'executions' AND owner_id IN ($1) [AND kind = $2]"
         )
-        .bind_all(caller.aliases.iter())
+        .bind_all(listed.iter())
         .bind_some(filter.status),
         Some(id) => sql!(
             "SELECT count(*) FROM am_execution_list WHERE workflow_id = $1 AND client_id IN ($2) [AND status = $3]"
         )
         .bind(id)
-        .bind_all(caller.aliases.iter())
+        .bind_all(listed.iter())
         .bind_some(filter.status),
     };
     Ok(Some(ListPage { rows, total: total.fetch_value(conn).await?, is_cut }))

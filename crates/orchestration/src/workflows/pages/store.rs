@@ -11,6 +11,7 @@ use am_db::{
     Connection, Database,
     foreign_rows::log_unreadable,
     kept_list::{ListPage, ListedTable, PageReader},
+    owner::PrincipalName,
     page::PageRequest,
     principal::Principal,
     sql,
@@ -36,11 +37,12 @@ impl PageParts {
         match &filter.owner {
             Some(forms) => {
                 for form in forms {
-                    owners.extend(wants(true).then(|| (form.clone(), true)));
-                    owners.extend((wants(false) && reader.owns(form)).then(|| (form.clone(), false)));
+                    let listed = String::from(PrincipalName::from_stored(form));
+                    owners.extend((wants(false) && reader.owns(form)).then(|| (listed.clone(), false)));
+                    owners.extend(wants(true).then_some((listed, true)));
                 }
             }
-            None if wants(false) => owners.extend(reader.aliases.iter().map(|form| (form.clone(), false))),
+            None if wants(false) => owners.extend(reader.listed_forms().into_iter().map(|form| (form, false))),
             None => {}
         }
         owners.sort();
