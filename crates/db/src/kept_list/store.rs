@@ -60,7 +60,7 @@ pub(super) async fn differing(conn: &mut Connection, table: ListedTable, ids: &[
     let compared = match table {
         ListedTable::Executions => sql!(
             "SELECT t.id, t.client_id, l.client_id,
-                 l.status <> t.status OR l.workflow_id <> t.workflow_id OR l.created_at <> t.created_at
+                 l.status <> CAST(t.status AS VARCHAR) OR l.workflow_id <> t.workflow_id OR l.created_at <> t.created_at
              FROM {texts $1} AS o JOIN agent_executions t ON t.id = o.value
                  LEFT JOIN am_execution_list l ON l.id = t.id"
         ),
