@@ -93,6 +93,7 @@ mod tests {
             assert_eq!(turns.work(principal("b"), MAX_TURN * 2, pending::<()>()).await, None);
         };
         tokio::select! {
+            biased;
             _ = work => unreachable!("it works for ever"),
             () = waits => {}
         }
