@@ -61,6 +61,9 @@ pub struct Receiver {
     book: Arc<Book>,
 }
 
+/// An interval in which no head is signed while a test runs: each would be a delivery too.
+const NO_HEAD_SECONDS: u32 = 3600;
+
 impl Receiver {
     pub fn start(script: impl IntoIterator<Item = Say>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -88,12 +91,12 @@ impl Receiver {
 
     /// An application that calls it.
     pub fn app(&self, more: &Value) -> AppBuilder {
-        TestApp::builder().env("WEBHOOKS", self.config(more))
+        TestApp::builder().env("WEBHOOKS", self.config(more)).env("AUDIT_SEAL_SECONDS", NO_HEAD_SECONDS)
     }
 
     /// A server in a process of its own that calls it.
     pub fn server(&self, more: &Value) -> Builder {
-        Server::builder().env("WEBHOOKS", self.config(more))
+        Server::builder().env("WEBHOOKS", self.config(more)).env("AUDIT_SEAL_SECONDS", NO_HEAD_SECONDS)
     }
 
     fn calls(&self) -> usize {
@@ -299,7 +302,8 @@ async fn dead_webhook_delivery_can_be_redelivered() {
 #[tokio::test]
 async fn webhook_endpoint_answering_410_is_disabled_until_an_operator_tests_it() {
     let receiver = Receiver::start([Say::Status(410)]);
-    let server = receiver.app(&json!({"events": ["security.alert"]})).start().await;
+    let builder = receiver.app(&json!({"events": ["security.alert"]}));
+    let server = builder.env("AUDIT_SEAL_SECONDS", 1).start().await;
     let made = test_event(&server).await;
     let dead = ended(&server, &made["id"]).await;
     assert_eq!((&dead["state"], &dead["attempts"], &dead["last_status"]), (&json!("dead"), &json!(1), &json!(410)));

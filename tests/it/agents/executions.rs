@@ -170,7 +170,10 @@ async fn execution_pause_resume_cancel_check_the_state() {
         let refused = act(action).await.is(400);
         assert!(refused.text("detail").starts_with("Execution cannot be"), "{refused}");
     }
-    insta::assert_json_snapshot!("cancelled_execution", redacted(&server.get(&path).await.ok()));
+    let mut cancelled = server.get(&path).await.ok();
+    // Whether the step was taken up again before it was cancelled is left open.
+    cancelled["step_states"]["a"].as_object_mut().unwrap().remove("repeat_call");
+    insta::assert_json_snapshot!("cancelled_execution", redacted(&cancelled));
 }
 
 #[tokio::test]
