@@ -181,7 +181,7 @@ impl Database {
     /// # Errors
     /// As [`Database::read`].
     pub async fn coordinator_report(&self) -> Result<CoordinatorReport> {
-        let tables = self.0.foreign.look(&mut *self.read().await?).await?;
+        let tables = self.0.foreign.look(&mut *self.read_vital().await?).await?;
         Ok(tables.report().clone())
     }
 
