@@ -36,12 +36,12 @@ impl<K: Clone + Eq + Hash> Clone for FairPlaces<K> {
 
 #[derive(Debug)]
 struct SharedPlaces<K: Clone + Eq + Hash> {
-    limits: PlaceLimits,
     state: Mutex<PlaceState<K>>,
 }
 
 #[derive(Debug)]
 struct PlaceState<K: Clone + Eq + Hash> {
+    limits: PlaceLimits,
     waiting: FairQueue<K, oneshot::Sender<FairPlace<K>>>,
     held: HashMap<K, usize>,
     used: usize,
@@ -57,14 +57,20 @@ pub struct FairPlace<K: Clone + Eq + Hash> {
 impl<K: Clone + Eq + Hash> FairPlaces<K> {
     /// Create places within these limits.
     pub fn new(limits: PlaceLimits) -> Self {
-        let state = PlaceState { waiting: FairQueue::new(1), held: HashMap::new(), used: 0 };
-        Self(Arc::new(SharedPlaces { limits, state: Mutex::new(state) }))
+        let state = PlaceState { limits, waiting: FairQueue::new(1), held: HashMap::new(), used: 0 };
+        Self(Arc::new(SharedPlaces { state: Mutex::new(state) }))
+    }
+
+    /// Change how many places one key may hold, at least 1. Whoever holds more gets no further place until it holds fewer.
+    pub fn set_share(&self, share: usize) {
+        self.0.state.lock().limits.share = share.max(1);
+        self.0.grant();
     }
 
     /// Take a place if the key may have one now.
     pub fn try_acquire(&self, key: &K) -> Option<FairPlace<K>> {
         let mut state = self.0.state.lock();
-        state.may_take(self.0.limits, key).then(|| {
+        state.may_take(key).then(|| {
             state.take(key);
             FairPlace { places: self.0.clone(), key: key.clone() }
         })
@@ -105,9 +111,9 @@ impl<K: Clone + Eq + Hash> SharedPlaces<K> {
         loop {
             let granted = {
                 let mut state = self.state.lock();
-                let next = if state.used < self.limits.total {
-                    let PlaceState { waiting, held, .. } = &mut *state;
-                    waiting.pop(|key| held.get(key).copied().unwrap_or(0) < self.limits.share)
+                let next = if state.used < state.limits.total {
+                    let PlaceState { limits, waiting, held, .. } = &mut *state;
+                    waiting.pop(|key| held.get(key).copied().unwrap_or(0) < limits.share)
                 } else {
                     None
                 };
@@ -126,8 +132,8 @@ impl<K: Clone + Eq + Hash> SharedPlaces<K> {
 }
 
 impl<K: Clone + Eq + Hash> PlaceState<K> {
-    fn may_take(&self, limits: PlaceLimits, key: &K) -> bool {
-        self.used < limits.total && self.held.get(key).copied().unwrap_or(0) < limits.share
+    fn may_take(&self, key: &K) -> bool {
+        self.used < self.limits.total && self.held.get(key).copied().unwrap_or(0) < self.limits.share
     }
 
     fn take(&mut self, key: &K) {
@@ -177,6 +183,18 @@ mod tests {
         drop(other);
         drop(waiting);
         assert_eq!(places.used(), 0, "who waits no longer holds nothing");
+    }
+
+    #[test]
+    fn a_smaller_share_takes_no_place_away() {
+        let places = FairPlaces::new(PlaceLimits::with_reserve(4));
+        let mut held: Vec<_> = (0..4).map(|_| places.try_acquire(&'a').unwrap()).collect();
+        let mut next = Box::pin(places.acquire(&'a'));
+        places.set_share(2);
+        held.truncate(2);
+        assert!((&mut next).now_or_never().is_none() && places.try_acquire(&'b').is_some());
+        places.set_share(3);
+        assert!((&mut next).now_or_never().is_some());
     }
 
     proptest! {
