@@ -69,7 +69,7 @@ impl TrainingRuns {
         }
         let open = store::list_open(&mut *self.0.db.read().await?).await?;
         for run in fairness::order(&open, &self.owners(), &self.usage()) {
-            if self.0.driven().len() >= self.0.settings.slots || self.0.stop.is_cancelled() {
+            if !self.has_place() || self.0.stop.is_cancelled() {
                 break;
             }
             let Some(lock) = self.lock(&run.id) else { continue };
@@ -77,10 +77,19 @@ impl TrainingRuns {
                 self.drive(run, claims, lock)?;
             }
         }
-        if self.0.driven().len() >= self.0.settings.slots {
-            self.ask_for_a_place(&open);
+        if !self.has_place() && self.ask_for_a_place(&open) {
+            // The place is there already.
+            self.0.wake.notify_one();
         }
         Ok(())
+    }
+
+    /// Whether one more run may be trained. A run that makes place has none while it writes its checkpoint, as this may take longer
+    /// than all of a short run; at most as many as there are places do so at once, since each needs memory.
+    pub(super) fn has_place(&self) -> bool {
+        let (driven, places) = (self.0.driven(), self.0.settings.slots);
+        let leaving = driven.values().filter(|handle| handle.must_yield()).count();
+        driven.len() - leaving < places && driven.len() < 2 * places
     }
 
     /// The owners of the runs that this process drives.
@@ -95,19 +104,18 @@ impl TrainingRuns {
         usage
     }
 
-    /// Ask a run to make place for another owner's, if one has a better right to it: the one that has been trained longest.
-    fn ask_for_a_place(&self, open: &[OpenRun]) {
+    /// Ask a run to make place for another owner's, if one has a better right to it: the one that has been trained longest. Returns
+    /// whether there was one.
+    fn ask_for_a_place(&self, open: &[OpenRun]) -> bool {
         let (owners, usage) = (self.owners(), self.usage());
         let longest = self
             .0
             .driven()
             .values()
-            .filter(|handle| fairness::must_yield(open, &owners, &usage, &handle.owner_id))
+            .filter(|handle| !handle.must_yield() && fairness::must_yield(open, &owners, &usage, &handle.owner_id))
             .min_by_key(|handle| handle.since)
             .cloned();
-        if let Some(handle) = longest {
-            handle.ask_to_yield();
-        }
+        longest.inspect(|handle| handle.ask_to_yield()).is_some()
     }
 
     /// Count a claim of run `id`, which is locked, and read it, with the number of its claims without progress. A run that was claimed too often without progress is

@@ -283,6 +283,28 @@ async fn an_endless_run_makes_place_for_another_owners() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_makes_place_is_not_waited_for() {
+    let ground = Ground::new();
+    let Process { runs, .. } = ground.process(1).await;
+    let drive = |id: &str| {
+        let handle = Arc::new(ControlHandle::new("a".into()));
+        runs.0.driven().insert(id.into(), handle.clone());
+        handle
+    };
+    let first = drive("1");
+    assert!(!runs.has_place());
+    first.ask_to_yield();
+    assert!(runs.has_place(), "while the first writes its checkpoint");
+    let second = drive("2");
+    assert!(!runs.has_place());
+    second.ask_to_yield();
+    assert!(!runs.has_place(), "each that leaves needs memory");
+    runs.0.driven().clear();
+    assert!(runs.has_place());
+    runs.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn limits_of_a_role_and_of_a_principal_are_named() {
     let ground = Ground::new();
     let Process { db, runs, .. } = ground.process_with(1, 0).await;
