@@ -83,6 +83,8 @@ pub async fn serve_until_stopped(config: Config) -> Result<(), ServeError> {
         sd_notify::NotifyState::Status(&format!("serving on {address}")),
     ]);
     app.supervisor.start("housekeeping", |stop| run_maintenance(app.clone(), stop));
+    let released = am_rl::release_start_memory();
+    tracing::debug!(code_bytes = released, "memory that only the start needed was given back");
 
     let outcome = serve_until_end(&app, &mut signals).await;
     if let Err(error @ ServeError::Database(_)) = outcome {

@@ -4,7 +4,6 @@
 //! answers a state with a [`PolicyDecision`]. The same state always gets the same bits, whatever else is asked at the same
 //! time.
 
-mod allocator;
 mod builtin;
 pub mod calibration;
 pub mod environments;
@@ -18,16 +17,17 @@ mod model;
 mod network;
 mod orthogonal;
 pub mod outcomes;
+mod process_memory;
 pub mod runs;
 pub mod serving;
 pub mod training;
 
-pub use allocator::keep_freed_memory;
 pub use builtin::{BUILTIN_NAME, BUILTIN_SHA256, BUILTIN_VERSION, builtin_weights};
 pub use error::RlError;
 pub use marketplace_state::{ACTION_NAMES, FEATURE_NAMES, StateError, state_by_names, state_from_json};
 pub use model::{ActError, ActionMode, PolicyAction, PolicyDecision, PolicyReference, ReferenceError, VersionSelector};
 pub use network::{LoadError, PolicyActions, PolicySpec};
+pub use process_memory::{keep_freed_memory, release_start_memory};
 pub use serving::PolicyServer;
 
 /// Version of libtorch that this service is built for.
