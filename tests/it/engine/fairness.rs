@@ -1,5 +1,7 @@
 //! Shares of several principals: what one asks for, however much, leaves room for another.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::{
     harness::OTHER_ADMIN,
@@ -77,6 +79,20 @@ async fn open_executions_of_a_principal_are_bounded() {
     started_by_other(&server, steps()).await;
     server.post(&format!("{AGENTS}/executions/{}/cancel", open[0]), json!({})).await.ok();
     server.execute(&workflow, json!({})).await;
+}
+
+#[tokio::test]
+async fn executions_that_begin_together_keep_to_the_bound() {
+    let server = TestApp::builder().env("ENGINE_MAX_OPEN", 3).start().await;
+    let workflow = server.workflow(json!({"m": waiting()})).await;
+    let path = format!("{AGENTS}/workflows/{workflow}/execute");
+    let starts = (0..24).map(|_| server.post(&path, json!({})));
+    let mut answers = BTreeMap::new();
+    for answer in futures_util::future::join_all(starts).await {
+        *answers.entry(answer.status.as_u16()).or_insert(0) += 1;
+    }
+    assert_eq!(answers.remove(&429), Some(21), "{answers:?}");
+    assert_eq!(server.get(&format!("{AGENTS}/executions")).await.ok()["total"], 3);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod command_action;
 mod driver;
 mod external_tasks;
 mod failures;
+mod first_save;
 mod invocation;
 mod jq_action;
 mod late_costs;
@@ -23,7 +24,6 @@ mod value_memory;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
 use lru::LruCache;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -34,11 +34,13 @@ use tracing::Instrument as _;
 
 pub use action_executor::ActionExecutor;
 pub(crate) use claim::store::stop_steps;
+pub use first_save::StartCondition;
 pub(crate) use store::count_active;
 
 use checkpoint::{NewExecution, Ownership, RunCheckpoint};
 use claim::DriverSlot;
 use driver::{DriverHandle, RunDriver};
+use first_save::FirstSave;
 use lease::EngineWorker;
 use store::SaveOutcome;
 use value_memory::{MemoryShare, ValueMemory};
@@ -160,19 +162,6 @@ pub struct RunRequest {
     pub condition: Option<Arc<dyn StartCondition>>,
 }
 
-/// What is checked and written in the transaction that stores a new run.
-pub trait StartCondition: Send + Sync {
-    /// Check that `execution` may start. An error undoes the transaction.
-    fn check<'a>(&'a self, tx: &'a mut Tx, execution: &'a Execution) -> BoxFuture<'a, Result<()>>;
-}
-
-/// Key and condition of a run's first save.
-#[derive(Clone)]
-struct FirstSave {
-    once: Option<IdempotencyKey>,
-    condition: Option<Arc<dyn StartCondition>>,
-}
-
 impl Engine {
     /// Enlist as a worker and take over what dead workers left. Nothing runs before [`Engine::background_tasks`] do.
     ///
@@ -235,13 +224,10 @@ impl Engine {
         if self.0.stop.is_cancelled() {
             return Err(OrchestrationError::Stopping);
         }
-        let most = self.0.config.max_open;
-        if store::count_open(&mut *self.0.db.read().await?, &start.client.id(), most).await? >= most {
-            return Err(OrchestrationError::QuotaReached { setting: "ENGINE_MAX_OPEN", items: "executions", most });
-        }
+        let counted = self.0.check_open(&start.client.id()).await?;
         let (tell, told) = oneshot::channel();
         let inner = self.0.clone();
-        let first = FirstSave { once, condition: start.condition.clone() };
+        let first = FirstSave { once, condition: start.condition.clone(), counted };
         let run = inner.new_run(start)?;
         // A separate task: if the client disconnects, a saved run must still be driven.
         self.0.tasks.spawn(async move {
@@ -417,48 +403,6 @@ impl EngineInner {
 
     fn handle(&self, id: &ExecutionId) -> Option<Arc<DriverHandle>> {
         self.lock().get(id).cloned()
-    }
-
-    /// Save a new run for the first time, at most once for `once`.
-    async fn save_first(
-        &self,
-        save: Arc<RunCheckpoint>,
-        new: &NewExecution,
-        first: FirstSave,
-    ) -> Result<IdempotentResult<Execution>> {
-        let FirstSave { once, condition } = first;
-        let known = self.known_definitions().get(&new.definition_hash).is_some();
-        let mut rows = store::insert_rows(&save, new, known)?;
-        self.audit.add_entry_rows(&mut rows, &save.trail);
-        let wake = self.wake(&save);
-        am_core::crash_point!("engine.before_save");
-        let (policies, level) = (self.policies.clone(), new.security);
-        let bound = policies.bind(level);
-        let simple = once.is_none() && condition.is_none();
-        let done = if simple && save.orders.is_empty() && save.take_back.is_empty() && !bound {
-            self.db.insert(rows, wake).await?;
-            IdempotentResult::fresh(save.execution())
-        } else {
-            let work = async move |tx: &mut Tx| {
-                if bound {
-                    let others = count_active(tx.conn().await?, &save.run.client_id, level).await?;
-                    policies.check_concurrency(level, others).map_err(OrchestrationError::Refused)?;
-                }
-                let execution = save.execution();
-                if let Some(condition) = condition {
-                    condition.check(tx, &execution).await?;
-                }
-                rows.execute(tx).await?;
-                store::submit_tasks(tx, &save).await?;
-                tx.after_commit(wake);
-                Ok::<_, OrchestrationError>(execution)
-            };
-            self.db.write_idempotent(&self.clock, once, work).await?
-        };
-        if !done.replayed && !known {
-            self.known_definitions().put(new.definition_hash.clone(), ());
-        }
-        Ok(done)
     }
 
     fn known_definitions(&self) -> parking_lot::MutexGuard<'_, LruCache<String, ()>> {
