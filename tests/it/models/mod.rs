@@ -1,12 +1,14 @@
 //! Rooms against models in memory: requests at random, bad ones among them, to a process that dies at random points. What
 //! is refused must leave nothing, what is asked again must be answered as before, and nothing acknowledged may be lost.
 
+mod api_keys;
 mod executions;
 mod jobs;
 mod keys;
 mod networks;
 mod policies;
 mod registry;
+mod sandboxes;
 mod webhooks;
 
 use std::fmt::Debug;
@@ -235,11 +237,16 @@ async fn check_refusal(server: &ApiClient, digests: &mut TableDigests, ask: &Ask
 /// The seed where `SEED` gives none.
 const DEFAULT_SEED: u64 = 20_261_129;
 
+/// The seed of this run, printed.
+fn seed() -> u64 {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(DEFAULT_SEED);
+    eprintln!("SEED={seed}");
+    seed
+}
+
 /// Play a room to its end. `SEED` plays it otherwise, or repeats what went wrong, as far as the machine lets it.
 async fn play(model: impl RoomModel, builder: Builder) {
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or(DEFAULT_SEED);
-    eprintln!("SEED={seed}");
+    let seed = seed();
     let mut play = Play { model, random: SmallRng::seed_from_u64(seed), asked: 0, lost: None, done: None };
     let mut server = builder.start().await;
     play.model.prepare(&server).await;
