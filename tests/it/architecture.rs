@@ -210,7 +210,7 @@ const BOOKKEEPING: [(&str, usize, &str); 20] = [
     ("orchestration/engine/claim/mod.rs", 2, "which process drives a run"),
     ("orchestration/engine/lease.rs", 3, "which processes live"),
     ("rl/runs/driver.rs", 2, "progress of a run under way, and the function that all writes of the driver go through"),
-    ("orchestration/engine/mod.rs", 1, "a first save is one of two writes"),
+    ("orchestration/engine/first_save.rs", 1, "a first save is one of two writes"),
     ("rl/outcomes/mod.rs", 1, "what a call earned, which is kept with the call"),
     ("orchestration/executions/mod.rs", 1, "two writes go through one change, which tells the log"),
     ("orchestration/workflows/mod.rs", 1, "a new workflow is one of two writes"),
