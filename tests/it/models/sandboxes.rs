@@ -51,7 +51,8 @@ impl RoomModel for Sandboxes {
             0 => Action::CreateBadly(at),
             1 => Action::CreateForNobody,
             2..5 => Action::CleanUp(at),
-            _ => Action::Create(at, random.random_range(1..20) * 64),
+            // The level gives 1024 at least, whatever is asked.
+            _ => Action::Create(at, random.random_range(16..40) * 64),
         }
     }
 
