@@ -52,10 +52,10 @@ impl RequestTurns {
         Self { places: FairPlaces::new(PlaceLimits::with_reserve(share)), share, active: Mutex::default() }
     }
 
-    fn notice(&self, principal: &RateBucket) {
+    fn notice(&self, principal: &RateBucket, now: Instant) {
         // Requests without a key, such as probes, are not worth the throughput of those with one.
         if matches!(principal, RateBucket::Principal(_))
-            && let Some(divided) = self.active.lock().notice(principal, Instant::now())
+            && let Some(divided) = self.active.lock().notice(principal, now)
         {
             self.places.set_share(if divided { self.share.div_ceil(2) } else { self.share });
         }
@@ -63,8 +63,9 @@ impl RequestTurns {
 
     /// Work on a request when it is its principal's turn. `None`: it had no answer within `limit`.
     pub async fn work<T>(&self, principal: RateBucket, limit: Duration, answer: impl Future<Output = T>) -> Option<T> {
-        self.notice(&principal);
-        let deadline = Instant::now() + limit;
+        let begun = Instant::now();
+        self.notice(&principal, begun);
+        let deadline = begun + limit;
         let mut place = match self.places.try_acquire(&principal) {
             Some(place) => Some(place),
             None => Some(timeout_at(deadline, self.places.acquire(&principal)).await.ok()?),

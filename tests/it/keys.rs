@@ -63,7 +63,8 @@ pub fn revoke(server: &ApiClient, name: &str) {
     printed(keys(server.dir(), &["revoke", name]));
 }
 
-fn listed(dir: &Path) -> Vec<Value> {
+/// All keys, as the command line lists them.
+pub fn listed(dir: &Path) -> Vec<Value> {
     serde_json::from_str(&printed(keys(dir, &["list", "--json"]))).unwrap()
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{Connection as _, SqliteConnection};
 
-use crate::operation::run;
+use crate::{keys::listed, operation::run};
 
 use super::*;
 
@@ -34,10 +34,8 @@ fn next(keys: &Keys, verb: &str, name: &str) -> Option<Keys> {
 }
 
 /// The keys as the command line lists them and the audit log tells of them.
-async fn stored(dir: &std::path::Path, variables: &[(&str, &str)]) -> Keys {
-    let output = run(dir, &["keys", "list", "--json"], variables);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let listed: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+async fn stored(dir: &std::path::Path) -> Keys {
+    let listed = listed(dir);
     let mut conn = SqliteConnection::connect(dir.join("coordinator.db").to_str().unwrap()).await.unwrap();
     let log: Vec<String> =
         sqlx::query_scalar("SELECT event_data FROM agent_audit_logs").fetch_all(&mut conn).await.unwrap();
@@ -79,7 +77,7 @@ async fn api_keys_are_as_the_model_has_them() {
         let output = run(folder.path(), arguments, if death.is_empty() { &variables } else { &dies });
         let (done, said) = (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned());
         let wanted = next(&keys, verb, name);
-        let found = stored(folder.path(), &variables).await;
+        let found = stored(folder.path()).await;
         match &wanted {
             Some(wanted) if done => assert_eq!(&found, wanted, "{verb} {name}: {said}"),
             // It died, and is done or not.

@@ -8,7 +8,6 @@ use super::{
     EngineInner,
     checkpoint::{NewExecution, RunCheckpoint},
     store,
-    store::count_active,
 };
 use crate::{
     error::{OrchestrationError, Result},
@@ -80,7 +79,7 @@ impl EngineInner {
         am_core::crash_point!("engine.before_save");
         let (policies, level) = (self.policies.clone(), new.security);
         let bound = policies.bind(level);
-        let (client_id, most) = (save.run.client_id.clone(), self.config.max_open);
+        let most = self.config.max_open;
         let simple = once.is_none() && condition.is_none() && counted == OpenCount::FarFromLimit;
         let done = if simple && save.orders.is_empty() && save.take_back.is_empty() && !bound {
             self.db.insert(rows, wake).await?;
@@ -88,11 +87,11 @@ impl EngineInner {
         } else {
             let work = async move |tx: &mut Tx| {
                 if counted == OpenCount::NearLimit {
-                    let open = store::count_open(tx.conn().await?, &client_id, most).await?;
+                    let open = store::count_open(tx.conn().await?, &save.run.client_id, most).await?;
                     check_quota(open, most)?;
                 }
                 if bound {
-                    let others = count_active(tx.conn().await?, &save.run.client_id, level).await?;
+                    let others = store::count_active(tx.conn().await?, &save.run.client_id, level).await?;
                     policies.check_concurrency(level, others).map_err(OrchestrationError::Refused)?;
                 }
                 let execution = save.execution();
