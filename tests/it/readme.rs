@@ -1,25 +1,27 @@
 //! What the documents say, tried: the README's tour as one bash session against the real executable, the workflows
 //! that docs/API.md shows, and the links between all of them.
 
-use std::{os::unix::fs::symlink, path::Path, process::Command};
+use std::path::Path;
 
 use am_core::crypto::{NoteKey, NoteKeyKind, Signer};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{PATIENCE, ReservedPort, TestApp},
+    harness::{PATIENCE, TestApp},
     kit::{JsonDocument, webhook_to_nobody},
+    tour::{blocks, run_blocks},
 };
 
 const README: &str = include_str!("../../README.md");
 const API: &str = include_str!("../../docs/API.md");
-const DOCUMENTS: [(&str, &str); 12] = [
+const DOCUMENTS: [(&str, &str); 13] = [
     ("README.md", README),
     ("CHANGELOG.md", include_str!("../../CHANGELOG.md")),
     ("docs/API.md", API),
     ("docs/ARCHITECTURE.md", include_str!("../../docs/ARCHITECTURE.md")),
     ("docs/FAILURES.md", include_str!("../../docs/FAILURES.md")),
     ("docs/GLOSSARY.md", include_str!("../../docs/GLOSSARY.md")),
+    ("docs/GUIDES.md", include_str!("../../docs/GUIDES.md")),
     ("docs/OPERATIONS.md", include_str!("../../docs/OPERATIONS.md")),
     ("docs/RL.md", include_str!("../../docs/RL.md")),
     ("docs/SECURITY-FIGURES.md", include_str!("../../docs/SECURITY-FIGURES.md")),
@@ -28,33 +30,7 @@ const DOCUMENTS: [(&str, &str); 12] = [
     ("deploy/README.md", include_str!("../../deploy/README.md")),
 ];
 
-/// A fenced block below an HTML comment `<!-- mark -->` or `<!-- mark: words -->`.
-struct Block {
-    line: usize,
-    words: String,
-    language: &'static str,
-    code: String,
-}
-
-fn blocks(document: &'static str, mark: &str) -> Vec<Block> {
-    let mut found = Vec::new();
-    let mut lines = document.lines().enumerate();
-    while let Some((at, line)) = lines.next() {
-        let inside = line.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->"));
-        let Some(rest) = inside.and_then(|inside| inside.strip_prefix(mark)) else { continue };
-        if !(rest.is_empty() || rest.starts_with(": ")) {
-            continue;
-        }
-        let (_, fence) = lines.next().unwrap();
-        let language = fence.strip_prefix("```").unwrap_or_else(|| panic!("line {}: no block follows", at + 2));
-        let code =
-            lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect::<Vec<_>>().join("\n");
-        found.push(Block { line: at + 3, words: rest.trim_start_matches(": ").to_owned(), language, code });
-    }
-    found
-}
-
-/// Runs the blocks in one bash, with the program where `cargo build` would have put it.
+/// Runs the blocks in one bash, then verifies the receipt with the few lines of Python in docs/API.md.
 #[test]
 fn readme_tour_ends_with_a_verified_receipt() {
     let tour = blocks(README, "tour");
@@ -62,46 +38,10 @@ fn readme_tour_ends_with_a_verified_receipt() {
     assert_eq!(section.matches("```sh").count(), tour.len(), "each block of the tour is tried");
     let offline = blocks(API, "receipt.py");
     let [offline] = offline.as_slice() else { panic!("docs/API.md has one way to check a receipt") };
-
-    let place = tempfile::tempdir().unwrap();
-    let binary = Path::new(env!("CARGO_BIN_EXE_agent-management"));
-    std::fs::create_dir(place.path().join("target")).unwrap();
-    symlink(binary.parent().unwrap(), place.path().join("target/release")).unwrap();
-    std::fs::write(place.path().join("receipt.py"), &offline.code).unwrap();
-    let port = ReservedPort::new();
-
-    // What is built is the test's own; all that is started ends with the script.
-    let mut script = String::from("set -euo pipefail\nexec 2>&1\nhere=$PWD\nmake() { :; }\ncargo() { :; }\n");
-    script.push_str("trap 'kill -9 $(jobs -p) 2>/dev/null || true' EXIT\n");
-    for block in &tour {
-        assert_eq!(block.language, "sh", "README.md:{}", block.line);
-        script.push_str(&format!("echo; echo '@@ README.md:{}'\n{}\n", block.line, block.code));
-    }
-    script.push_str(
-        "echo; echo '@@ docs/API.md'\npython3 \"$here/receipt.py\" receipt.json \"$key\"\n\
-         if python3 \"$here/receipt.py\" forged.json \"$key\"; then exit 9; fi\necho 'a forged one is refused'\n",
-    );
-
-    let output = Command::new("bash")
-        .args(["-c", &script])
-        .current_dir(place.path())
-        .env_clear()
-        .envs(std::env::vars().filter(|(name, _)| matches!(name.as_str(), "PATH" | "HOME" | "LD_LIBRARY_PATH" | "TZ")))
-        .env("TMPDIR", place.path())
-        .env("APP_PORT", port.number().to_string())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{}:\n{said}", output.status);
-    for block in &tour {
-        let heading = format!("@@ README.md:{}\n", block.line);
-        let part = said.split(&heading).nth(1).and_then(|rest| rest.split("\n@@ ").next()).unwrap();
-        for words in block.words.split(" | ") {
-            assert!(part.contains(words), "README.md:{}: {words:?} is not in what it says:\n{part}", block.line);
-        }
-    }
-    let part = said.split("@@ docs/API.md\n").nth(1).unwrap();
-    assert!(part.starts_with("valid") && part.contains("a forged one is refused"), "{part}");
+    let verify = "python3 \"$here/receipt.py\" receipt.json \"$key\"\n\
+         if python3 \"$here/receipt.py\" forged.json \"$key\"; then exit 9; fi\necho 'a forged one is refused'";
+    let said = run_blocks("README.md", &tour, &[("receipt.py", &offline.code)], verify);
+    assert!(said.starts_with("valid") && said.contains("a forged one is refused"), "{said}");
 }
 
 /// Each example is a workflow's `steps`; `steps` ones are taken, `refused` ones are refused with just these words.
