@@ -8,7 +8,7 @@ use agent_management::{lifecycle, routes};
 use clap::{Parser, Subcommand};
 use rustix::fs::Mode;
 
-use commands::{print_output, run_to_completion, run_with_config};
+use commands::{CommandError, client, client::ServiceArguments, print_output, run_to_completion, run_with_config};
 
 /// Requests make many small allocations on few threads; the C library's allocator took a fifth of their time.
 #[global_allocator]
@@ -25,7 +25,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
     after_help = "Examples:
   agent-management                                        serve on 127.0.0.1:8012 with ./data/coordinator.db
   agent-management --config /etc/agent-management.toml serve
-  agent-management keys create --name ci --role admin --expires 90d"
+  agent-management keys create --name ci --role admin --expires 90d
+  agent-management status
+  agent-management workflows run workflow.json --input sku=a-17 --follow
+
+Exit status: 0, done; 1, it failed, or what was followed or verified is not good; 2, an invalid command line."
 )]
 struct CliArguments {
     /// TOML file with settings. Its keys are the settings' names in lower case; unknown keys are refused.
@@ -47,6 +51,32 @@ enum CliCommand {
     ///
     /// The coordinator's tables are never altered. Exit status 1 and the name of the table if one does not fit.
     Migrate,
+    /// Show the version, the readiness checks and the counts of a running service. Exit status 1 if it is not ready.
+    Status {
+        #[command(flatten)]
+        service: ServiceArguments,
+    },
+    /// List, show, follow, retry and cancel executions of a running service.
+    Runs {
+        #[command(flatten)]
+        service: ServiceArguments,
+        #[command(subcommand)]
+        command: commands::client::runs::RunsCommand,
+    },
+    /// List, show and execute workflows of a running service.
+    Workflows {
+        #[command(flatten)]
+        service: ServiceArguments,
+        #[command(subcommand)]
+        command: commands::client::workflows::WorkflowsCommand,
+    },
+    /// List, show, follow and cancel jobs of a running service.
+    Jobs {
+        #[command(flatten)]
+        service: ServiceArguments,
+        #[command(subcommand)]
+        command: commands::client::jobs::JobsCommand,
+    },
     /// Create, list, rotate and revoke API keys.
     ///
     /// They are valid beside the configured keys (ADMIN_API_KEYS and its like). Running servers apply a change within
@@ -135,6 +165,11 @@ fn restrict_new_files() {
     }
 }
 
+/// Run a command that needs no settings of the service.
+fn complete(work: impl Future<Output = Result<(), CommandError>>) -> Result<(), CommandError> {
+    run_to_completion(work)?
+}
+
 fn main() -> ExitCode {
     restrict_new_files();
     // Crash points are set by the variable FAILPOINTS while this lives.
@@ -153,6 +188,12 @@ fn main() -> ExitCode {
                 .for_each(|line| print_output(line));
             Ok(())
         }),
+        CliCommand::Status { service } => complete(client::status::show_status(&service)),
+        CliCommand::Runs { service, command } => complete(client::runs::run_runs_command(&service, command)),
+        CliCommand::Workflows { service, command } => {
+            complete(client::workflows::run_workflows_command(&service, command))
+        }
+        CliCommand::Jobs { service, command } => complete(client::jobs::run_jobs_command(&service, command)),
         CliCommand::Keys(command) => run_with_config(arguments.config, |config| {
             run_to_completion(async move { commands::keys::run_keys_command(&config, command).await })?
         }),

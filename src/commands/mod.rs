@@ -1,8 +1,11 @@
 //! Commands other than serving: each is a function that prints its result and returns the reason of a failure.
 
 pub mod audit;
+pub mod client;
 pub mod keys;
 pub mod messages;
+pub mod output;
+mod since_moment;
 
 use std::{
     io::{Read as _, Write as _},

@@ -16,6 +16,7 @@ mod audit;
 mod audit_keys;
 mod audit_witness;
 mod circles;
+mod cli;
 mod coordinator;
 #[cfg(feature = "failpoints")]
 mod crash;
