@@ -2,6 +2,8 @@
 //! `offset`, as in the monolith. The body stays a JSON array; the headers `X-Total-Count` and `Link` (RFC 8288) contain
 //! the rest.
 
+use std::borrow::Cow;
+
 use axum::{
     extract::FromRequestParts,
     http::{HeaderName, HeaderValue, Uri, header, request::Parts},
@@ -9,9 +11,19 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, de::value::StrDeserializer};
-use utoipa::IntoParams;
+use utoipa::{
+    IntoParams, PartialSchema, ToSchema,
+    openapi::{AllOfBuilder, ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema},
+};
 
-use am_db::{codec::Timestamp, kept_list::ListPage, owner::PrincipalName, page::PageRequest, principal::Principal};
+use am_db::{
+    codec::Timestamp,
+    kept_list::ListPage,
+    owner::PrincipalName,
+    page::PageRequest,
+    principal::Principal,
+    row::{Listed, OmittedMembers},
+};
 
 use super::{
     context::{OriginalUri, RequestContext},
@@ -37,6 +49,37 @@ pub struct PageQuery {
     /// Where the page begins: an opaque text from the `Link` header of the page before. Default: the first row.
     #[serde(default, deserialize_with = "kept_if_empty")]
     pub cursor: Option<String>,
+}
+
+/// A row of a list.
+#[derive(Serialize)]
+pub struct ListedDocument<T> {
+    #[serde(flatten)]
+    row: T,
+    /// What is left out.
+    #[serde(skip_serializing_if = "OmittedMembers::is_empty")]
+    omitted: OmittedMembers,
+}
+
+impl<T: ToSchema> PartialSchema for ListedDocument<T> {
+    fn schema() -> RefOr<Schema> {
+        let about = "Names of members that are empty here because they have more than 8192 bytes; the document itself has \
+                     them. Default: nothing is left out.";
+        let names = ArrayBuilder::new().items(String::schema()).description(Some(about));
+        let omitted = ObjectBuilder::new().property("omitted", names);
+        AllOfBuilder::new().item(Ref::from_schema_name(T::name())).item(omitted).into()
+    }
+}
+
+impl<T: ToSchema> ToSchema for ListedDocument<T> {
+    fn name() -> Cow<'static, str> {
+        format!("Listed{}", T::name()).into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((T::name().into_owned(), T::schema()));
+        T::schemas(schemas);
+    }
 }
 
 /// Read a text that is none of its kind when it is empty: whoever lost a cursor is not to begin anew without noticing.
@@ -154,8 +197,9 @@ impl<const DEFAULT: u32> Paginator<DEFAULT> {
     ) -> Response {
         let ListPage { rows, total, is_cut } = found;
         let last = if is_cut { rows.last() } else { self.last_of(&rows) };
-        let next = last.map(place).map(|(at, id)| (at, id.to_owned()));
-        let rows: Vec<T> = rows.into_iter().map(shown).collect();
+        let next = last.map(|listed| place(&listed.row)).map(|(at, id)| (at, id.to_owned()));
+        let rows: Vec<ListedDocument<T>> =
+            rows.into_iter().map(|Listed { row, omitted }| ListedDocument { row: shown(row), omitted }).collect();
         self.respond_partial(&rows, Some(total.cast_unsigned()), next.as_ref().map(|(at, id)| (*at, id.as_str())))
     }
 

@@ -4,6 +4,11 @@
 //! text holds a fragment, a name with arguments in braces (`{texts $1}`), and the dialect puts its own form there. A fragment
 //! that a dialect can't express yet makes the statement one of the other dialect's alone.
 
+/// Bytes above which a document is left out of a list's row.
+const BRIEF_BYTES: usize = 8192;
+/// Maximum number of new rows that a page's own statement looks at.
+const NEWS_ROWS: usize = 500;
+
 /// A database whose SQL can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -73,6 +78,28 @@ impl Dialect {
             // The bytes of a text or a JSON column, without reading it.
             ("bytes", [column]) if sqlite => format!("coalesce(octet_length({column}), 0)"),
             ("bytes", [column]) => format!("coalesce(octet_length(CAST({column} AS text)), 0)"),
+            // A document of a list's row: its text, or the number of its bytes where these are many (`row::BriefText`).
+            ("brief", [column]) if sqlite => {
+                format!(
+                    "CASE WHEN octet_length({column}) > {BRIEF_BYTES} THEN octet_length({column}) ELSE CAST({column} AS TEXT) END"
+                )
+            }
+            ("brief", [column]) => {
+                let text = format!("CAST({column} AS text)");
+                format!(
+                    "CASE WHEN octet_length({text}) > {BRIEF_BYTES} THEN to_json(octet_length({text})) ELSE to_json({text}) END"
+                )
+            }
+            // What others added to a table since a place, as JSON: the highest place, the last one that was looked at, and ids
+            // of rows that the table's list does not have. PostgreSQL's triggers are the table's own, and miss none.
+            ("news", [table, list, place]) if sqlite => format!(
+                "(SELECT json_array((SELECT coalesce(max(rowid), 0) FROM {table}), max(place), \
+                 json_group_array(missing) FILTER (WHERE missing IS NOT NULL)) \
+                 FROM (SELECT t.rowid AS place, \
+                 CASE WHEN EXISTS (SELECT 1 FROM {list} l WHERE l.id = t.id) THEN NULL ELSE t.id END AS missing \
+                 FROM {table} t WHERE t.rowid > {place} ORDER BY t.rowid LIMIT {NEWS_ROWS}))"
+            ),
+            ("news", [_, _, _]) => "'[0, null, []]'".to_owned(),
             // Does the text hold the other one?
             ("contains", [text, part]) if sqlite => format!("instr({text}, {part}) > 0"),
             ("contains", [text, part]) => format!("strpos({text}, {part}) > 0"),

@@ -1,6 +1,8 @@
 //! Rows as types: which columns a type is read from stands once, beside its fields.
 
-use serde::{Deserialize, Deserializer, de};
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
 use sqlx::{Decode, Row as _, Type, TypeInfo as _, ValueRef as _};
 
 use super::{DatabaseError, Db, Result, Row, sql_value::SqlValue};
@@ -224,28 +226,122 @@ pub fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::
     deserializer.deserialize_any(Visitor)
 }
 
+/// A long text or document of a packed row, as the fragment `{brief column}` gives it: lists leave it out above some KB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BriefText<'a> {
+    /// The text itself.
+    Text(Cow<'a, str>),
+    /// It is left out, and has this many bytes.
+    Omitted(u64),
+}
+
+impl<'a> BriefText<'a> {
+    /// The text; where it is left out, `name` is added to `omitted`.
+    pub fn or_omit(self, name: &'static str, omitted: &mut OmittedMembers) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Omitted(_) => {
+                omitted.0.push(name.into());
+                None
+            }
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for BriefText<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = BriefText<'de>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a text, or its number of bytes")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> std::result::Result<Self::Value, E> {
+                Ok(BriefText::Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> std::result::Result<Self::Value, E> {
+                Ok(BriefText::Text(Cow::Owned(text.to_owned())))
+            }
+            fn visit_u64<E>(self, bytes: u64) -> std::result::Result<Self::Value, E> {
+                Ok(BriefText::Omitted(bytes))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// Names of the members that a list leaves out of one of its rows, because they are long.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OmittedMembers(pub Vec<Cow<'static, str>>);
+
+impl OmittedMembers {
+    /// Whether nothing is left out.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What statements select for a type of packed rows.
+pub trait PackedColumns {
+    /// Names of the columns, separated by commas.
+    const COLUMNS: &'static str;
+    /// SQL for the row as one JSON array, in the order of the columns.
+    const PACKED: &'static str;
+    /// The same for a list.
+    const LISTED: &'static str;
+}
+
+/// A type whose rows come packed, many of them in one value.
+pub trait PackedRow: Sized {
+    /// Its form in JSON.
+    type Packed<'a>: Deserialize<'a>;
+
+    /// Read it.
+    ///
+    /// # Errors
+    /// [`DatabaseError::InvalidValue`] when a value is not what its column should hold.
+    fn unpack(packed: Self::Packed<'_>) -> Result<Listed<Self>>;
+}
+
+/// A row of a list.
+#[derive(Clone, Debug)]
+pub struct Listed<R> {
+    /// The row; its members that are left out are empty.
+    pub row: R,
+    /// Which these are.
+    pub omitted: OmittedMembers,
+}
+
 /// Make a type that is read from a row packed into one JSON array: `PACKED` is what a statement selects for it, `COLUMNS` are
-/// the columns that this needs.
+/// the columns that this needs. `LISTED` is what a list selects, where a field may have another expression, after `|`.
 #[macro_export]
 macro_rules! packed_row {
     (@packed $field:ident) => { stringify!($field) };
     (@packed $field:ident $column:literal) => { $column };
+    (@listed $field:ident) => { stringify!($field) };
+    (@listed $field:ident = $column:literal) => { $column };
+    (@listed $field:ident $(= $column:literal)? | $listed:literal) => { $listed };
     ($(#[$meta:meta])* $vis:vis struct $name:ident<$life:lifetime> {
         $(#[$first_meta:meta])* $first:ident : $first_type:ty $(= $first_column:literal)?
-        $(, $(#[$field_meta:meta])* $field:ident : $type:ty $(= $column:literal)?)* $(,)?
+        $(, $(#[$field_meta:meta])* $field:ident : $type:ty $(= $column:literal)? $(| $listed:literal)?)* $(,)?
     }) => {
         $(#[$meta])*
         #[derive(serde::Deserialize)]
         $vis struct $name<$life> { $(#[$first_meta])* $first: $first_type, $($(#[$field_meta])* $field: $type),* }
 
-        impl $name<'_> {
-            /// Names of the columns, separated by commas.
+        impl $crate::row::PackedColumns for $name<'_> {
             const COLUMNS: &'static str = concat!(stringify!($first) $(, ", ", stringify!($field))*);
-            /// SQL for the row as one JSON array, in the order of the columns.
             const PACKED: &'static str = concat!(
                 "{array ",
                 $crate::packed_row!(@packed $first $($first_column)?)
                 $(, ", ", $crate::packed_row!(@packed $field $($column)?))*,
+                "}"
+            );
+            const LISTED: &'static str = concat!(
+                "{array ",
+                $crate::packed_row!(@packed $first $($first_column)?)
+                $(, ", ", $crate::packed_row!(@listed $field $(= $column)? $(| $listed)?))*,
                 "}"
             );
         }

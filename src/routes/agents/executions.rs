@@ -12,7 +12,7 @@ use crate::{
         AdminKey, ApiError, JsonBody, PathParams, QueryParams,
         context::RequestContextExtractor,
         idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
-        pagination::{PageQuery, Paginator},
+        pagination::{ListedDocument, PageQuery, Paginator},
     },
 };
 use am_core::{
@@ -238,6 +238,9 @@ pub async fn get_execution_status(
     get_execution(state, caller, id, wait).await
 }
 
+/// An execution of a list.
+type ListedExecution = ListedDocument<ExecutionDocument>;
+
 /// Filter of executions.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -256,7 +259,7 @@ pub struct ExecutionsQuery {
     get, path = "/api/v1/agents/executions", operation_id = "executions_list", tag = "executions",
     security(("ApiKey" = ["admin"])),
     params(ExecutionsQuery, PageQuery),
-    responses((status = 200, body = Vec<ExecutionDocument>, description = "A page of executions, the newest first"))
+    responses((status = 200, body = Vec<ListedExecution>, description = "A page of executions, the newest first"))
 )]
 pub async fn list_executions(
     State(app): State<App>,
@@ -283,7 +286,7 @@ pub async fn list_executions(
         PageQuery,
     ),
     responses(
-        (status = 200, body = Vec<ExecutionDocument>, description = "A page of executions, the newest first"),
+        (status = 200, body = Vec<ListedExecution>, description = "A page of executions, the newest first"),
         (status = 404, description = "No workflow that the caller may see has this id"),
     )
 )]
@@ -327,7 +330,7 @@ pub async fn get_workflow_status(
         let page = PageRequest { after: None, limit: 1, offset: 0 };
         let filter = ExecutionFilter { workflow_id: Some(id), status: None, page };
         let mut found = state.executions.list(&caller, &filter).await?;
-        found.rows.pop().ok_or_else(|| ApiError::not_found("The workflow has no execution of the caller's"))?.id
+        found.rows.pop().ok_or_else(|| ApiError::not_found("The workflow has no execution of the caller's"))?.row.id
     };
     get_execution(state, AdminKey(caller), PathParams(newest), wait).await
 }

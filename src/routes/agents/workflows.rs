@@ -19,7 +19,7 @@ use crate::{
         idempotency::{IdempotencyHeader, IdempotentJson, WithReplayFlag},
         known_names::IgnoredName,
         openapi::{IfMatchHeader, IfNoneMatchHeader},
-        pagination::{PageQuery, Paginator},
+        pagination::{ListedDocument, PageQuery, Paginator},
     },
 };
 use am_core::{
@@ -205,6 +205,9 @@ fn warn_of_no_steps(context: &RequestContext, steps: &Map<String, Value>) {
     }
 }
 
+/// A workflow of a list.
+type ListedWorkflow = ListedDocument<WorkflowShape>;
+
 /// Filter of workflows.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -226,7 +229,7 @@ pub struct WorkflowsQuery {
     get, path = "/api/v1/agents/workflows", operation_id = "workflows_list", tag = "workflows",
     security(("ApiKey" = ["admin"])),
     params(WorkflowsQuery, PageQuery),
-    responses((status = 200, body = Vec<WorkflowShape>, description = "A page of workflows, the newest first"))
+    responses((status = 200, body = Vec<ListedWorkflow>, description = "A page of workflows, the newest first"))
 )]
 pub async fn list_workflows(
     State(app): State<App>,

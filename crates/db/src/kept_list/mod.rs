@@ -6,13 +6,21 @@
 //! where they are read, and all of them by a slow sweep (`keeper.rs`). Until a list is complete, nobody reads it.
 
 mod keeper;
+mod page_rows;
 mod store;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 pub use keeper::ListKeeper;
 
-use super::{Connection, Database, DatabaseError, FromRow, Result, Tx, page::PageRequest, statement::Query};
+use page_rows::ListedRow;
+
+use super::{
+    Connection, Database, DatabaseError, Result, Tx,
+    page::PageRequest,
+    row::{Listed, PackedRow},
+    statement::Query,
+};
 use crate::{foreign_rows::log_unreadable, has_table};
 
 /// Triggers of the write connection.
@@ -25,8 +33,8 @@ const MAX_FOLLOW_BATCHES: usize = 4;
 const MAX_READINGS: usize = 100;
 /// Maximum number of times that a list is corrected for one page.
 const MAX_CORRECTIONS: usize = 3;
-/// Maximum bytes of the rows of a page, as they are stored; its first row may have more.
-const MAX_PAGE_BYTES: i64 = 8 << 20;
+/// Maximum bytes of the rows of a page; its first row may have more.
+const MAX_PAGE_BYTES: usize = 4 << 20;
 /// Maximum number of open rows that are compared before a reading.
 const MAX_OPEN_ROWS: i64 = 2000;
 
@@ -67,7 +75,7 @@ struct ListState {
 /// A page of a list.
 pub struct ListPage<R> {
     /// Rows of the page.
-    pub rows: Vec<R>,
+    pub rows: Vec<Listed<R>>,
     /// Number of all rows that match.
     pub total: i64,
     /// Whether the page ends early, because its rows are long, and others follow.
@@ -78,12 +86,12 @@ pub struct ListPage<R> {
 pub struct PageReader<'r, R> {
     /// Page to read.
     pub page: &'r PageRequest,
-    /// Statement for the ids of a page, each with the bytes of its row; null: there is no such row, or at another place.
-    pub ids: &'r (dyn Fn(&PageRequest) -> Query + Sync),
-    /// Statement for the rows with the ids of a JSON array, in any order.
-    pub rows: &'r (dyn Fn(String) -> Query + Sync),
-    /// Id of a row.
-    pub id: fn(&R) -> &str,
+    /// Whether rows that were open are compared before, because the page depends on their states.
+    pub by_state: bool,
+    /// The statement of a page, given the place up to which the table is followed. It answers one row: the table's news (the
+    /// fragment `{news ...}`), how many rows match, and the page's rows packed ([`PackedRow`]) in one value, each behind its id and
+    /// its time in the list and whether the table's row has this time; null: there is no such row.
+    pub statement: &'r (dyn Fn(&PageRequest, i64) -> Query + Sync),
     /// Whether a row, as it is in the table, belongs on the page.
     pub matches: &'r (dyn Fn(&R) -> bool + Sync),
 }
@@ -110,15 +118,10 @@ impl Database {
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
     pub async fn follow_list(&self, conn: &mut Connection, table: ListedTable, open: bool) -> Result<bool> {
-        let state = self.list_state(table);
-        if !state.is_built.load(Ordering::Acquire) {
-            let (place, is_built) = store::read_progress(conn, table).await?;
-            if !is_built {
-                return Ok(false);
-            }
-            state.place.fetch_max(place, Ordering::AcqRel);
-            state.is_built.store(true, Ordering::Release);
+        if !self.is_list_built(conn, table).await? {
+            return Ok(false);
         }
+        let state = self.list_state(table);
         let top = store::highest_place(conn, table).await?;
         if top < state.place.load(Ordering::Acquire) {
             // The last rows were deleted, or the file was compacted: what is missing is found by the sweep.
@@ -140,6 +143,36 @@ impl Database {
         Ok(true)
     }
 
+    /// Whether the list of `table` is complete, so that it may be read.
+    async fn is_list_built(&self, conn: &mut Connection, table: ListedTable) -> Result<bool> {
+        let state = self.list_state(table);
+        if !state.is_built.load(Ordering::Acquire) {
+            let (place, is_built) = store::read_progress(conn, table).await?;
+            if is_built {
+                state.complete(place);
+            }
+        }
+        Ok(state.is_built.load(Ordering::Acquire))
+    }
+
+    /// Take the news that came with a page. Returns whether the list was changed for them, so that the page is to be read anew.
+    async fn take_news(&self, conn: &mut Connection, table: ListedTable, news: &str) -> Result<bool> {
+        let (top, seen, missing): (i64, Option<i64>, Vec<String>) = serde_json::from_str(news)
+            .map_err(|error| DatabaseError::InvalidValue(format!("news of {}: {error}", table.name())))?;
+        let state = self.list_state(table);
+        if top < state.place.load(Ordering::Acquire) {
+            // The last rows were deleted, or the file was compacted: what is missing is found by the sweep.
+            state.place.store(top, Ordering::Release);
+        }
+        let is_changed = self.refresh_list(table, missing).await? > 0;
+        let Some(seen) = seen else { return Ok(is_changed) };
+        state.place.fetch_max(seen, Ordering::AcqRel);
+        if seen < top {
+            self.follow_list(conn, table, false).await?;
+        }
+        Ok(is_changed || seen < top)
+    }
+
     /// Write the list's rows with these ids as the table has them. Returns the number of rows that changed.
     async fn refresh_list(&self, table: ListedTable, ids: Vec<String>) -> Result<u64> {
         if ids.is_empty() {
@@ -148,66 +181,68 @@ impl Database {
         self.write(async move |tx: &mut Tx| store::refresh(tx, table, &ids).await).await
     }
 
-    /// Read a page of `table` by its list. Rows that are not as the list has them are corrected there, and the page is read
-    /// anew; a row that can't be read is left out and logged. Returns the rows, and whether the page ends early.
+    /// Read a page of `table` by its list; none: it is not complete yet. Rows that are not as the list has them are corrected
+    /// there, and the page is read anew; a row that can't be read is left out and logged.
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
-    pub async fn read_list_page<R: FromRow>(
+    pub async fn read_list_page<R: PackedRow>(
         &self,
         conn: &mut Connection,
         table: ListedTable,
         reader: &PageReader<'_, R>,
-    ) -> Result<(Vec<R>, bool)> {
-        let (mut found, mut rest, mut bytes) = (Vec::new(), reader.page.clone(), 0);
-        let mut corrected = 0;
+    ) -> Result<Option<ListPage<R>>> {
+        if !self.is_list_built(conn, table).await? {
+            return Ok(None);
+        }
+        if reader.by_state && table == ListedTable::Executions {
+            self.refresh_list(table, store::changed_open_executions(conn, MAX_OPEN_ROWS).await?).await?;
+        }
+        let (mut found, mut rest) = (Vec::new(), reader.page.clone());
+        let (mut bytes, mut corrected, mut total) = (0, 0, 0);
         for _ in 0..MAX_READINGS {
-            let ids: Vec<(String, Option<i64>)> = (reader.ids)(&rest).fetch_all(conn).await?;
-            let is_full = ids.len() == rest.limit as usize;
-            let mut fitting = 0;
-            for (_, size) in &ids {
-                bytes += size.unwrap_or(0);
-                if bytes > MAX_PAGE_BYTES && found.len() + fitting > 0 {
-                    break;
-                }
-                fitting += 1;
-            }
-            let is_cut = fitting < ids.len();
-            let moved: Vec<&str> = ids.iter().filter(|(_, size)| size.is_none()).map(|(id, _)| id.as_str()).collect();
-            let ids: Vec<&str> = ids[..fitting].iter().map(|(id, _)| id.as_str()).collect();
-            let read: Vec<Result<R>> = (reader.rows)(serde_json::json!(ids).to_string()).fetch_readable(conn).await?;
-            let (mut rows, mut errors) = (Vec::new(), Vec::new());
-            for row in read {
-                match row {
-                    Ok(row) => rows.push(row),
-                    Err(error) => errors.push(error),
-                }
-            }
-            let place = |id: &str| ids.iter().position(|known| *known == id);
-            rows.sort_by_key(|row| place((reader.id)(row)));
-            let fits = |id: &&&str| rows.iter().any(|row| (reader.id)(row) == **id && (reader.matches)(row));
-            let unread: Vec<&str> = ids.iter().filter(|id| !fits(id)).copied().collect();
-            let doubtful: Vec<String> = unread.iter().chain(&moved).map(|id| (*id).to_owned()).collect();
-            if corrected < MAX_CORRECTIONS && self.refresh_list(table, doubtful).await? > 0 {
+            let place = self.list_state(table).place.load(Ordering::Acquire);
+            let (news, packed): (String, String);
+            (news, total, packed) = (reader.statement)(&rest, place).fetch_one(conn).await?;
+            let may_correct = corrected < MAX_CORRECTIONS;
+            if self.take_news(conn, table, &news).await? && may_correct {
                 corrected += 1;
                 (found, rest, bytes) = (Vec::new(), reader.page.clone(), 0);
                 continue;
             }
-            if let Some(error) = errors.first() {
-                unread.iter().for_each(|id| log_unreadable(id, error));
+            let read = page_rows::unpack::<R>(&packed)?;
+            let is_full = read.len() == rest.limit as usize;
+            let fitting = page_rows::fitting(&read, MAX_PAGE_BYTES.saturating_sub(bytes), found.is_empty());
+            let is_cut = fitting < read.len();
+            let fits = |row: &ListedRow<R>| {
+                row.is_placed && row.row.as_ref().is_ok_and(|listed| (reader.matches)(&listed.row))
+            };
+            let doubtful = read.iter().filter(|row| !fits(row)).map(|row| row.id.clone()).collect();
+            if may_correct && self.refresh_list(table, doubtful).await? > 0 {
+                corrected += 1;
+                (found, rest, bytes) = (Vec::new(), reader.page.clone(), 0);
+                continue;
             }
-            found.extend(rows.into_iter().filter(|row| (reader.matches)(row)));
+            let mut last = None;
+            for listed in read.into_iter().take(fitting) {
+                bytes += listed.bytes;
+                match listed.row {
+                    Ok(row) if (reader.matches)(&row.row) => found.push(row),
+                    Ok(_) => {}
+                    Err(error) => log_unreadable(&listed.id, &error),
+                }
+                last = Some(listed.id);
+            }
             // A page that is cut has a row, after which the next begins.
             let goes_on = if is_cut { found.is_empty() } else { is_full };
-            match ids.last() {
+            match last {
                 Some(last) if goes_on && found.len() < reader.page.limit as usize => {
-                    rest = reader.page.rest(found.len(), last);
-                    bytes = if is_cut { 0 } else { bytes };
+                    rest = reader.page.rest(found.len(), &last);
                 }
-                _ => return Ok((found, is_cut)),
+                _ => return Ok(Some(ListPage { rows: found, total, is_cut })),
             }
         }
-        Ok((found, true))
+        Ok(Some(ListPage { rows: found, total, is_cut: true }))
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
 use am_audit::SecurityLevel;
 use am_core::boxed;
 use am_core::ids::{ExecutionId, SecurityPolicyId, WorkflowId};
-use am_db::{Database, kept_list::ListPage, page::PageRequest, principal::Principal};
+use am_db::{Database, kept_list::ListPage, page::PageRequest, principal::Principal, row::Listed};
 use am_security::policies::{PolicyExplanation, PolicyRefusal, WorkflowFacts};
 
 /// Time limit in seconds above which a workflow gets a warning.
@@ -228,14 +228,23 @@ impl PolicyReview {
     pub async fn scan(&self, caller: &Principal, limit: u32, offset: u32) -> Result<PolicyScan> {
         let page = PageRequest { after: None, limit, offset };
         let mut filter = WorkflowFilter { page: page.clone(), ..WorkflowFilter::default() };
-        let ListPage { rows: mut workflows, total: workflows_total, mut is_cut } =
+        let ListPage { rows: mut listed, total: workflows_total, mut is_cut } =
             self.workflows.list(caller, &filter).await?;
         // A page of long rows ends early.
-        while let (true, Some(last)) = (is_cut, workflows.last()) {
-            filter.page = page.rest(workflows.len(), &last.id);
+        while let (true, Some(last)) = (is_cut, listed.last()) {
+            filter.page = page.rest(listed.len(), &last.row.id);
             let more = self.workflows.list(caller, &filter).await?;
             is_cut = more.is_cut && !more.rows.is_empty();
-            workflows.extend(more.rows);
+            listed.extend(more.rows);
+        }
+        let mut workflows = Vec::with_capacity(listed.len());
+        for Listed { row, omitted } in listed {
+            // A list leaves long steps out. One that was deleted meanwhile needs no check.
+            match if omitted.is_empty() { Ok(row) } else { self.workflows.get(caller, &row.id).await } {
+                Ok(workflow) => workflows.push(workflow),
+                Err(OrchestrationError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
         let (runs, executions_total) = store::list_active(&mut *self.db.read_list().await?, caller, &page).await?;
         let (mut findings, mut not_checked) = (Vec::new(), Vec::new());

@@ -6,22 +6,18 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::model::Workflow;
-use crate::{
-    definition::ExecutionPlan,
-    error::{Result, corrupt_json_error},
-    model::VerificationLevel,
-};
+use crate::{definition::ExecutionPlan, error::Result, model::VerificationLevel};
 use am_core::{
     ambient::IdGenerator,
     ids::{PrincipalId, StepId, WorkflowId},
     money::Money,
 };
 use am_db::{
-    Connection, DatabaseError, FromRow, Tx,
+    Connection, DatabaseError, Tx,
     bulk_insert::RowBatch,
     codec::{JsonText, Timestamp},
     packed_row, push_row,
-    row::{Columns, Truth, whole_number},
+    row::{BriefText, Listed, OmittedMembers, PackedColumns as _, PackedRow, Truth, whole_number},
     sql,
     statement_batch::StatementBatch,
     update,
@@ -29,15 +25,16 @@ use am_db::{
 
 packed_row! {
     /// A row as one value, where each of fifteen would be copied on its way from the connection's thread.
-    struct WorkflowRow<'a> {
+    pub struct WorkflowRow<'a> {
         id: WorkflowId,
         owner_id: PrincipalId,
         name: String,
-        description: String,
         #[serde(borrow)]
-        steps: Option<Cow<'a, str>>,
+        description: BriefText<'a> | "{brief w.description}",
         #[serde(borrow)]
-        dependencies: Option<Cow<'a, str>>,
+        steps: Option<BriefText<'a>> | "{brief w.steps}",
+        #[serde(borrow)]
+        dependencies: Option<BriefText<'a>> | "{brief w.dependencies}",
         #[serde(deserialize_with = "whole_number")]
         max_execution_time: i64,
         #[serde(borrow)]
@@ -45,7 +42,8 @@ packed_row! {
         requires_verification: Truth,
         #[serde(borrow)]
         verification_level: Cow<'a, str>,
-        tags: String,
+        #[serde(borrow)]
+        tags: BriefText<'a> | "{brief w.tags}",
         version: String,
         is_public: Truth,
         #[serde(borrow)]
@@ -55,37 +53,43 @@ packed_row! {
     }
 }
 
-impl WorkflowRow<'_> {
-    fn workflow(self) -> Result<Workflow> {
-        let column = |name: &str| format!("ai_agent_workflows.{name}");
-        let document = |text: Option<Cow<'_, str>>, name| match text {
-            Some(text) => JsonText::from_stored(&text).map_err(|error| corrupt_json_error(&column(name), error)),
-            None => Ok(JsonText::none()),
+impl PackedRow for Workflow {
+    type Packed<'a> = WorkflowRow<'a>;
+
+    fn unpack(row: WorkflowRow<'_>) -> am_db::Result<Listed<Self>> {
+        let fault = |name: &str, error: &dyn std::fmt::Display| {
+            DatabaseError::InvalidValue(format!("ai_agent_workflows.{name}: {error}"))
         };
-        let moment =
-            |text: &str, name| Timestamp::from_stored(text).map_err(|error| corrupt_json_error(&column(name), error));
-        let budget = self.max_cost_budget.parse::<f64>();
-        let level = VerificationLevel::from_stored(&self.verification_level);
-        Ok(Workflow {
-            id: self.id,
-            owner_id: self.owner_id,
-            name: self.name,
-            description: self.description,
-            steps: document(self.steps, "steps")?.or_empty_object(),
-            dependencies: document(self.dependencies, "dependencies")?.or_empty_object(),
-            max_execution_time: self.max_execution_time,
-            max_cost_budget: budget
-                .map(Money::from_f64)
-                .map_err(|error| corrupt_json_error(&column("max_cost_budget"), error))?,
-            requires_verification: self.requires_verification.0,
-            verification_level: level
-                .ok_or_else(|| corrupt_json_error(&column("verification_level"), self.verification_level))?,
-            tags: self.tags,
-            version: self.version,
-            is_public: self.is_public.0,
-            created_at: moment(&self.created_at, "created_at")?,
-            updated_at: moment(&self.updated_at, "updated_at")?,
-        })
+        let mut omitted = OmittedMembers::default();
+        let mut document = |text: Option<BriefText<'_>>, name| {
+            let text = text.and_then(|text| text.or_omit(name, &mut omitted));
+            let document = text.map_or_else(|| Ok(JsonText::none()), |text| JsonText::from_stored(&text));
+            document.map(JsonText::or_empty_object).map_err(|error| fault(name, &error))
+        };
+        let (steps, dependencies) = (document(row.steps, "steps")?, document(row.dependencies, "dependencies")?);
+        let description = row.description.or_omit("description", &mut omitted).unwrap_or_default().into_owned();
+        let tags = row.tags.or_omit("tags", &mut omitted).unwrap_or_default().into_owned();
+        let moment = |text: &str, name| Timestamp::from_stored(text).map_err(|error| fault(name, &error));
+        let budget = row.max_cost_budget.parse::<f64>().map_err(|error| fault("max_cost_budget", &error))?;
+        let level = VerificationLevel::from_stored(&row.verification_level);
+        let row = Self {
+            id: row.id,
+            owner_id: row.owner_id,
+            name: row.name,
+            description,
+            steps,
+            dependencies,
+            max_execution_time: row.max_execution_time,
+            max_cost_budget: Money::from_f64(budget),
+            requires_verification: row.requires_verification.0,
+            verification_level: level.ok_or_else(|| fault("verification_level", &row.verification_level))?,
+            tags,
+            version: row.version,
+            is_public: row.is_public.0,
+            created_at: moment(&row.created_at, "created_at")?,
+            updated_at: moment(&row.updated_at, "updated_at")?,
+        };
+        Ok(Listed { row, omitted })
     }
 }
 
@@ -118,34 +122,24 @@ pub fn insert_rows(workflow: &Workflow, plan: &ExecutionPlan, ids: &IdGenerator)
 pub async fn get(conn: &mut Connection, id: &WorkflowId) -> Result<Option<Workflow>> {
     let row = sql!("SELECT ", WorkflowRow::PACKED, " FROM ai_agent_workflows WHERE id = $1").bind(id);
     let row: Option<String> = row.fetch_optional_value(conn).await?;
-    row.map(|json| serde_json::from_str::<WorkflowRow>(&json)?.workflow()).transpose()
+    row.map(|json| Ok(Workflow::unpack(serde_json::from_str(&json)?)?.row)).transpose()
 }
 
-/// A workflow of a page, read as one value.
-pub(super) struct PackedWorkflow(pub(super) Workflow);
+/// A workflow of a page that is read from the table itself.
+pub(super) struct ListedWorkflowRow;
 
-impl PackedWorkflow {
-    /// What a statement selects for it.
-    pub(super) const PACKED: &'static str = WorkflowRow::PACKED;
-    /// Columns that it is packed from.
-    pub(super) const FROM: &'static str = WorkflowRow::COLUMNS;
-
+impl ListedWorkflowRow {
     /// Read a row from its JSON form; its id, too, where it can't be read.
-    pub(super) fn read(row: &str) -> (String, Result<Workflow>) {
-        match serde_json::from_str::<WorkflowRow>(row) {
-            Ok(row) => (row.id.to_string(), row.workflow()),
-            Err(error) => {
+    pub(super) fn read(row: &str) -> (String, Result<Listed<Workflow>>) {
+        let read = serde_json::from_str(row).map_err(Into::into).and_then(|row| Ok(Workflow::unpack(row)?));
+        let id = match &read {
+            Ok(listed) => listed.row.id.to_string(),
+            Err(_) => {
                 let cells: Vec<Value> = serde_json::from_str(row).unwrap_or_default();
-                (cells.first().and_then(Value::as_str).unwrap_or_default().to_owned(), Err(error.into()))
+                cells.first().and_then(Value::as_str).unwrap_or_default().to_owned()
             }
-        }
-    }
-}
-
-impl FromRow for PackedWorkflow {
-    fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
-        let (_, workflow) = Self::read(columns.next_value()?);
-        workflow.map(Self).map_err(|error| DatabaseError::InvalidValue(error.to_string()))
+        };
+        (id, read)
     }
 }
 

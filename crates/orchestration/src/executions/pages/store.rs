@@ -1,21 +1,135 @@
 //! Queries for pages of executions.
 
+use std::borrow::Cow;
+
 use super::super::{ExecutionFilter, store::FROM_EXECUTIONS};
-use crate::{error::Result, run::Execution};
+use crate::{error::Result, model::ExecutionStatus, run::Execution};
+use am_core::{
+    ids::{ExecutionId, PrincipalId, WorkflowId},
+    money::Money,
+};
 use am_db::{
-    Connection, Database, FromRow as _,
+    Connection, Database, DatabaseError, FromRow,
+    codec::{JsonText, Timestamp},
     foreign_rows::read_page,
     kept_list::{ListPage, ListedTable, PageReader},
+    packed_row,
     page::PageRequest,
     principal::Principal,
+    row::{BriefText, Columns, Listed, OmittedMembers, PackedColumns as _, PackedRow, Truth, whole_number},
     sql,
     statement::Query,
 };
+
+packed_row! {
+    /// An execution of a list as one value. Its receipt is shown by itself only.
+    pub struct ExecutionCells<'a> {
+        id: ExecutionId = "e.id",
+        workflow_id: WorkflowId = "e.workflow_id",
+        client_id: PrincipalId = "e.client_id",
+        #[serde(borrow)]
+        status: Cow<'a, str> = "e.status",
+        paused: Truth = "coalesce(r.paused AND e.status IN ('PENDING', 'RUNNING'), FALSE)",
+        #[serde(deserialize_with = "whole_number")]
+        current_step: i64 = "e.current_step",
+        #[serde(borrow)]
+        step_states: Option<BriefText<'a>> = "e.step_states" | "{brief e.step_states}",
+        #[serde(borrow)]
+        final_result: Option<BriefText<'a>> = "e.final_result" | "{brief e.final_result}",
+        #[serde(borrow)]
+        verification_proof: Option<BriefText<'a>> = "e.verification_proof" | "{brief e.verification_proof}",
+        #[serde(borrow)]
+        error_message: Option<BriefText<'a>> = "e.error_message" | "{brief e.error_message}",
+        failed_step: Option<String> = "e.failed_step",
+        #[serde(borrow)]
+        started_at: Option<Cow<'a, str>> = "e.started_at",
+        #[serde(borrow)]
+        completed_at: Option<Cow<'a, str>> = "e.completed_at",
+        #[serde(borrow)]
+        total_execution_time: Option<Cow<'a, str>> = "CASE WHEN e.total_execution_time IS NOT NULL THEN {exact e.total_execution_time} END",
+        #[serde(borrow)]
+        total_cost: Cow<'a, str> = "{exact e.total_cost}",
+        #[serde(deserialize_with = "whole_number")]
+        total_steps: i64 = "e.total_steps",
+        #[serde(deserialize_with = "whole_number")]
+        completed_steps: i64 = "e.completed_steps",
+        #[serde(borrow)]
+        created_at: Cow<'a, str> = "e.created_at",
+        #[serde(borrow)]
+        updated_at: Cow<'a, str> = "e.updated_at",
+    }
+}
+
+impl PackedRow for Execution {
+    type Packed<'a> = ExecutionCells<'a>;
+
+    fn unpack(cells: ExecutionCells<'_>) -> am_db::Result<Listed<Self>> {
+        let fault = |name: &str, error: &dyn std::fmt::Display| {
+            DatabaseError::InvalidValue(format!("agent_executions.{name}: {error}"))
+        };
+        let mut omitted = OmittedMembers::default();
+        let mut document =
+            |text: Option<BriefText<'_>>, name| match text.and_then(|text| text.or_omit(name, &mut omitted)) {
+                Some(text) => JsonText::from_stored(&text).map_err(|error| fault(name, &error)),
+                None => Ok(JsonText::none()),
+            };
+        let step_states = document(cells.step_states, "step_states")?.or_empty_object();
+        let final_result = document(cells.final_result, "final_result")?;
+        let verification_proof = document(cells.verification_proof, "verification_proof")?;
+        let error_message = cells.error_message.and_then(|text| text.or_omit("error_message", &mut omitted));
+        let moment = |text: &str, name| Timestamp::from_stored(text).map_err(|error| fault(name, &error));
+        let some_moment = |text: Option<Cow<'_, str>>, name| text.map(|text| moment(&text, name)).transpose();
+        let number = |text: &str, name| text.parse::<f64>().map_err(|error| fault(name, &error));
+        let seconds = cells.total_execution_time.map(|text| number(&text, "total_execution_time"));
+        let row = Self {
+            id: cells.id,
+            workflow_id: cells.workflow_id,
+            client_id: cells.client_id,
+            status: ExecutionStatus::from_stored(&cells.status).ok_or_else(|| fault("status", &cells.status))?,
+            paused: cells.paused.0,
+            current_step: cells.current_step,
+            step_states,
+            final_result,
+            execution_receipt: JsonText::none(),
+            verification_proof,
+            error_message: error_message.map(Cow::into_owned),
+            failed_step: cells.failed_step,
+            started_at: some_moment(cells.started_at, "started_at")?,
+            completed_at: some_moment(cells.completed_at, "completed_at")?,
+            total_execution_time: seconds.transpose()?,
+            total_cost: Money::from_f64(number(&cells.total_cost, "total_cost")?),
+            total_steps: cells.total_steps,
+            completed_steps: cells.completed_steps,
+            created_at: moment(&cells.created_at, "created_at")?,
+            updated_at: moment(&cells.updated_at, "updated_at")?,
+        };
+        Ok(Listed { row, omitted })
+    }
+}
+
+/// An execution of a page that is read row by row.
+struct ExecutionRow(Listed<Execution>);
+
+impl FromRow for ExecutionRow {
+    fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
+        let cells: &str = columns.next_value()?;
+        let cells = serde_json::from_str(cells).map_err(|error| DatabaseError::InvalidValue(error.to_string()))?;
+        Execution::unpack(cells).map(Self)
+    }
+}
 
 const MATCHING: &str = " WHERE e.client_id IN ($1) [AND e.workflow_id = $2] [AND e.status = $3] ";
 /// What of a page is read from the list of executions, for one of the two principals that may stand for the client.
 const LISTED: &str = " [AND l.workflow_id = $3] [AND l.status = $4]
     [AND (l.created_at, l.id) < (coalesce((SELECT created_at FROM am_execution_list WHERE id = $6), $5), $6)] ";
+const NEWS: &str = "{news agent_executions am_execution_list $9}, ";
+/// The rows of a page in one value: before their columns, behind them, and between and behind the two parts of the list.
+const ROWS_FROM: &str = "(SELECT {arrays {array page.listed_id, page.listed_at, e.created_at = page.listed_at, ";
+const FIRST_PART: &str =
+    "}} FROM (SELECT l.id AS listed_id, l.created_at AS listed_at FROM am_execution_list l WHERE l.client_id = $1 ";
+const SECOND_PART: &str = " UNION ALL SELECT l.id, l.created_at FROM am_execution_list l WHERE l.client_id = $2 ";
+const ROWS_END: &str = " ORDER BY listed_at DESC, listed_id DESC LIMIT $7 OFFSET $8) AS page
+    LEFT JOIN agent_executions e ON e.id = page.listed_id LEFT JOIN am_runs r ON r.execution_id = e.id)";
 
 /// Read a page, newest first, by the list of executions; `None`: it can't be used yet.
 async fn list_kept(
@@ -30,49 +144,48 @@ async fn list_kept(
         [one, other] => [Some(one), Some(other)],
         _ => return Ok(None),
     };
-    if !db.follow_list(conn, ListedTable::Executions, filter.status.is_some()).await? {
-        return Ok(None);
-    }
-    let ids = |page: &PageRequest| {
+    let statement = |page: &PageRequest, place: i64| {
         let (at, id) = page.after.as_ref().map(|(at, id)| (*at, id)).unzip();
-        let ids = sql!(
-            "SELECT page.id, (SELECT {bytes e.step_states} + {bytes e.final_result} + {bytes e.execution_receipt}
-                     + {bytes e.verification_proof} + {bytes e.error_message} FROM agent_executions e 
-                     WHERE e.id = page.id AND e.created_at = page.created_at)
-             FROM (SELECT l.id, l.created_at FROM am_execution_list l WHERE l.client_id = $1 ",
-            LISTED,
-            "UNION ALL SELECT l.id, l.created_at FROM am_execution_list l WHERE l.client_id = $2 ",
-            LISTED,
-            "ORDER BY created_at DESC, id DESC LIMIT $7 OFFSET $8) AS page",
-        );
-        let ids = ids.bind(forms[0]).bind(forms[1]).bind_some(filter.workflow_id.as_ref()).bind_some(filter.status);
-        ids.bind_some(at).bind_some(id).bind(i64::from(page.limit)).bind(i64::from(page.offset))
+        let query = match filter.workflow_id {
+            None => sql!(
+                "SELECT ",
+                NEWS,
+                "(SELECT CAST(coalesce(sum(entries), 0) AS BIGINT) FROM am_list_counts
+                  WHERE list = 'executions' AND owner_id IN ($1, $2) [AND kind = $4]), ",
+                ROWS_FROM,
+                ExecutionCells::LISTED,
+                FIRST_PART,
+                LISTED,
+                SECOND_PART,
+                LISTED,
+                ROWS_END,
+            ),
+            Some(_) => sql!(
+                "SELECT ",
+                NEWS,
+                "(SELECT count(*) FROM am_execution_list
+                  WHERE client_id IN ($1, $2) [AND workflow_id = $3] [AND status = $4]), ",
+                ROWS_FROM,
+                ExecutionCells::LISTED,
+                FIRST_PART,
+                LISTED,
+                SECOND_PART,
+                LISTED,
+                ROWS_END,
+            ),
+        };
+        let query = query.bind(forms[0]).bind(forms[1]).bind_some(filter.workflow_id.as_ref()).bind_some(filter.status);
+        let query = query.bind_some(at).bind_some(id).bind(i64::from(page.limit)).bind(i64::from(page.offset));
+        query.bind(place)
     };
-    let rows =
-        |ids: String| sql!("SELECT ", Execution::COLUMNS, FROM_EXECUTIONS, " WHERE e.id IN {texts $1}").bind(ids);
     let matches = |row: &Execution| {
         caller.owns(&row.client_id)
             && filter.workflow_id.as_ref().is_none_or(|id| *id == row.workflow_id)
             && filter.status.is_none_or(|status| status == row.status)
     };
-    let reader =
-        PageReader { page: &filter.page, ids: &ids, rows: &rows, id: |row: &Execution| &row.id, matches: &matches };
-    let (rows, is_cut) = db.read_list_page(conn, ListedTable::Executions, &reader).await?;
-    let total = match &filter.workflow_id {
-        None => sql!(
-            "SELECT CAST(coalesce(sum(entries), 0) AS BIGINT) FROM am_list_counts
-             WHERE list = 'executions' AND owner_id IN ($1) [AND kind = $2]"
-        )
-        .bind_all(listed.iter())
-        .bind_some(filter.status),
-        Some(id) => sql!(
-            "SELECT count(*) FROM am_execution_list WHERE workflow_id = $1 AND client_id IN ($2) [AND status = $3]"
-        )
-        .bind(id)
-        .bind_all(listed.iter())
-        .bind_some(filter.status),
-    };
-    Ok(Some(ListPage { rows, total: total.fetch_value(conn).await?, is_cut }))
+    let by_state = filter.status.is_some();
+    let reader = PageReader { page: &filter.page, by_state, statement: &statement, matches: &matches };
+    Ok(db.read_list_page(conn, ListedTable::Executions, &reader).await?)
 }
 
 /// Read a page, newest first, and the total number.
@@ -93,15 +206,15 @@ async fn list_unkept(
     let bind_filter = |query: Query| {
         query.bind_all(caller.aliases.iter()).bind_some(filter.workflow_id.as_ref()).bind_some(filter.status)
     };
-    let rows = || sql!("SELECT ", Execution::COLUMNS, FROM_EXECUTIONS, MATCHING, "{page e. $4 agent_executions}");
+    let rows = || sql!("SELECT ", ExecutionCells::LISTED, FROM_EXECUTIONS, MATCHING, "{page e. $4 agent_executions}");
     let ids = || sql!("SELECT e.id FROM agent_executions e", MATCHING, "{page e. $4 agent_executions}");
-    let rows = read_page(
+    let rows = read_page::<ExecutionRow>(
         &mut *conn,
         &filter.page,
         |page| bind_filter(rows()).bind_page(page),
         |page| bind_filter(ids()).bind_page(page),
     );
-    let rows = rows.await?;
+    let rows = rows.await?.into_iter().map(|ExecutionRow(listed)| listed).collect();
     let total = bind_filter(sql!("SELECT count(*) FROM agent_executions e", MATCHING));
     Ok(ListPage { rows, total: total.fetch_value(conn).await?, is_cut: false })
 }

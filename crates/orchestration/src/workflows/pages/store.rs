@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::super::{
     model::{Workflow, WorkflowFilter},
-    store::PackedWorkflow,
+    store::{ListedWorkflowRow, WorkflowRow},
 };
 use crate::error::Result;
 use am_db::{
@@ -14,6 +14,7 @@ use am_db::{
     owner::PrincipalName,
     page::PageRequest,
     principal::Principal,
+    row::{Listed, PackedColumns as _},
     sql,
     statement::Query,
 };
@@ -74,6 +75,20 @@ const TAGGED: &str = " [AND NOT EXISTS (SELECT 1 FROM {records $10 ours:text pyt
 const AFTER: &str =
     " [AND (l.created_at, l.id) < (coalesce((SELECT created_at FROM am_workflow_list WHERE id = $12), $11), $12)] ";
 
+const NEWS: &str = "{news ai_agent_workflows am_workflow_list $15}, ";
+/// The rows of a page in one value: before their columns, and behind the parts of the list.
+const ROWS_FROM: &str = "(SELECT {arrays {array page.listed_id, page.listed_at, w.created_at = page.listed_at, ";
+const ROWS_END: &str = " ORDER BY listed_at DESC, listed_id DESC LIMIT $13 OFFSET $14) AS page
+    LEFT JOIN ai_agent_workflows w ON w.id = page.listed_id)";
+/// The parts of the list, the first behind the columns.
+const PARTS: [&str; 1 + MAX_OWNER_PARTS] = [
+    "}} FROM (SELECT l.id AS listed_id, l.created_at AS listed_at FROM am_workflow_list l WHERE l.is_public = $1 ",
+    " UNION ALL SELECT l.id, l.created_at FROM am_workflow_list l WHERE l.owner_id = $2 AND l.is_public = $3 ",
+    " UNION ALL SELECT l.id, l.created_at FROM am_workflow_list l WHERE l.owner_id = $4 AND l.is_public = $5 ",
+    " UNION ALL SELECT l.id, l.created_at FROM am_workflow_list l WHERE l.owner_id = $6 AND l.is_public = $7 ",
+    " UNION ALL SELECT l.id, l.created_at FROM am_workflow_list l WHERE l.owner_id = $8 AND l.is_public = $9 ",
+];
+
 /// Read a page, newest first, by the list of workflows; `None`: it can't be used yet.
 async fn list_kept(
     db: &Database,
@@ -82,68 +97,74 @@ async fn list_kept(
     filter: &WorkflowFilter,
 ) -> Result<Option<ListPage<Workflow>>> {
     let Some(parts) = PageParts::new(reader, filter) else { return Ok(None) };
-    if !db.follow_list(conn, ListedTable::Workflows, false).await? {
-        return Ok(None);
-    }
     let tags = tags_as_json(filter)?;
-    let ids = |page: &PageRequest| {
+    let counters = parts.counters();
+    let statement = |page: &PageRequest, place: i64| {
         let (at, id) = page.after.as_ref().map(|(at, id)| (*at, id)).unzip();
-        let ids = sql!(
-            "SELECT page.id, (SELECT {bytes w.description} + {bytes w.steps} + {bytes w.dependencies} + {bytes w.tags}
-                 FROM ai_agent_workflows w WHERE w.id = page.id AND w.created_at = page.created_at)
-             FROM (SELECT l.id, l.created_at FROM am_workflow_list l WHERE l.is_public = $1 ",
-            TAGGED,
-            AFTER,
-            "UNION ALL SELECT l.id, l.created_at FROM am_workflow_list l WHERE l.owner_id = $2 AND l.is_public = $3 ",
-            TAGGED,
-            AFTER,
-            "UNION ALL SELECT l.id, l.created_at FROM am_workflow_list l WHERE l.owner_id = $4 AND l.is_public = $5 ",
-            TAGGED,
-            AFTER,
-            "UNION ALL SELECT l.id, l.created_at FROM am_workflow_list l WHERE l.owner_id = $6 AND l.is_public = $7 ",
-            TAGGED,
-            AFTER,
-            "UNION ALL SELECT l.id, l.created_at FROM am_workflow_list l WHERE l.owner_id = $8 AND l.is_public = $9 ",
-            TAGGED,
-            AFTER,
-            "ORDER BY created_at DESC, id DESC LIMIT $13 OFFSET $14) AS page",
-        );
-        let ids = parts.bind(ids).bind_some(tags.as_deref()).bind_some(at).bind_some(id);
-        ids.bind(i64::from(page.limit)).bind(i64::from(page.offset))
+        let query = match &tags {
+            None => sql!(
+                "SELECT ",
+                NEWS,
+                "(SELECT CAST(coalesce(sum(c.entries), 0) AS BIGINT) FROM {records $16 owner:text kind:text} AS part
+                     JOIN am_list_counts c ON c.list = 'workflows' AND c.owner_id = part.owner AND c.kind = part.kind), ",
+                ROWS_FROM,
+                WorkflowRow::LISTED,
+                PARTS[0],
+                TAGGED,
+                AFTER,
+                PARTS[1],
+                TAGGED,
+                AFTER,
+                PARTS[2],
+                TAGGED,
+                AFTER,
+                PARTS[3],
+                TAGGED,
+                AFTER,
+                PARTS[4],
+                TAGGED,
+                AFTER,
+                ROWS_END,
+            ),
+            Some(_) => sql!(
+                "SELECT ",
+                NEWS,
+                "(SELECT count(*) FROM am_workflow_list l WHERE (l.is_public = $1 OR (l.owner_id = $2 AND l.is_public = $3)
+                     OR (l.owner_id = $4 AND l.is_public = $5) OR (l.owner_id = $6 AND l.is_public = $7)
+                     OR (l.owner_id = $8 AND l.is_public = $9))",
+                TAGGED,
+                "), ",
+                ROWS_FROM,
+                WorkflowRow::LISTED,
+                PARTS[0],
+                TAGGED,
+                AFTER,
+                PARTS[1],
+                TAGGED,
+                AFTER,
+                PARTS[2],
+                TAGGED,
+                AFTER,
+                PARTS[3],
+                TAGGED,
+                AFTER,
+                PARTS[4],
+                TAGGED,
+                AFTER,
+                ROWS_END,
+            ),
+        };
+        let query = parts.bind(query).bind_some(tags.as_deref()).bind_some(at).bind_some(id);
+        let query = query.bind(i64::from(page.limit)).bind(i64::from(page.offset)).bind(place);
+        if tags.is_none() { query.bind(counters.as_str()) } else { query }
     };
-    let rows = |ids: String| {
-        sql!("SELECT ", PackedWorkflow::PACKED, " FROM ai_agent_workflows WHERE id IN {texts $1}").bind(ids)
-    };
-    let matches = |PackedWorkflow(workflow): &PackedWorkflow| {
+    let matches = |workflow: &Workflow| {
         (workflow.is_public || reader.owns(&workflow.owner_id))
             && filter.is_public.is_none_or(|public| public == workflow.is_public)
             && filter.owner.as_ref().is_none_or(|forms| forms.iter().any(|form| *form == *workflow.owner_id))
     };
-    let page = PageReader {
-        page: &filter.page,
-        ids: &ids,
-        rows: &rows,
-        id: |PackedWorkflow(workflow): &PackedWorkflow| &workflow.id,
-        matches: &matches,
-    };
-    let (rows, is_cut) = db.read_list_page(conn, ListedTable::Workflows, &page).await?;
-    let total = match &tags {
-        None => sql!(
-            "SELECT CAST(coalesce(sum(c.entries), 0) AS BIGINT) FROM {records $1 owner:text kind:text} AS part
-                 JOIN am_list_counts c ON c.list = 'workflows' AND c.owner_id = part.owner AND c.kind = part.kind"
-        )
-        .bind(parts.counters()),
-        Some(tags) => parts
-            .bind(sql!(
-                "SELECT count(*) FROM am_workflow_list l WHERE (l.is_public = $1 OR (l.owner_id = $2 AND l.is_public = $3)
-                     OR (l.owner_id = $4 AND l.is_public = $5) OR (l.owner_id = $6 AND l.is_public = $7)
-                     OR (l.owner_id = $8 AND l.is_public = $9))",
-                TAGGED,
-            ))
-            .bind_some(Some(tags)),
-    };
-    let rows = rows.into_iter().map(|PackedWorkflow(workflow)| workflow).collect();
-    Ok(Some(ListPage { rows, total: total.fetch_value(conn).await?, is_cut }))
+    let reader = PageReader { page: &filter.page, by_state: false, statement: &statement, matches: &matches };
+    Ok(db.read_list_page(conn, ListedTable::Workflows, &reader).await?)
 }
 
 /// Patterns of the tags that a workflow must have, as JSON; `None`: any.
@@ -194,17 +215,17 @@ async fn read_packed(
     reader: &Principal,
     filter: &WorkflowFilter,
     page: &PageRequest,
-) -> Result<(i64, Vec<(String, Result<Workflow>)>)> {
+) -> Result<(i64, Vec<(String, Result<Listed<Workflow>>)>)> {
     let tags = tags_as_json(filter)?;
     let query = sql!(
         "SELECT (SELECT count(*)",
         MATCHING,
         "), {arrays ",
-        PackedWorkflow::PACKED,
+        WorkflowRow::LISTED,
         "} FROM (SELECT ",
-        PackedWorkflow::FROM,
+        WorkflowRow::COLUMNS,
         MATCHING,
-        " {page $5 ai_agent_workflows}) AS page",
+        " {page $5 ai_agent_workflows}) AS w",
     )
     .bind_all(reader.aliases.iter())
     .bind_all_some(filter.owner.as_deref())
@@ -213,5 +234,5 @@ async fn read_packed(
     .bind_page(page);
     let (total, json): (i64, String) = query.fetch_one(conn).await?;
     let rows: Vec<&RawValue> = serde_json::from_str(&json)?;
-    Ok((total, rows.iter().map(|row| PackedWorkflow::read(row.get())).collect()))
+    Ok((total, rows.iter().map(|row| ListedWorkflowRow::read(row.get())).collect()))
 }

@@ -1,0 +1,86 @@
+//! Rows of a page that come packed in one value.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    DatabaseError, Result,
+    row::{Listed, PackedRow, Truth},
+};
+
+/// A row of a page.
+pub(super) struct ListedRow<R> {
+    /// Its id in the list.
+    pub(super) id: String,
+    /// Whether the table has a row of this id and time.
+    pub(super) is_placed: bool,
+    /// Bytes that came for it.
+    pub(super) bytes: usize,
+    /// The row, or what is wrong with it.
+    pub(super) row: Result<Listed<R>>,
+}
+
+/// A packed row behind its id and its time in the list, and whether the table's row is of this time.
+#[derive(Deserialize)]
+struct PackedCell<'a>(String, String, Option<Truth>, #[serde(borrow)] &'a RawValue);
+
+/// Read the rows of a page, which came as a JSON array, newest first.
+///
+/// # Errors
+/// [`DatabaseError::InvalidValue`] when it is no such array.
+pub(super) fn unpack<R: PackedRow>(json: &str) -> Result<Vec<ListedRow<R>>> {
+    let fault = |error: serde_json::Error| DatabaseError::InvalidValue(format!("rows of a page: {error}"));
+    let mut cells: Vec<PackedCell> = serde_json::from_str(json).map_err(fault)?;
+    // They come in this order, which SQL does not promise.
+    cells.sort_by(|a, b| (&b.1, &b.0).cmp(&(&a.1, &a.0)));
+    let row = |PackedCell(id, _, placed, packed): PackedCell<'_>| {
+        let row = serde_json::from_str::<R::Packed<'_>>(packed.get()).map_err(fault).and_then(R::unpack);
+        ListedRow { id, is_placed: placed == Some(Truth(true)), bytes: packed.get().len(), row }
+    };
+    Ok(cells.into_iter().map(row).collect())
+}
+
+/// How many rows from the first on have at most `bytes`; with `any` at least one.
+pub(super) fn fitting<R>(rows: &[ListedRow<R>], bytes: usize, any: bool) -> usize {
+    let mut sum = 0;
+    let fits = |row: &&ListedRow<R>| {
+        sum += row.bytes;
+        sum <= bytes
+    };
+    let count = rows.iter().take_while(fits).count();
+    if any { count.max(rows.len().min(1)) } else { count }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::OmittedMembers;
+
+    struct Word(String);
+
+    impl PackedRow for Word {
+        type Packed<'a> = (&'a str,);
+
+        fn unpack((word,): (&str,)) -> Result<Listed<Self>> {
+            Ok(Listed { row: Self(word.to_owned()), omitted: OmittedMembers::default() })
+        }
+    }
+
+    #[test]
+    fn rows_come_newest_first_and_a_bad_one_alone_is_told() {
+        let json = r#"[["a", "2026", 1, ["x"]], ["b", "2027", 0, [7]], ["c", "2026", null, [null]]]"#;
+        let rows = unpack::<Word>(json).unwrap();
+        let seen: Vec<_> = rows.iter().map(|row| (row.id.as_str(), row.is_placed, row.row.is_ok())).collect();
+        assert_eq!(seen, [("b", false, false), ("c", false, false), ("a", true, true)]);
+        assert_eq!(rows[2].row.as_ref().unwrap().row.0, "x");
+        assert!(unpack::<Word>("{}").is_err());
+    }
+
+    #[test]
+    fn a_page_ends_before_the_row_that_is_too_much() {
+        let rows = unpack::<Word>(r#"[["a", "3", 1, ["x"]], ["b", "2", 1, ["yy"]], ["c", "1", 1, ["z"]]]"#).unwrap();
+        let counts = [(0, false), (0, true), (5, true), (10, true), (11, true), (16, false)];
+        let counts = counts.map(|(bytes, any)| fitting(&rows, bytes, any));
+        assert_eq!(counts, [0, 1, 1, 1, 2, 3]);
+    }
+}
