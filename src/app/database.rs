@@ -68,6 +68,7 @@ pub(super) struct StartingDatabase {
     /// Task that tells for whom a write waits.
     _telling: AbortOnDropHandle<()>,
     busy_timeout: Duration,
+    write_timeout: Duration,
 }
 
 impl StartingDatabase {
@@ -92,12 +93,13 @@ impl StartingDatabase {
         let waiting = db.clone();
         let telling = tell_holders(config.database.clone(), move || waiting.waits_for_lock_since());
         let _telling = AbortOnDropHandle::new(tokio::spawn(telling));
-        Ok(Self { db, _telling, busy_timeout: config.db_busy_timeout })
+        Ok(Self { db, _telling, busy_timeout: config.db_busy_timeout, write_timeout: config.db_write_timeout })
     }
 
-    /// The service has started: from now on writes wait for the lock as long as a request may.
+    /// The service has started: from now on writes wait for the lock, and hold it, as long as those of a request may.
     pub fn finish(self) {
         self.db.set_busy_timeout(self.busy_timeout);
+        self.db.set_write_limit(self.write_timeout);
     }
 }
 

@@ -139,6 +139,8 @@ settings! {
         "DB_BUSY_TIMEOUT_MS" db_busy_timeout: Duration = Duration::from_secs(10), milliseconds(100..=600_000);
         /// Time after which a statement that reads is ended and its request answered with 503, default 30 s.
         "DB_STATEMENT_TIMEOUT_SECONDS" db_statement_timeout: Duration = Duration::from_secs(30), seconds(1..=3600);
+        /// Time after which a write is rolled back and its request answered with 503, default 10 s.
+        "DB_WRITE_TIMEOUT_SECONDS" db_write_timeout: Duration = Duration::from_secs(10), seconds(1..=3600);
         /// Time that a start waits for another process's lock on the database before it gives up, default 280 s. The
         /// service manager is told meanwhile, so that its own limit does not end the start.
         "DB_START_TIMEOUT_SECONDS" db_start_timeout: Duration = Duration::from_secs(280), seconds(1..=86_400);

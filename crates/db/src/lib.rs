@@ -38,6 +38,7 @@ mod table_shape;
 mod template;
 mod transaction;
 mod write_job;
+mod write_limit;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -99,9 +100,11 @@ impl Database {
         let mut conn = connect::open_write_connection(path).await?;
         connect::check_version(&conn).await?;
         kept_list::install_triggers(&mut conn).await?;
+        let deadline = statement_deadline::StatementDeadline::attach(&mut conn).await?;
         let readers = read_pool::ReadLanes::open(path, settings.readers).await?;
         let foreign = Arc::new(foreign_reading::ForeignTablesCell::default());
-        let writer = writer::DatabaseWriter::start(conn, settings.busy_timeout, metrics.clone(), foreign.clone())?;
+        let writer =
+            writer::DatabaseWriter::start((conn, deadline), settings.busy_timeout, metrics.clone(), foreign.clone())?;
         Ok(Self(Arc::new(DatabaseInner {
             readers,
             writer,
@@ -197,6 +200,11 @@ impl Database {
     /// Set how long later writes wait for another process's lock.
     pub fn set_busy_timeout(&self, timeout: Duration) {
         self.0.writer.lock_wait().set_timeout(timeout);
+    }
+
+    /// Set the time after which a later write is ended and rolled back. Until it is set there is none.
+    pub fn set_write_limit(&self, limit: Duration) {
+        self.0.writer.limit().set(limit);
     }
 
     /// Set the time after which a statement that reads is ended.

@@ -53,6 +53,17 @@ impl StatementDeadline {
         self.0.ends.store(elapsed().saturating_add(limit), Ordering::Relaxed);
     }
 
+    /// Give the statements from now on any time.
+    pub fn lift(&self) {
+        self.0.ends.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether it has passed.
+    pub fn has_passed(&self) -> bool {
+        let ends = self.0.ends.load(Ordering::Relaxed);
+        ends > 0 && elapsed() >= ends
+    }
+
     /// End the statement that is running, if any.
     pub fn pass(&self) {
         self.0.ends.store(PASSED, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Connection, Result, foreign_tables::ForeignTables};
+use super::{Connection, DatabaseError, Result, foreign_tables::ForeignTables, statement_deadline::StatementDeadline};
 
 /// A write transaction, as seen by one write.
 pub struct Tx {
@@ -14,14 +14,19 @@ pub struct Tx {
     pub(super) opening: Option<&'static str>,
     /// The coordinator's tables, as they stand in this transaction.
     pub(super) foreign: Arc<ForeignTables>,
+    /// When the write is ended.
+    pub(super) deadline: StatementDeadline,
 }
 
 impl Tx {
     /// The connection; statements on it belong to the transaction.
     ///
     /// # Errors
-    /// Fails when the write's savepoint can't be created.
+    /// [`DatabaseError::TimedOut`] once the write has taken too long; fails when its savepoint can't be created.
     pub async fn conn(&mut self) -> Result<&mut Connection> {
+        if self.deadline.has_passed() {
+            return Err(DatabaseError::TimedOut);
+        }
         if let Some(opening) = self.opening.take() {
             sqlx::query(opening).execute(&mut self.conn).await?;
         }

@@ -22,8 +22,10 @@ use super::{
     foreign_reading::ForeignTablesCell,
     lock_hold::LockHold,
     metrics::DatabaseMetrics,
+    statement_deadline::StatementDeadline,
     transaction::Tx,
     write_job::{ClosureJob, ErasedWork, RowInsertJob, WriteJob, mergeable_count},
+    write_limit::{LockWait, WriteLimit, ended_by_itself, savepoint_error},
 };
 
 /// Largest number of writes per commit: enough to share one fsync, few enough to bound latency.
@@ -31,35 +33,12 @@ const MAX_WRITE_BATCH: usize = 256;
 /// Capacity of the write queue; beyond it callers wait.
 const WRITE_QUEUE_CAPACITY: usize = 4096;
 
-/// The writer's wait for another process's lock.
-#[derive(Debug)]
-pub struct LockWait(parking_lot::Mutex<(Duration, Option<Instant>)>);
-
-impl LockWait {
-    /// Set how long later waits may take.
-    pub fn set_timeout(&self, timeout: Duration) {
-        self.0.lock().0 = timeout;
-    }
-
-    /// Return the begin of the present wait.
-    pub fn since(&self) -> Option<Instant> {
-        self.0.lock().1
-    }
-
-    fn timeout(&self) -> Duration {
-        self.0.lock().0
-    }
-
-    fn set_since(&self, since: Option<Instant>) {
-        self.0.lock().1 = since;
-    }
-}
-
 /// Handle to the writer's thread.
 pub struct DatabaseWriter {
     queue: mpsc::Sender<Box<dyn WriteJob>>,
     metrics: Arc<DatabaseMetrics>,
     lock_wait: Arc<LockWait>,
+    limit: Arc<WriteLimit>,
     fatal: watch::Receiver<Option<String>>,
     stop: watch::Sender<bool>,
     thread: parking_lot::Mutex<Option<JoinHandle<()>>>,
@@ -67,7 +46,7 @@ pub struct DatabaseWriter {
 
 impl DatabaseWriter {
     pub fn start(
-        conn: Connection,
+        (conn, deadline): (Connection, StatementDeadline),
         busy_timeout: Duration,
         metrics: Arc<DatabaseMetrics>,
         foreign: Arc<ForeignTablesCell>,
@@ -75,11 +54,13 @@ impl DatabaseWriter {
         let (queue, waiting) = mpsc::channel(WRITE_QUEUE_CAPACITY);
         let (fatal_tx, fatal) = watch::channel(None);
         let (stop, stopped) = watch::channel(false);
-        let lock_wait = Arc::new(LockWait(parking_lot::Mutex::new((busy_timeout, None))));
+        let lock_wait = Arc::new(LockWait::new(busy_timeout));
+        let limit = Arc::new(WriteLimit::default());
         let mut state = WriterState {
-            tx: Tx { conn, after: Vec::new(), opening: None, foreign: foreign.get() },
+            tx: Tx { conn, after: Vec::new(), opening: None, foreign: foreign.get(), deadline },
             foreign,
             lock_wait: lock_wait.clone(),
+            limit: limit.clone(),
             metrics: metrics.clone(),
             fatal: fatal_tx,
             hold: LockHold::default(),
@@ -93,7 +74,7 @@ impl DatabaseWriter {
             .name("db-writer".into())
             .spawn(move || runtime.block_on(state.serve(waiting, stopped)))
             .map_err(|error| DatabaseError::SchemaMismatch(format!("can't start the writer: {error}")))?;
-        Ok(Self { queue, metrics, lock_wait, fatal, stop, thread: parking_lot::Mutex::new(Some(thread)) })
+        Ok(Self { queue, metrics, lock_wait, limit, fatal, stop, thread: parking_lot::Mutex::new(Some(thread)) })
     }
 
     /// Queue `work`, whose type has this name; answers how its batch ended.
@@ -131,6 +112,11 @@ impl DatabaseWriter {
         &self.lock_wait
     }
 
+    /// Return the time limit of writes.
+    pub fn limit(&self) -> &WriteLimit {
+        &self.limit
+    }
+
     pub fn fatal(&self) -> watch::Receiver<Option<String>> {
         self.fatal.clone()
     }
@@ -150,6 +136,7 @@ struct WriterState {
     tx: Tx,
     foreign: Arc<ForeignTablesCell>,
     lock_wait: Arc<LockWait>,
+    limit: Arc<WriteLimit>,
     metrics: Arc<DatabaseMetrics>,
     fatal: watch::Sender<Option<String>>,
     /// How long the lock is held, and by which write the longest.
@@ -223,11 +210,7 @@ impl WriterState {
         self.hold.begin();
         // A single write needs no savepoint: its rollback is the transaction's.
         let alive = match batch {
-            [piece] => {
-                let alive = piece.run(&mut self.tx).await;
-                self.hold.add(&**piece);
-                alive
-            }
+            [piece] => self.run_piece(piece).await,
             pieces => match self.run_in_savepoints(pieces).await {
                 Ok(alive) => alive,
                 Err(error) => return self.roll_back(error).await,
@@ -238,6 +221,7 @@ impl WriterState {
             return match self.execute("ROLLBACK").await {
                 // Each write returns its own error.
                 Ok(()) => BatchOutcome::Committed,
+                Err(error) if ended_by_itself(&error) => BatchOutcome::Committed,
                 Err(error) => BatchOutcome::Indeterminate(error),
             };
         }
@@ -281,7 +265,10 @@ impl WriterState {
     /// inserted then.
     async fn write_merged(&mut self, pieces: &mut [Box<dyn WriteJob>]) -> Result<bool> {
         let rows: Vec<&RowBatch> = pieces.iter().filter_map(|piece| piece.rows()).collect();
-        match RowBatch::execute_merged(&rows, &mut self.tx).await {
+        self.limit.begin(&self.tx.deadline);
+        let merged = RowBatch::execute_merged(&rows, &mut self.tx).await;
+        self.tx.deadline.lift();
+        match merged {
             Ok(()) => {
                 pieces.iter_mut().for_each(|piece| piece.written(&mut self.tx));
                 pieces.iter().take(1).for_each(|piece| self.hold.add(&**piece));
@@ -292,7 +279,7 @@ impl WriterState {
                 Err(error)
             }
             Err(_) => {
-                self.execute("ROLLBACK TO piece").await?;
+                self.execute("ROLLBACK TO piece").await.map_err(savepoint_error)?;
                 Ok(false)
             }
         }
@@ -302,8 +289,7 @@ impl WriterState {
         let mut alive = false;
         for piece in pieces {
             let hooks = self.tx.after.len();
-            let good = piece.run(&mut self.tx).await;
-            self.hold.add(&**piece);
+            let good = self.run_piece(piece).await;
             alive |= good;
             let untouched = self.tx.opening.is_some();
             if good && !untouched {
@@ -313,11 +299,23 @@ impl WriterState {
                 self.tx.after.truncate(hooks);
                 if !untouched {
                     // ROLLBACK TO keeps the savepoint for the next write.
-                    self.execute("ROLLBACK TO piece").await?;
+                    self.execute("ROLLBACK TO piece").await.map_err(savepoint_error)?;
                 }
             }
         }
         Ok(alive)
+    }
+
+    /// Run a write, for as long as one may take.
+    async fn run_piece(&mut self, piece: &mut Box<dyn WriteJob>) -> bool {
+        self.limit.begin(&self.tx.deadline);
+        let good = piece.run(&mut self.tx).await;
+        if self.tx.deadline.has_passed() {
+            self.metrics.timed_out.inc();
+        }
+        self.tx.deadline.lift();
+        self.hold.add(&**piece);
+        good
     }
 
     async fn roll_back(&mut self, error: DatabaseError) -> BatchOutcome {
