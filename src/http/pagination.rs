@@ -22,7 +22,7 @@ use am_db::{
     owner::PrincipalName,
     page::PageRequest,
     principal::Principal,
-    row::{Listed, OmittedMembers},
+    row::{ListedRow, OmittedMembers},
 };
 
 use super::{
@@ -73,7 +73,7 @@ impl<T: ToSchema> PartialSchema for ListedDocument<T> {
 
 impl<T: ToSchema> ToSchema for ListedDocument<T> {
     fn name() -> Cow<'static, str> {
-        format!("Listed{}", T::name()).into()
+        format!("ListedRow{}", T::name()).into()
     }
 
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
@@ -199,7 +199,7 @@ impl<const DEFAULT: u32> Paginator<DEFAULT> {
         let last = if is_cut { rows.last() } else { self.last_of(&rows) };
         let next = last.map(|listed| place(&listed.row)).map(|(at, id)| (at, id.to_owned()));
         let rows: Vec<ListedDocument<T>> =
-            rows.into_iter().map(|Listed { row, omitted }| ListedDocument { row: shown(row), omitted }).collect();
+            rows.into_iter().map(|ListedRow { row, omitted }| ListedDocument { row: shown(row), omitted }).collect();
         self.respond_partial(&rows, Some(total.cast_unsigned()), next.as_ref().map(|(at, id)| (*at, id.as_str())))
     }
 

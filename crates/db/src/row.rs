@@ -301,12 +301,12 @@ pub trait PackedRow: Sized {
     ///
     /// # Errors
     /// [`DatabaseError::InvalidValue`] when a value is not what its column should hold.
-    fn unpack(packed: Self::Packed<'_>) -> Result<Listed<Self>>;
+    fn unpack(packed: Self::Packed<'_>) -> Result<ListedRow<Self>>;
 }
 
 /// A row of a list.
 #[derive(Clone, Debug)]
-pub struct Listed<R> {
+pub struct ListedRow<R> {
     /// The row; its members that are left out are empty.
     pub row: R,
     /// Which these are.

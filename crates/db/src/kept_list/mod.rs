@@ -13,12 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 pub use keeper::ListKeeper;
 
-use page_rows::ListedRow;
+use page_rows::PageEntry;
 
 use super::{
     Connection, Database, DatabaseError, Result, Tx,
     page::PageRequest,
-    row::{Listed, PackedRow},
+    row::{ListedRow, PackedRow},
     statement::Query,
 };
 use crate::{foreign_rows::log_unreadable, has_table};
@@ -75,7 +75,7 @@ struct ListState {
 /// A page of a list.
 pub struct ListPage<R> {
     /// Rows of the page.
-    pub rows: Vec<Listed<R>>,
+    pub rows: Vec<ListedRow<R>>,
     /// Number of all rows that match.
     pub total: i64,
     /// Whether the page ends early, because its rows are long, and others follow.
@@ -214,7 +214,7 @@ impl Database {
             let is_full = read.len() == rest.limit as usize;
             let fitting = page_rows::fitting(&read, MAX_PAGE_BYTES.saturating_sub(bytes), found.is_empty());
             let is_cut = fitting < read.len();
-            let fits = |row: &ListedRow<R>| {
+            let fits = |row: &PageEntry<R>| {
                 row.is_placed && row.row.as_ref().is_ok_and(|listed| (reader.matches)(&listed.row))
             };
             let doubtful = read.iter().filter(|row| !fits(row)).map(|row| row.id.clone()).collect();

@@ -5,11 +5,11 @@ use serde_json::value::RawValue;
 
 use crate::{
     DatabaseError, Result,
-    row::{Listed, PackedRow, Truth},
+    row::{ListedRow, PackedRow, Truth},
 };
 
 /// A row of a page.
-pub(super) struct ListedRow<R> {
+pub(super) struct PageEntry<R> {
     /// Its id in the list.
     pub(super) id: String,
     /// Whether the table has a row of this id and time.
@@ -17,7 +17,7 @@ pub(super) struct ListedRow<R> {
     /// Bytes that came for it.
     pub(super) bytes: usize,
     /// The row, or what is wrong with it.
-    pub(super) row: Result<Listed<R>>,
+    pub(super) row: Result<ListedRow<R>>,
 }
 
 /// A packed row behind its id and its time in the list, and whether the table's row is of this time.
@@ -28,22 +28,22 @@ struct PackedCell<'a>(String, String, Option<Truth>, #[serde(borrow)] &'a RawVal
 ///
 /// # Errors
 /// [`DatabaseError::InvalidValue`] when it is no such array.
-pub(super) fn unpack<R: PackedRow>(json: &str) -> Result<Vec<ListedRow<R>>> {
+pub(super) fn unpack<R: PackedRow>(json: &str) -> Result<Vec<PageEntry<R>>> {
     let fault = |error: serde_json::Error| DatabaseError::InvalidValue(format!("rows of a page: {error}"));
     let mut cells: Vec<PackedCell> = serde_json::from_str(json).map_err(fault)?;
     // They come in this order, which SQL does not promise.
     cells.sort_by(|a, b| (&b.1, &b.0).cmp(&(&a.1, &a.0)));
     let row = |PackedCell(id, _, placed, packed): PackedCell<'_>| {
         let row = serde_json::from_str::<R::Packed<'_>>(packed.get()).map_err(fault).and_then(R::unpack);
-        ListedRow { id, is_placed: placed == Some(Truth(true)), bytes: packed.get().len(), row }
+        PageEntry { id, is_placed: placed == Some(Truth(true)), bytes: packed.get().len(), row }
     };
     Ok(cells.into_iter().map(row).collect())
 }
 
 /// How many rows from the first on have at most `bytes`; with `any` at least one.
-pub(super) fn fitting<R>(rows: &[ListedRow<R>], bytes: usize, any: bool) -> usize {
+pub(super) fn fitting<R>(rows: &[PageEntry<R>], bytes: usize, any: bool) -> usize {
     let mut sum = 0;
-    let fits = |row: &&ListedRow<R>| {
+    let fits = |row: &&PageEntry<R>| {
         sum += row.bytes;
         sum <= bytes
     };
@@ -61,8 +61,8 @@ mod tests {
     impl PackedRow for Word {
         type Packed<'a> = (&'a str,);
 
-        fn unpack((word,): (&str,)) -> Result<Listed<Self>> {
-            Ok(Listed { row: Self(word.to_owned()), omitted: OmittedMembers::default() })
+        fn unpack((word,): (&str,)) -> Result<ListedRow<Self>> {
+            Ok(ListedRow { row: Self(word.to_owned()), omitted: OmittedMembers::default() })
         }
     }
 

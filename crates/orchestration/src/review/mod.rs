@@ -18,7 +18,7 @@ use super::{
 use am_audit::SecurityLevel;
 use am_core::boxed;
 use am_core::ids::{ExecutionId, SecurityPolicyId, WorkflowId};
-use am_db::{Database, kept_list::ListPage, page::PageRequest, principal::Principal, row::Listed};
+use am_db::{Database, kept_list::ListPage, page::PageRequest, principal::Principal, row::ListedRow};
 use am_security::policies::{PolicyExplanation, PolicyRefusal, WorkflowFacts};
 
 /// Time limit in seconds above which a workflow gets a warning.
@@ -238,7 +238,7 @@ impl PolicyReview {
             listed.extend(more.rows);
         }
         let mut workflows = Vec::with_capacity(listed.len());
-        for Listed { row, omitted } in listed {
+        for ListedRow { row, omitted } in listed {
             // A list leaves long steps out. One that was deleted meanwhile needs no check.
             match if omitted.is_empty() { Ok(row) } else { self.workflows.get(caller, &row.id).await } {
                 Ok(workflow) => workflows.push(workflow),

@@ -17,7 +17,7 @@ use am_db::{
     bulk_insert::RowBatch,
     codec::{JsonText, Timestamp},
     packed_row, push_row,
-    row::{BriefText, Listed, OmittedMembers, PackedColumns as _, PackedRow, Truth, whole_number},
+    row::{BriefText, ListedRow, OmittedMembers, PackedColumns as _, PackedRow, Truth, whole_number},
     sql,
     statement_batch::StatementBatch,
     update,
@@ -56,7 +56,7 @@ packed_row! {
 impl PackedRow for Workflow {
     type Packed<'a> = WorkflowRow<'a>;
 
-    fn unpack(row: WorkflowRow<'_>) -> am_db::Result<Listed<Self>> {
+    fn unpack(row: WorkflowRow<'_>) -> am_db::Result<ListedRow<Self>> {
         let fault = |name: &str, error: &dyn std::fmt::Display| {
             DatabaseError::InvalidValue(format!("ai_agent_workflows.{name}: {error}"))
         };
@@ -89,7 +89,7 @@ impl PackedRow for Workflow {
             created_at: moment(&row.created_at, "created_at")?,
             updated_at: moment(&row.updated_at, "updated_at")?,
         };
-        Ok(Listed { row, omitted })
+        Ok(ListedRow { row, omitted })
     }
 }
 
@@ -130,7 +130,7 @@ pub(super) struct ListedWorkflowRow;
 
 impl ListedWorkflowRow {
     /// Read a row from its JSON form; its id, too, where it can't be read.
-    pub(super) fn read(row: &str) -> (String, Result<Listed<Workflow>>) {
+    pub(super) fn read(row: &str) -> (String, Result<ListedRow<Workflow>>) {
         let read = serde_json::from_str(row).map_err(Into::into).and_then(|row| Ok(Workflow::unpack(row)?));
         let id = match &read {
             Ok(listed) => listed.row.id.to_string(),

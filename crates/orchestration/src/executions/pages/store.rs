@@ -16,7 +16,7 @@ use am_db::{
     packed_row,
     page::PageRequest,
     principal::Principal,
-    row::{BriefText, Columns, Listed, OmittedMembers, PackedColumns as _, PackedRow, Truth, whole_number},
+    row::{BriefText, Columns, ListedRow, OmittedMembers, PackedColumns as _, PackedRow, Truth, whole_number},
     sql,
     statement::Query,
 };
@@ -63,7 +63,7 @@ packed_row! {
 impl PackedRow for Execution {
     type Packed<'a> = ExecutionCells<'a>;
 
-    fn unpack(cells: ExecutionCells<'_>) -> am_db::Result<Listed<Self>> {
+    fn unpack(cells: ExecutionCells<'_>) -> am_db::Result<ListedRow<Self>> {
         let fault = |name: &str, error: &dyn std::fmt::Display| {
             DatabaseError::InvalidValue(format!("agent_executions.{name}: {error}"))
         };
@@ -103,12 +103,12 @@ impl PackedRow for Execution {
             created_at: moment(&cells.created_at, "created_at")?,
             updated_at: moment(&cells.updated_at, "updated_at")?,
         };
-        Ok(Listed { row, omitted })
+        Ok(ListedRow { row, omitted })
     }
 }
 
 /// An execution of a page that is read row by row.
-struct ExecutionRow(Listed<Execution>);
+struct ExecutionRow(ListedRow<Execution>);
 
 impl FromRow for ExecutionRow {
     fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {

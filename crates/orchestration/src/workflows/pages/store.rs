@@ -14,7 +14,7 @@ use am_db::{
     owner::PrincipalName,
     page::PageRequest,
     principal::Principal,
-    row::{Listed, PackedColumns as _},
+    row::{ListedRow, PackedColumns as _},
     sql,
     statement::Query,
 };
@@ -215,7 +215,7 @@ async fn read_packed(
     reader: &Principal,
     filter: &WorkflowFilter,
     page: &PageRequest,
-) -> Result<(i64, Vec<(String, Result<Listed<Workflow>>)>)> {
+) -> Result<(i64, Vec<(String, Result<ListedRow<Workflow>>)>)> {
     let tags = tags_as_json(filter)?;
     let query = sql!(
         "SELECT (SELECT count(*)",
