@@ -360,6 +360,8 @@ settings! {
         "AGENT_ACCEPT_SECONDS" accept_within: Duration = Duration::from_secs(60), seconds(1..=3600);
         /// Whether agents' addresses may use http and hosts outside the public Internet, default false.
         "AGENT_PRIVATE_ADDRESSES" private_addresses: bool = false, boolean;
+        /// Agents that one principal may have registered, default 10000.
+        "AGENT_MAX_REGISTERED" max_registered: i64 = 10_000, number(1..=1_000_000);
         /// Plans that run at the same time, default 10.
         "PLANS_MAX_RUNNING" plans_max_running: i64 = 10, number(1..=10_000);
     }

@@ -24,14 +24,14 @@ pub enum OrchestrationError {
     /// The operation conflicts with other data.
     #[error("{0}")]
     Conflict(String),
-    /// The caller has as many open items as it may have.
-    #[error("{setting}: {most} of your {items} have not ended; more may be started when some have")]
+    /// The caller has as many items as it may have.
+    #[error("{setting}: you have {most} {items}, and may have no more")]
     QuotaReached {
         /// Name of the setting that bounds them.
         setting: &'static str,
         /// What is counted.
         items: &'static str,
-        /// Number that may be open at once.
+        /// Number that may be there at once.
         most: i64,
     },
     /// The version differs from the one that the client expects.

@@ -116,7 +116,8 @@ impl AgentRegistry {
     /// Register an agent, or replace its owner's earlier entry; it is online.
     ///
     /// # Errors
-    /// [`OrchestrationError::Invalid`]; [`OrchestrationError::Conflict`] when another owner has the name.
+    /// [`OrchestrationError::Invalid`]; [`OrchestrationError::Conflict`] when another owner has the name;
+    /// [`OrchestrationError::QuotaReached`] when the owner has as many agents as it may have.
     #[boxed]
     pub async fn register(
         &self,
@@ -141,6 +142,7 @@ impl AgentRegistry {
                     found
                 }
                 None => {
+                    registry.check_room(tx, &owner).await?;
                     let incarnation = store::incarnate(tx, &draft.agent_id, &owner).await?;
                     RegisteredAgentRecord { incarnation, ..draft.into_agent(owner.id(), now) }
                 }
@@ -155,6 +157,15 @@ impl AgentRegistry {
         self.with_measures(registered.await?).await
     }
 
+    /// Refuse another agent of an owner who has as many as one may have.
+    async fn check_room(&self, tx: &mut Tx, owner: &Principal) -> Result<()> {
+        let most = self.settings.max_registered;
+        match store::count_of_owner(tx.conn().await?, owner).await? < most {
+            true => Ok(()),
+            false => Err(OrchestrationError::QuotaReached { setting: "AGENT_MAX_REGISTERED", items: "agents", most }),
+        }
+    }
+
     /// Apply one change to an entry, which is `None` if it does not exist.
     pub(crate) async fn change<F>(
         &self,
@@ -165,16 +176,34 @@ impl AgentRegistry {
     where
         F: AsyncFnOnce(&mut Tx, &Self, Option<RegisteredAgentRecord>) -> Result<RegisteredAgentRecord> + Send + 'static,
     {
+        self.change_and_wake(once, id, |_, _| true, change).await
+    }
+
+    /// [`AgentRegistry::change`] after which dispatch and followers of the registry are woken if `wakes` says so of the
+    /// entry before and after it: most heartbeats change nothing for them.
+    async fn change_and_wake<F>(
+        &self,
+        once: Option<IdempotencyKey>,
+        id: AgentId,
+        wakes: fn(AgentStatus, AgentStatus) -> bool,
+        change: F,
+    ) -> Result<IdempotentResult<RegisteredAgentRecord>>
+    where
+        F: AsyncFnOnce(&mut Tx, &Self, Option<RegisteredAgentRecord>) -> Result<RegisteredAgentRecord> + Send + 'static,
+    {
         let (registry, hub) = (self.clone(), self.hub.clone());
         let cutoff = self.cutoff(self.now());
         let work = async move |tx: &mut Tx| {
             let found = store::get(tx.conn().await?, &id, cutoff).await?;
+            let before = found.as_ref().map_or(AgentStatus::Offline, |agent| agent.status);
             // Each of them tells the log: registry.audit.append( stands in the closures.
             let changed = change(tx, &registry, found).await?;
-            tx.after_commit(move || {
-                hub.wake(store::REGISTRY_STREAM);
-                hub.wake(assignments::DISPATCH_TOPIC);
-            });
+            if wakes(before, changed.status) {
+                tx.after_commit(move || {
+                    hub.wake(store::REGISTRY_STREAM);
+                    hub.wake(assignments::DISPATCH_TOPIC);
+                });
+            }
             Ok(changed)
         };
         self.db.write_idempotent(&self.clock, once, work).await
@@ -277,7 +306,8 @@ impl AgentRegistry {
         }
         violations.finish().map_err(OrchestrationError::Invalid)?;
         let (owner, now) = (owner.clone(), self.now());
-        self.change(once, id.clone(), async move |tx, registry, found| {
+        let comes_back = |before, after| before != after;
+        self.change_and_wake(once, id.clone(), comes_back, async move |tx, registry, found| {
             let mut agent = check_actor(found, &owner)?;
             (agent.last_seen, agent.reported_load) = (now, beat.load.or(agent.reported_load));
             if let Some(performance) = beat.performance {

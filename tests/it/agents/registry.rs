@@ -194,3 +194,24 @@ async fn words_of_the_paths_are_no_agents_ids() {
         assert!(refused["detail"][0].text("msg").contains("reserved"), "{word}: {refused}");
     }
 }
+
+#[tokio::test]
+async fn registered_agents_of_a_principal_are_bounded() {
+    let server = TestApp::builder().env("AGENT_MAX_REGISTERED", 2).start().await;
+    register(&server, "a-1", json!({})).await;
+    register(&server, "a-2", json!({})).await;
+    let body = json!({"agent_id": "a-3", "capabilities": ["io_bound"]});
+    let refused = server.post(REGISTRY, body.clone()).await;
+    assert_eq!(refused.status, 429, "{}", refused.text);
+    assert!(
+        refused.text.contains("quota_exceeded") && refused.text.contains("AGENT_MAX_REGISTERED"),
+        "{}",
+        refused.text
+    );
+
+    // Registering again is no further agent; another principal has its own; a deregistered one makes room.
+    register(&server, "a-2", json!({})).await;
+    post_as(&server, OTHER_ADMIN, REGISTRY, body.clone()).await.is(201);
+    server.delete(&format!("{REGISTRY}/a-1")).await.is(204);
+    server.post(REGISTRY, json!({"agent_id": "a-4", "capabilities": ["io_bound"]})).await.is(201);
+}

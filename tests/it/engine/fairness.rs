@@ -74,7 +74,7 @@ async fn open_executions_of_a_principal_are_bounded() {
     let refused = server.post(&format!("{AGENTS}/workflows/{workflow}/execute"), json!({})).await;
     assert_eq!((refused.status.as_u16(), refused.body.text("code")), (429, "quota_exceeded"), "{refused:?}");
     assert!(refused.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds > 0), "{refused:?}");
-    has(refused.body.text("detail"), "ENGINE_MAX_OPEN: 3 of your executions");
+    has(refused.body.text("detail"), "ENGINE_MAX_OPEN: you have 3 executions");
     assert_eq!((before.as_str(), total().await), ("3", before.clone()), "no row is left");
     // Another is not refused, and a place is free when one has ended.
     started_by_other(&server, steps()).await;

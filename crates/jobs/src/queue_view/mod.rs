@@ -3,17 +3,19 @@
 //! row number.
 
 mod model;
+mod offer_order;
 pub(super) mod store;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 
 pub(super) use self::model::{FoundJob, JobChange, KnownJobs, QueueReading};
+use self::offer_order::OfferOrder;
 use super::model::JobState;
 use am_core::ids::JobId;
 
-/// Jobs that are known to be open.
+/// Jobs that are known to be open. Nothing but a sweep of the queue looks at all of them.
 #[derive(Default)]
 pub(super) struct QueueView {
     jobs: HashMap<JobId, OpenJob>,
@@ -21,10 +23,12 @@ pub(super) struct QueueView {
     last: i64,
     /// Whether the table was read at least once.
     begun: bool,
-    /// Whether any of the jobs was submitted by a client through the services' routes.
-    ours: bool,
-    /// Earliest expiry of a queued client's job.
-    first_due: Option<DateTime<Utc>>,
+    /// Number of the jobs that clients submitted through the services' routes.
+    ours: usize,
+    /// Expiry of each queued job of a client whose expiry was not handled.
+    due: BTreeSet<(DateTime<Utc>, JobId)>,
+    /// Queued jobs in the order in which miners get them.
+    order: OfferOrder,
 }
 
 struct OpenJob {
@@ -39,26 +43,22 @@ struct OpenJob {
 }
 
 impl OpenJob {
-    fn is_due(&self, now: DateTime<Utc>) -> bool {
-        self.ours && !self.expired && self.state == JobState::Queued && self.expires_at <= now
+    /// Whether its expiry must be handled when it passes.
+    fn will_be_due(&self) -> bool {
+        self.ours && !self.expired && self.state == JobState::Queued
     }
 }
 
 impl QueueView {
     /// Number of jobs that the coordinator offers to miners before one submitted at `requested_at`.
-    pub(super) fn before(&self, id: &JobId, requested_at: DateTime<Utc>, now: DateTime<Utc>) -> usize {
+    pub(super) fn before(&mut self, id: &JobId, requested_at: DateTime<Utc>, now: DateTime<Utc>) -> usize {
         let rowid = self.jobs.get(id).map_or(i64::MAX, |job| job.rowid);
-        let is_before = |job: &OpenJob| {
-            job.state == JobState::Queued
-                && job.expires_at > now
-                && (job.requested_at, job.rowid) < (requested_at, rowid)
-        };
-        self.jobs.iter().filter(|(other, job)| *other != id && is_before(job)).count()
+        self.order.before((requested_at, rowid), now)
     }
 
     /// Whether any job's end must still be reported.
     pub(super) fn has_reported_jobs(&self) -> bool {
-        self.ours
+        self.ours > 0
     }
 
     /// Number of open jobs.
@@ -80,10 +80,7 @@ impl QueueView {
 
     /// Clients' jobs that no miner took in time.
     pub(super) fn late(&self, now: DateTime<Utc>) -> Vec<JobId> {
-        if self.first_due.is_none_or(|due| due > now) {
-            return Vec::new();
-        }
-        self.jobs.iter().filter(|(_, job)| job.is_due(now)).map(|(id, _)| id.clone()).collect()
+        self.due.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| id.clone()).collect()
     }
 
     /// Take over what was read of the table.
@@ -92,37 +89,59 @@ impl QueueView {
         self.begun = true;
         for FoundJob { id, rowid, state, requested_at, expires_at, ours } in read.fresh {
             if let Some(state @ (JobState::Queued | JobState::Running)) = state {
-                self.jobs.insert(id, OpenJob { rowid, state, requested_at, expires_at, expired: false, ours });
+                self.put(id, OpenJob { rowid, state, requested_at, expires_at, expired: false, ours });
             }
         }
         for JobChange { id, state, gone } in read.news {
             match state {
-                Some(state) if !state.is_final() => drop(self.jobs.get_mut(&id).map(|job| job.state = state)),
-                Some(_) => drop(self.jobs.remove(&id)),
-                None if gone => drop(self.jobs.remove(&id)),
+                Some(state) if !state.is_final() => self.change(id, |job| job.state = state),
+                Some(_) => _ = self.take(&id),
+                None if gone => _ = self.take(&id),
                 // An unknown state is no end.
                 None => {}
             }
         }
-        self.count();
     }
 
     /// Mark jobs whose expiry was handled. They are found again once they have changed: as expired, or as taken at the last
     /// moment.
     pub(super) fn mark_expired(&mut self, ids: &[JobId]) {
         for id in ids {
-            if let Some(job) = self.jobs.get_mut(id) {
-                job.expired = true;
-            }
+            self.change(id.clone(), |job| job.expired = true);
         }
-        self.count();
     }
 
-    /// Recompute derived values after a change; they are read more often than jobs change.
-    fn count(&mut self) {
-        self.ours = self.jobs.values().any(|job| job.ours);
-        let due = self.jobs.values().filter(|job| job.is_due(DateTime::<Utc>::MAX_UTC));
-        self.first_due = due.map(|job| job.expires_at).min();
+    /// Enter a job, in the place of what was known of it.
+    fn put(&mut self, id: JobId, job: OpenJob) {
+        let _ = self.take(&id);
+        if job.state == JobState::Queued {
+            self.order.insert((job.requested_at, job.rowid), job.expires_at);
+        }
+        if job.will_be_due() {
+            self.due.insert((job.expires_at, id.clone()));
+        }
+        self.ours += usize::from(job.ours);
+        self.jobs.insert(id, job);
+    }
+
+    /// Forget a job.
+    fn take(&mut self, id: &JobId) -> Option<OpenJob> {
+        let job = self.jobs.remove(id)?;
+        if job.state == JobState::Queued {
+            self.order.remove((job.requested_at, job.rowid), job.expires_at);
+        }
+        if job.will_be_due() {
+            self.due.remove(&(job.expires_at, id.clone()));
+        }
+        self.ours -= usize::from(job.ours);
+        Some(job)
+    }
+
+    fn change(&mut self, id: JobId, change: impl FnOnce(&mut OpenJob)) {
+        if let Some(mut job) = self.take(&id) {
+            change(&mut job);
+            self.put(id, job);
+        }
     }
 
     fn ids(&self, state: JobState) -> Vec<JobId> {
@@ -147,39 +166,74 @@ mod tests {
     #[test]
     fn what_is_due_is_known_without_looking_at_all() {
         let mut queue = QueueView::default();
-        queue.jobs.insert("theirs".into(), open(1, JobState::Queued, 0, 5, false));
-        queue.jobs.insert("taken".into(), open(2, JobState::Running, 0, 5, true));
-        queue.count();
+        queue.put("theirs".into(), open(1, JobState::Queued, 0, 5, false));
+        queue.put("taken".into(), open(2, JobState::Running, 0, 5, true));
         assert!(queue.has_reported_jobs() && queue.late(at(100)).is_empty());
-        queue.jobs.insert("mine".into(), open(3, JobState::Queued, 0, 10, true));
-        queue.count();
+        queue.put("mine".into(), open(3, JobState::Queued, 0, 10, true));
         assert!(queue.late(at(9)).is_empty());
         assert_eq!(queue.late(at(10)), [JobId::from("mine")]);
-        queue.jobs.get_mut("mine").unwrap().expired = true;
-        queue.count();
+        queue.mark_expired(&["mine".into()]);
         assert!(queue.late(at(100)).is_empty(), "once");
+        for id in ["taken", "mine"] {
+            queue.take(&id.into());
+        }
+        assert!(!queue.has_reported_jobs() && queue.len() == 1);
+    }
+
+    /// What happens to a job of the queue.
+    #[derive(Clone, Debug)]
+    enum Happening {
+        Found { requested: i64, lives: i64, queued: bool },
+        Changed { state: JobState },
+        Gone,
+        HandledExpiry,
+    }
+
+    fn happening() -> impl Strategy<Value = Happening> {
+        prop_oneof![
+            3 => (0i64..8, 1i64..20, any::<bool>())
+                .prop_map(|(requested, lives, queued)| Happening::Found { requested, lives, queued }),
+            2 => prop_oneof![Just(JobState::Queued), Just(JobState::Running), Just(JobState::Completed)]
+                .prop_map(|state| Happening::Changed { state }),
+            1 => Just(Happening::Gone),
+            1 => Just(Happening::HandledExpiry),
+        ]
     }
 
     proptest! {
-        /// The place is that of the coordinator's `ORDER BY requested_at` over what is queued and in time.
+        /// Whatever happens to jobs, and however the clock is set between, a place is that of the coordinator's
+        /// `ORDER BY requested_at` over what is queued and in time.
         #[test]
         fn a_place_is_the_one_that_the_coordinator_would_come_to(
-            jobs in proptest::collection::vec((0i64..8, 1i64..20, any::<bool>(), any::<bool>()), 1..30),
+            happenings in proptest::collection::vec((0i64..12, happening(), 0i64..25), 1..60),
         ) {
             let mut queue = QueueView::default();
-            let mut order = Vec::new();
-            for (at_row, (requested, expires, queued, ours)) in (0i64..).zip(&jobs) {
-                let state = if *queued { JobState::Queued } else { JobState::Running };
-                queue.jobs.insert(format!("j{at_row}").into(), open(at_row, state, *requested, *expires, *ours));
-                if *queued && *expires > 10 {
-                    order.push((*requested, at_row));
+            for (row, happened, now) in happenings {
+                let id = JobId::from(format!("j{row}"));
+                let mut read = QueueReading { top: row, fresh: Vec::new(), news: Vec::new() };
+                match happened {
+                    Happening::Found { requested, lives, queued } => {
+                        let state = Some(if queued { JobState::Queued } else { JobState::Running });
+                        let (requested_at, expires_at) = (at(requested), at(requested + lives));
+                        read.fresh.push(FoundJob { id, rowid: row, state, requested_at, expires_at, ours: row % 2 == 0 });
+                    }
+                    Happening::Changed { state } => read.news.push(JobChange { id, state: Some(state), gone: false }),
+                    Happening::Gone => read.news.push(JobChange { id, state: None, gone: true }),
+                    Happening::HandledExpiry => queue.mark_expired(&[id]),
                 }
+                queue.learn(read);
+
+                let in_time = |job: &&OpenJob| job.state == JobState::Queued && job.expires_at > at(now);
+                let mut order: Vec<_> = queue.jobs.values().filter(in_time).map(|job| (job.requested_at, job.rowid)).collect();
+                order.sort_unstable();
+                for (place, (requested_at, row)) in order.iter().enumerate() {
+                    prop_assert_eq!(queue.before(&format!("j{row}").into(), *requested_at, at(now)), place);
+                }
+                prop_assert_eq!(queue.before(&"a new one".into(), at(100), at(now)), order.len());
+                let due = queue.jobs.values().filter(|job| job.will_be_due() && job.expires_at <= at(now)).count();
+                prop_assert_eq!(queue.late(at(now)).len(), due);
+                prop_assert_eq!(queue.has_reported_jobs(), queue.jobs.values().any(|job| job.ours));
             }
-            order.sort_unstable();
-            for (place, (requested, row)) in order.iter().enumerate() {
-                prop_assert_eq!(queue.before(&format!("j{row}").into(), at(*requested), at(10)), place);
-            }
-            prop_assert_eq!(queue.before(&"a new one".into(), at(9), at(10)), order.len());
         }
     }
 }

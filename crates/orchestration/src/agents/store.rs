@@ -171,6 +171,12 @@ pub async fn incarnate(tx: &mut Tx, id: &AgentId, owner: &Principal) -> Result<i
     Ok(incarnation)
 }
 
+/// Count the agents that a principal has registered.
+pub async fn count_of_owner(conn: &mut Connection, owner: &Principal) -> Result<i64> {
+    let count = sql!("SELECT count(*) FROM am_agents a WHERE a.owner_id = $1").bind(owner.id());
+    Ok(count.fetch_value(conn).await?)
+}
+
 /// Delete an agent. Its statistics are kept for its owner.
 pub async fn delete(tx: &mut Tx, id: &AgentId) -> Result<()> {
     sql!("DELETE FROM am_agents WHERE id = $1").bind(id).execute(tx.conn().await?).await?;

@@ -48,7 +48,11 @@ const MAX_CONCURRENT_STARTS: i64 = 1024;
 fn check_quota(open: i64, most: i64) -> Result<()> {
     match open < most {
         true => Ok(()),
-        false => Err(OrchestrationError::QuotaReached { setting: "ENGINE_MAX_OPEN", items: "executions", most }),
+        false => Err(OrchestrationError::QuotaReached {
+            setting: "ENGINE_MAX_OPEN",
+            items: "executions that have not ended",
+            most,
+        }),
     }
 }
 
