@@ -58,6 +58,10 @@ build-times: libtorch ## Measure how long builds take, from clean and after an e
 bench-audit: libtorch ## Measure the security routes at a million audit entries, beside full scans
 	scripts/audit-scale.sh
 
+.PHONY: bench-scale
+bench-scale: libtorch ## Measure the service at a million rows beside a single page, write docs/SCALE.md (needs wrk)
+	scripts/bench-scale.sh
+
 .PHONY: bench-jobs
 bench-jobs: libtorch ## Measure what 10 000 open jobs cost at rest
 	scripts/jobs-at-rest.sh
