@@ -51,6 +51,7 @@ pub mod readiness;
 pub mod request_turns;
 /// Streams of Server-Sent Events.
 pub mod sse;
+pub mod time_query;
 
 use std::{
     ops::Deref,
@@ -64,7 +65,7 @@ pub use auth::{ApiCaller, KeyRole, Keyring};
 pub use caller::{ActingKey, AdminKey, AnyCaller, AnyKey, ClientKey};
 pub use context::RequestContext;
 pub use error::{ApiError, FieldError};
-pub use extract::{JsonBody, PathParams, QueryParams, RawJson, empty_as_none};
+pub use extract::{JsonBody, PathParams, QueryParams, RawJson, empty_as_none, several};
 pub use readiness::Readiness;
 
 use am_core::{

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use axum::{
-    extract::FromRequestParts,
+    extract::{FromRef, FromRequestParts},
     http::{HeaderName, HeaderValue, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -26,9 +26,11 @@ use am_db::{
 };
 
 use super::{
+    HttpState,
     context::{OriginalUri, RequestContext},
     error::ApiError,
     extract::{JsonBody, QueryParams},
+    time_query::{QueryMoment, time_span},
 };
 
 /// Header with the total number of matching rows.
@@ -49,6 +51,25 @@ pub struct PageQuery {
     /// Where the page begins: an opaque text from the `Link` header of the page before. Default: the first row.
     #[serde(default, deserialize_with = "kept_if_empty")]
     pub cursor: Option<String>,
+    /// Only what was made later than this: a time, or how long ago (`90s`, `30m`, `12h`, `7d`, `4w`). Default: of any time.
+    #[param(value_type = Option<String>, example = "7d")]
+    pub created_after: Option<QueryMoment>,
+    /// Only what was made earlier than this, in the same forms. Default: of any time.
+    #[param(value_type = Option<String>, example = "2026-05-12T14:29:30Z")]
+    pub created_before: Option<QueryMoment>,
+    /// Whether the newest (`desc`) or the oldest (`asc`) comes first. Default `desc`.
+    #[param(inline)]
+    pub order: Option<ListOrder>,
+}
+
+/// What comes first in a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ListOrder {
+    /// The oldest.
+    Asc,
+    /// The newest.
+    Desc,
 }
 
 /// A row of a list.
@@ -125,14 +146,18 @@ pub struct Paginator<const DEFAULT: u32> {
     caller: Option<Principal>,
 }
 
-impl<S: Send + Sync, const DEFAULT: u32> FromRequestParts<S> for Paginator<DEFAULT> {
+impl<S: Send + Sync, const DEFAULT: u32> FromRequestParts<S> for Paginator<DEFAULT>
+where
+    HttpState: FromRef<S>,
+{
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let QueryParams(query) = QueryParams::from_request_parts(parts, state).await?;
         let Ok(OriginalUri(asked)) = OriginalUri::from_request_parts(parts, state).await;
         let caller = RequestContext::from_parts(parts)?.identity.caller().map(|caller| caller.principal.clone());
-        Self::new(query, asked, caller)
+        let now = Timestamp(HttpState::from_ref(state).clock.now());
+        Self::new(query, asked, caller, now)
     }
 }
 
@@ -150,7 +175,7 @@ pub fn row_limit(asked: Option<u32>, default: u32) -> Result<u32, ApiError> {
 }
 
 impl<const DEFAULT: u32> Paginator<DEFAULT> {
-    fn new(query: PageQuery, asked: Uri, caller: Option<Principal>) -> Result<Self, ApiError> {
+    fn new(query: PageQuery, asked: Uri, caller: Option<Principal>, now: Timestamp) -> Result<Self, ApiError> {
         let refuse = |name: &'static str, msg: String| {
             Err(ApiError::invalid_field(vec!["query".into(), name.into()], msg, "value_error"))
         };
@@ -163,7 +188,13 @@ impl<const DEFAULT: u32> Paginator<DEFAULT> {
             },
             (None, _) => None,
         };
-        let page = PageRequest { after, limit, offset: query.offset.unwrap_or(0) };
+        let page = PageRequest {
+            after,
+            limit,
+            offset: query.offset.unwrap_or(0),
+            oldest_first: query.order == Some(ListOrder::Asc),
+            created: time_span(query.created_after, query.created_before, now),
+        };
         Ok(Self { page, asked, by_offset: query.offset.is_some(), caller })
     }
 
@@ -285,7 +316,7 @@ mod tests {
 
     fn paging(uri: &str) -> Result<Paginator<20>, ApiError> {
         let asked: Uri = uri.parse().unwrap();
-        Paginator::new(extract::parse_query(asked.query().unwrap_or_default()).unwrap(), asked, None)
+        Paginator::new(extract::parse_query(asked.query().unwrap_or_default())?, asked, None, at(0))
     }
 
     fn at(micros: i64) -> Timestamp {
@@ -314,6 +345,9 @@ mod tests {
             ("cursor=x&offset=1", "offset"),
             ("cursor=!", "cursor"),
             ("cursor=", "cursor"),
+            ("created_after=yesterday", "created_after"),
+            ("created_before=7y", "created_before"),
+            ("order=newest", "order"),
         ] {
             let error = paging(&format!("/l?{query}")).unwrap_err();
             let ErrorDetail::Fields(fields) = error.detail else { panic!() };
@@ -323,7 +357,7 @@ mod tests {
         let after = format!("/l?limit=5&cursor={}", cursor().encode());
         assert_eq!(
             paging(&after).unwrap().page,
-            PageRequest { limit: 5, after: Some((cursor().at, cursor().id)), offset: 0 }
+            PageRequest { limit: 5, after: Some((cursor().at, cursor().id)), ..PageRequest::default() }
         );
     }
 
