@@ -31,6 +31,7 @@ pub mod idempotency;
 pub mod key_watch;
 /// Names that operations know, and what becomes of others.
 pub mod known_names;
+mod list_rows;
 /// The accept loop.
 pub mod listener;
 /// Prometheus metrics of requests and the process.
@@ -51,6 +52,7 @@ pub mod readiness;
 pub mod request_turns;
 /// Streams of Server-Sent Events.
 pub mod sse;
+/// Times in the queries of lists.
 pub mod time_query;
 
 use std::{

@@ -11,6 +11,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, de::value::StrDeserializer};
+use serde_json::value::RawValue;
 use utoipa::{
     IntoParams, PartialSchema, ToSchema,
     openapi::{AllOfBuilder, ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema},
@@ -30,6 +31,7 @@ use super::{
     context::{OriginalUri, RequestContext},
     error::ApiError,
     extract::{JsonBody, QueryParams},
+    list_rows::{list_row, sent_rows},
     time_query::{QueryMoment, time_span},
 };
 
@@ -202,21 +204,24 @@ impl<const DEFAULT: u32> Paginator<DEFAULT> {
     /// id.
     pub fn answer<T: Serialize>(&self, found: (Vec<T>, i64), place: impl Fn(&T) -> (Timestamp, &str)) -> Response {
         let (rows, total) = found;
-        let next = self.last_of(&rows).map(place);
-        self.respond_partial(&rows, Some(total.cast_unsigned()), next)
+        let sent = match sent_rows(&rows) {
+            Ok(sent) => sent,
+            Err(error) => return ApiError::internal(error).into_response(),
+        };
+        let is_cut = sent.len() < rows.len();
+        let next = if is_cut { rows[..sent.len()].last() } else { self.last_of(&rows) };
+        self.respond(&sent, Some(total.cast_unsigned()), next.map(place))
     }
 
     /// Answers the page as [`answer`](Self::answer) does, each row `shown` as what clients see of it.
     pub fn answer_shown<R, T: Serialize>(
         &self,
-        found: (Vec<R>, i64),
+        (rows, total): (Vec<R>, i64),
         place: impl Fn(&R) -> (Timestamp, &str),
         shown: impl Fn(R) -> T,
     ) -> Response {
-        let (rows, total) = found;
-        let next = self.last_of(&rows).map(place).map(|(at, id)| (at, id.to_owned()));
-        let rows: Vec<T> = rows.into_iter().map(shown).collect();
-        self.respond_partial(&rows, Some(total.cast_unsigned()), next.as_ref().map(|(at, id)| (*at, id.as_str())))
+        let rows = rows.into_iter().map(|row| ListedRow { row, omitted: OmittedMembers::default() }).collect();
+        self.answer_list(ListPage { rows, total, is_cut: false }, place, shown)
     }
 
     /// Answers a page that may end early as [`answer_shown`](Self::answer_shown) does.
@@ -227,11 +232,17 @@ impl<const DEFAULT: u32> Paginator<DEFAULT> {
         shown: impl Fn(R) -> T,
     ) -> Response {
         let ListPage { rows, total, is_cut } = found;
-        let last = if is_cut { rows.last() } else { self.last_of(&rows) };
-        let next = last.map(|listed| place(&listed.row)).map(|(at, id)| (at, id.to_owned()));
+        let is_full = is_cut || self.last_of(&rows).is_some();
+        let places: Vec<(Timestamp, String)> =
+            rows.iter().map(|listed| place(&listed.row)).map(|(at, id)| (at, id.to_owned())).collect();
         let rows: Vec<ListedDocument<T>> =
             rows.into_iter().map(|ListedRow { row, omitted }| ListedDocument { row: shown(row), omitted }).collect();
-        self.respond_partial(&rows, Some(total.cast_unsigned()), next.as_ref().map(|(at, id)| (*at, id.as_str())))
+        let sent = match sent_rows(&rows) {
+            Ok(sent) => sent,
+            Err(error) => return ApiError::internal(error).into_response(),
+        };
+        let last = places[..sent.len()].last().filter(|_| is_full || sent.len() < rows.len());
+        self.respond(&sent, Some(total.cast_unsigned()), last.map(|(at, id)| (*at, id.as_str())))
     }
 
     /// The last row of a full page, which may have another after it.
@@ -247,6 +258,13 @@ impl<const DEFAULT: u32> Paginator<DEFAULT> {
         total: Option<u64>,
         next: Option<(Timestamp, &str)>,
     ) -> Response {
+        match rows.iter().map(list_row).collect::<Result<Vec<_>, _>>() {
+            Ok(sent) => self.respond(&sent, total, next),
+            Err(error) => ApiError::internal(error).into_response(),
+        }
+    }
+
+    fn respond(&self, rows: &[Box<RawValue>], total: Option<u64>, next: Option<(Timestamp, &str)>) -> Response {
         let next = next.map(|(at, id)| PageCursor { at, id: id.to_owned() });
         let mut response = JsonBody(rows).into_response();
         let headers = response.headers_mut();
