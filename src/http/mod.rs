@@ -31,6 +31,7 @@ pub mod idempotency;
 pub mod key_watch;
 /// Names that operations know, and what becomes of others.
 pub mod known_names;
+mod list_rows;
 /// The accept loop.
 pub mod listener;
 /// Prometheus metrics of requests and the process.
@@ -51,6 +52,8 @@ pub mod readiness;
 pub mod request_turns;
 /// Streams of Server-Sent Events.
 pub mod sse;
+/// Times in the queries of lists.
+pub mod time_query;
 
 use std::{
     ops::Deref,
@@ -64,7 +67,7 @@ pub use auth::{ApiCaller, KeyRole, Keyring};
 pub use caller::{ActingKey, AdminKey, AnyCaller, AnyKey, ClientKey};
 pub use context::RequestContext;
 pub use error::{ApiError, FieldError};
-pub use extract::{JsonBody, PathParams, QueryParams, RawJson, empty_as_none};
+pub use extract::{JsonBody, PathParams, QueryParams, RawJson, empty_as_none, several};
 pub use readiness::Readiness;
 
 use am_core::{

@@ -5,12 +5,13 @@
 use std::borrow::Cow;
 
 use axum::{
-    extract::FromRequestParts,
+    extract::{FromRef, FromRequestParts},
     http::{HeaderName, HeaderValue, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, de::value::StrDeserializer};
+use serde_json::value::RawValue;
 use utoipa::{
     IntoParams, PartialSchema, ToSchema,
     openapi::{AllOfBuilder, ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema},
@@ -26,9 +27,12 @@ use am_db::{
 };
 
 use super::{
+    HttpState,
     context::{OriginalUri, RequestContext},
     error::ApiError,
     extract::{JsonBody, QueryParams},
+    list_rows::{list_row, sent_rows},
+    time_query::{QueryMoment, time_span},
 };
 
 /// Header with the total number of matching rows.
@@ -49,6 +53,25 @@ pub struct PageQuery {
     /// Where the page begins: an opaque text from the `Link` header of the page before. Default: the first row.
     #[serde(default, deserialize_with = "kept_if_empty")]
     pub cursor: Option<String>,
+    /// Only what was made later than this: a time, or how long ago (`90s`, `30m`, `12h`, `7d`, `4w`). Default: of any time.
+    #[param(value_type = Option<String>, example = "7d")]
+    pub created_after: Option<QueryMoment>,
+    /// Only what was made earlier than this, in the same forms. Default: of any time.
+    #[param(value_type = Option<String>, example = "2026-05-12T14:29:30Z")]
+    pub created_before: Option<QueryMoment>,
+    /// Whether the newest (`desc`) or the oldest (`asc`) comes first. Default `desc`.
+    #[param(inline)]
+    pub order: Option<ListOrder>,
+}
+
+/// What comes first in a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ListOrder {
+    /// The oldest.
+    Asc,
+    /// The newest.
+    Desc,
 }
 
 /// A row of a list.
@@ -125,14 +148,18 @@ pub struct Paginator<const DEFAULT: u32> {
     caller: Option<Principal>,
 }
 
-impl<S: Send + Sync, const DEFAULT: u32> FromRequestParts<S> for Paginator<DEFAULT> {
+impl<S: Send + Sync, const DEFAULT: u32> FromRequestParts<S> for Paginator<DEFAULT>
+where
+    HttpState: FromRef<S>,
+{
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let QueryParams(query) = QueryParams::from_request_parts(parts, state).await?;
         let Ok(OriginalUri(asked)) = OriginalUri::from_request_parts(parts, state).await;
         let caller = RequestContext::from_parts(parts)?.identity.caller().map(|caller| caller.principal.clone());
-        Self::new(query, asked, caller)
+        let now = Timestamp(HttpState::from_ref(state).clock.now());
+        Self::new(query, asked, caller, now)
     }
 }
 
@@ -150,7 +177,7 @@ pub fn row_limit(asked: Option<u32>, default: u32) -> Result<u32, ApiError> {
 }
 
 impl<const DEFAULT: u32> Paginator<DEFAULT> {
-    fn new(query: PageQuery, asked: Uri, caller: Option<Principal>) -> Result<Self, ApiError> {
+    fn new(query: PageQuery, asked: Uri, caller: Option<Principal>, now: Timestamp) -> Result<Self, ApiError> {
         let refuse = |name: &'static str, msg: String| {
             Err(ApiError::invalid_field(vec!["query".into(), name.into()], msg, "value_error"))
         };
@@ -163,7 +190,13 @@ impl<const DEFAULT: u32> Paginator<DEFAULT> {
             },
             (None, _) => None,
         };
-        let page = PageRequest { after, limit, offset: query.offset.unwrap_or(0) };
+        let page = PageRequest {
+            after,
+            limit,
+            offset: query.offset.unwrap_or(0),
+            oldest_first: query.order == Some(ListOrder::Asc),
+            created: time_span(query.created_after, query.created_before, now),
+        };
         Ok(Self { page, asked, by_offset: query.offset.is_some(), caller })
     }
 
@@ -171,21 +204,24 @@ impl<const DEFAULT: u32> Paginator<DEFAULT> {
     /// id.
     pub fn answer<T: Serialize>(&self, found: (Vec<T>, i64), place: impl Fn(&T) -> (Timestamp, &str)) -> Response {
         let (rows, total) = found;
-        let next = self.last_of(&rows).map(place);
-        self.respond_partial(&rows, Some(total.cast_unsigned()), next)
+        let sent = match sent_rows(&rows) {
+            Ok(sent) => sent,
+            Err(error) => return ApiError::internal(error).into_response(),
+        };
+        let is_cut = sent.len() < rows.len();
+        let next = if is_cut { rows[..sent.len()].last() } else { self.last_of(&rows) };
+        self.respond(&sent, Some(total.cast_unsigned()), next.map(place))
     }
 
     /// Answers the page as [`answer`](Self::answer) does, each row `shown` as what clients see of it.
     pub fn answer_shown<R, T: Serialize>(
         &self,
-        found: (Vec<R>, i64),
+        (rows, total): (Vec<R>, i64),
         place: impl Fn(&R) -> (Timestamp, &str),
         shown: impl Fn(R) -> T,
     ) -> Response {
-        let (rows, total) = found;
-        let next = self.last_of(&rows).map(place).map(|(at, id)| (at, id.to_owned()));
-        let rows: Vec<T> = rows.into_iter().map(shown).collect();
-        self.respond_partial(&rows, Some(total.cast_unsigned()), next.as_ref().map(|(at, id)| (*at, id.as_str())))
+        let rows = rows.into_iter().map(|row| ListedRow { row, omitted: OmittedMembers::default() }).collect();
+        self.answer_list(ListPage { rows, total, is_cut: false }, place, shown)
     }
 
     /// Answers a page that may end early as [`answer_shown`](Self::answer_shown) does.
@@ -196,11 +232,17 @@ impl<const DEFAULT: u32> Paginator<DEFAULT> {
         shown: impl Fn(R) -> T,
     ) -> Response {
         let ListPage { rows, total, is_cut } = found;
-        let last = if is_cut { rows.last() } else { self.last_of(&rows) };
-        let next = last.map(|listed| place(&listed.row)).map(|(at, id)| (at, id.to_owned()));
+        let is_full = is_cut || self.last_of(&rows).is_some();
+        let places: Vec<(Timestamp, String)> =
+            rows.iter().map(|listed| place(&listed.row)).map(|(at, id)| (at, id.to_owned())).collect();
         let rows: Vec<ListedDocument<T>> =
             rows.into_iter().map(|ListedRow { row, omitted }| ListedDocument { row: shown(row), omitted }).collect();
-        self.respond_partial(&rows, Some(total.cast_unsigned()), next.as_ref().map(|(at, id)| (*at, id.as_str())))
+        let sent = match sent_rows(&rows) {
+            Ok(sent) => sent,
+            Err(error) => return ApiError::internal(error).into_response(),
+        };
+        let last = places[..sent.len()].last().filter(|_| is_full || sent.len() < rows.len());
+        self.respond(&sent, Some(total.cast_unsigned()), last.map(|(at, id)| (*at, id.as_str())))
     }
 
     /// The last row of a full page, which may have another after it.
@@ -216,6 +258,13 @@ impl<const DEFAULT: u32> Paginator<DEFAULT> {
         total: Option<u64>,
         next: Option<(Timestamp, &str)>,
     ) -> Response {
+        match rows.iter().map(list_row).collect::<Result<Vec<_>, _>>() {
+            Ok(sent) => self.respond(&sent, total, next),
+            Err(error) => ApiError::internal(error).into_response(),
+        }
+    }
+
+    fn respond(&self, rows: &[Box<RawValue>], total: Option<u64>, next: Option<(Timestamp, &str)>) -> Response {
         let next = next.map(|(at, id)| PageCursor { at, id: id.to_owned() });
         let mut response = JsonBody(rows).into_response();
         let headers = response.headers_mut();
@@ -285,7 +334,7 @@ mod tests {
 
     fn paging(uri: &str) -> Result<Paginator<20>, ApiError> {
         let asked: Uri = uri.parse().unwrap();
-        Paginator::new(extract::parse_query(asked.query().unwrap_or_default()).unwrap(), asked, None)
+        Paginator::new(extract::parse_query(asked.query().unwrap_or_default())?, asked, None, at(0))
     }
 
     fn at(micros: i64) -> Timestamp {
@@ -314,6 +363,9 @@ mod tests {
             ("cursor=x&offset=1", "offset"),
             ("cursor=!", "cursor"),
             ("cursor=", "cursor"),
+            ("created_after=yesterday", "created_after"),
+            ("created_before=7y", "created_before"),
+            ("order=newest", "order"),
         ] {
             let error = paging(&format!("/l?{query}")).unwrap_err();
             let ErrorDetail::Fields(fields) = error.detail else { panic!() };
@@ -323,7 +375,7 @@ mod tests {
         let after = format!("/l?limit=5&cursor={}", cursor().encode());
         assert_eq!(
             paging(&after).unwrap().page,
-            PageRequest { limit: 5, after: Some((cursor().at, cursor().id)), offset: 0 }
+            PageRequest { limit: 5, after: Some((cursor().at, cursor().id)), ..PageRequest::default() }
         );
     }
 

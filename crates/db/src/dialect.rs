@@ -44,13 +44,17 @@ impl Dialect {
         let words: Vec<&str> = rest.split_whitespace().collect();
         let sqlite = self == Self::Sqlite;
         Some(match (name, words.as_slice()) {
-            // A page, newest first: its four parameters begin with the one named (creation time and id of the entry before, how
-            // many, how many to leave out). The word before it is the table's alias with a dot. A table behind it is one that the
-            // coordinator writes, too, in several forms of a time: its entry before is compared as it is stored.
+            // A page: its nine parameters begin with the one named (creation time and id of the entry before, newest first; the
+            // same, oldest first; after and before which time; whether newest first; how many, how many to leave out). The word
+            // before it is the table's alias with a dot. A table behind it is one that the coordinator writes, too, in several forms
+            // of a time: its entry before is compared as it is stored.
             ("page", [first]) => page("", first, None)?,
             ("page", [first, table]) if first.starts_with('$') => page("", first, Some(table))?,
             ("page", [alias, first]) => page(alias, first, None)?,
             ("page", [alias, first, table]) => page(alias, first, Some(table))?,
+            // Rows made after and before two times, the parameter named and the next.
+            ("span", [first]) => span("created_at", first)?,
+            ("span", [alias, first]) => span(&format!("{alias}created_at"), first)?,
             // A JSON array of texts as a column of rows.
             ("texts", [json]) if sqlite => format!("(SELECT value FROM json_each({json}))"),
             ("texts", [json]) => {
@@ -144,16 +148,30 @@ fn closing(text: &str) -> Option<usize> {
     })
 }
 
+fn number(parameter: &str) -> Option<usize> {
+    parameter.strip_prefix('$')?.parse().ok()
+}
+
+fn span(column: &str, first: &str) -> Option<String> {
+    let after = number(first)?;
+    Some(format!("[AND {column} > ${after}] [AND {column} < ${}]", after + 1))
+}
+
 fn page(alias: &str, first: &str, table: Option<&&str>) -> Option<String> {
-    let first: usize = first.strip_prefix('$')?.parse().ok()?;
-    let [id, limit, offset] = [first + 1, first + 2, first + 3];
-    let at = match table {
-        Some(table) => format!("coalesce((SELECT created_at FROM {table} WHERE id = ${id}), ${first})"),
-        None => format!("${first}"),
+    let first = number(first)?;
+    let row = format!("({alias}created_at, {alias}id)");
+    let position = |at: usize| match table {
+        Some(table) => {
+            format!("(coalesce((SELECT created_at FROM {table} WHERE id = ${}), ${at}), ${})", at + 1, at + 1)
+        }
+        None => format!("(${at}, ${})", at + 1),
     };
+    let (newer, older) = (position(first), position(first + 2));
+    let span = span(&format!("{alias}created_at"), &format!("${}", first + 4))?;
+    let [descending, limit, offset] = [first + 6, first + 7, first + 8];
     Some(format!(
-        "[AND ({alias}created_at, {alias}id) < ({at}, ${id})] ORDER BY {alias}created_at DESC, {alias}id DESC \
-         LIMIT ${limit} OFFSET ${offset}"
+        "[AND {row} < {newer}] [AND {row} > {older}] {span} \
+         ORDER BY {alias}created_at [?{descending} DESC], {alias}id [?{descending} DESC] LIMIT ${limit} OFFSET ${offset}"
     ))
 }
 

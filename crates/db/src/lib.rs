@@ -23,6 +23,7 @@ mod lock_hold;
 pub mod lock_holder;
 mod metrics;
 mod migrate;
+mod other_commits;
 pub mod owner;
 pub mod page;
 pub mod principal;
@@ -210,6 +211,12 @@ impl Database {
     /// Set the time after which a statement that reads is ended.
     pub fn set_statement_limit(&self, limit: Duration) {
         self.0.readers.set_limit(limit);
+    }
+
+    /// How many times this process's writes found that another process had written since the one before. It writes at intervals
+    /// (its heartbeat), so that this is known within seconds.
+    pub fn others_commits(&self) -> u64 {
+        self.0.writer.others().times()
     }
 
     /// Return since when a write waits for another process's lock; `None`: none waits.

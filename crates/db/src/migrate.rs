@@ -43,6 +43,8 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (25, "late_jobs", include_str!("../../../migrations/0025_late_jobs.sql")),
     (26, "agent_profiles", include_str!("../../../migrations/0026_agent_profiles.sql")),
     (27, "lists", include_str!("../../../migrations/0027_lists.sql")),
+    (28, "list_times", include_str!("../../../migrations/0028_list_times.sql")),
+    (29, "channel_history", include_str!("../../../migrations/0029_channel_history.sql")),
 ];
 
 /// Result of a migration.

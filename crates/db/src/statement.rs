@@ -20,7 +20,7 @@ use super::{
     Connection, Db, Result, Row,
     conflict_rule::ConflictRule,
     dialect::Dialect,
-    page::PageRequest,
+    page::{PageRequest, TimeSpan},
     row::{Columns, FromRow},
     template::{Bound, Template},
 };
@@ -175,10 +175,23 @@ impl Query {
         self
     }
 
-    /// The next four parameters say which page: those of the fragment `{page}`.
+    /// The next nine parameters say which page: those of the fragment `{page}`.
     pub fn bind_page(self, page: &PageRequest) -> Self {
-        let (at, id) = page.after.as_ref().map(|(at, id)| (*at, id)).unzip();
-        self.bind_some(at).bind_some(id).bind(i64::from(page.limit)).bind(i64::from(page.offset))
+        let query = self.bind_positions(page).bind_span(page.created).bind_flag(!page.oldest_first);
+        query.bind(i64::from(page.limit)).bind(i64::from(page.offset))
+    }
+
+    /// The next four parameters are where a page begins: time and id, newest first, and the same oldest first.
+    pub fn bind_positions(self, page: &PageRequest) -> Self {
+        page.positions().into_iter().fold(self, |query, position| {
+            let (at, id) = position.unzip();
+            query.bind_some(at).bind_some(id)
+        })
+    }
+
+    /// The next two parameters are the ends of a span of time: those of the fragment `{span}`.
+    pub fn bind_span(self, span: TimeSpan) -> Self {
+        self.bind_some(span.after).bind_some(span.before)
     }
 
     fn add<'t, T: Encode<'t, Db> + Type<Db>>(&mut self, value: T) {
@@ -314,6 +327,11 @@ impl Query {
     pub async fn exists(self, conn: &mut Connection) -> Result<bool> {
         Ok(self.fetch_first(conn).await?.is_some())
     }
+}
+
+/// These values for [`Query::bind_all_some`]; none where there are none, since no value filters nothing.
+pub fn some_of<T>(values: &[T]) -> Option<&[T]> {
+    (!values.is_empty()).then_some(values)
 }
 
 #[cfg(test)]

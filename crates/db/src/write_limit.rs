@@ -57,6 +57,15 @@ impl WriteLimit {
     }
 }
 
+/// Copy an error for each caller of a batch.
+pub fn copy_error(error: &DatabaseError) -> DatabaseError {
+    match error {
+        DatabaseError::Busy => DatabaseError::Busy,
+        DatabaseError::DiskFull => DatabaseError::DiskFull,
+        other => DatabaseError::Indeterminate(other.to_string()),
+    }
+}
+
 fn message(error: &DatabaseError) -> &str {
     match error {
         DatabaseError::Other(sqlx::Error::Database(inner)) => inner.message(),

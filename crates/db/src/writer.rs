@@ -22,10 +22,11 @@ use super::{
     foreign_reading::ForeignTablesCell,
     lock_hold::LockHold,
     metrics::DatabaseMetrics,
+    other_commits::OtherCommits,
     statement_deadline::StatementDeadline,
     transaction::Tx,
     write_job::{ClosureJob, ErasedWork, RowInsertJob, WriteJob, mergeable_count},
-    write_limit::{LockWait, WriteLimit, ended_by_itself, savepoint_error},
+    write_limit::{LockWait, WriteLimit, copy_error, ended_by_itself, savepoint_error},
 };
 
 /// Largest number of writes per commit: enough to share one fsync, few enough to bound latency.
@@ -39,6 +40,7 @@ pub struct DatabaseWriter {
     metrics: Arc<DatabaseMetrics>,
     lock_wait: Arc<LockWait>,
     limit: Arc<WriteLimit>,
+    others: Arc<OtherCommits>,
     fatal: watch::Receiver<Option<String>>,
     stop: watch::Sender<bool>,
     thread: parking_lot::Mutex<Option<JoinHandle<()>>>,
@@ -56,11 +58,13 @@ impl DatabaseWriter {
         let (stop, stopped) = watch::channel(false);
         let lock_wait = Arc::new(LockWait::new(busy_timeout));
         let limit = Arc::new(WriteLimit::default());
+        let others = Arc::new(OtherCommits::default());
         let mut state = WriterState {
             tx: Tx { conn, after: Vec::new(), opening: None, foreign: foreign.get(), deadline },
             foreign,
             lock_wait: lock_wait.clone(),
             limit: limit.clone(),
+            others: others.clone(),
             metrics: metrics.clone(),
             fatal: fatal_tx,
             hold: LockHold::default(),
@@ -74,7 +78,16 @@ impl DatabaseWriter {
             .name("db-writer".into())
             .spawn(move || runtime.block_on(state.serve(waiting, stopped)))
             .map_err(|error| DatabaseError::SchemaMismatch(format!("can't start the writer: {error}")))?;
-        Ok(Self { queue, metrics, lock_wait, limit, fatal, stop, thread: parking_lot::Mutex::new(Some(thread)) })
+        Ok(Self {
+            queue,
+            metrics,
+            lock_wait,
+            limit,
+            others,
+            fatal,
+            stop,
+            thread: parking_lot::Mutex::new(Some(thread)),
+        })
     }
 
     /// Queue `work`, whose type has this name; answers how its batch ended.
@@ -112,6 +125,11 @@ impl DatabaseWriter {
         &self.lock_wait
     }
 
+    /// Return what is known of others' commits.
+    pub fn others(&self) -> &OtherCommits {
+        &self.others
+    }
+
     /// Return the time limit of writes.
     pub fn limit(&self) -> &WriteLimit {
         &self.limit
@@ -137,6 +155,7 @@ struct WriterState {
     foreign: Arc<ForeignTablesCell>,
     lock_wait: Arc<LockWait>,
     limit: Arc<WriteLimit>,
+    others: Arc<OtherCommits>,
     metrics: Arc<DatabaseMetrics>,
     fatal: watch::Sender<Option<String>>,
     /// How long the lock is held, and by which write the longest.
@@ -365,23 +384,18 @@ impl WriterState {
 
     async fn begin_once(&mut self) -> Result<i64> {
         // Sent as one, since a round trip to the connection's thread costs more than the statement.
-        let begun = sqlx::query_scalar("BEGIN IMMEDIATE; PRAGMA schema_version");
-        let version: Vec<i64> = begun.fetch_all(&mut self.tx.conn).await?;
-        version.first().copied().ok_or(DatabaseError::Other(sqlx::Error::RowNotFound))
+        let begun = sqlx::query_scalar("BEGIN IMMEDIATE; PRAGMA schema_version; PRAGMA data_version");
+        let versions: Vec<i64> = begun.fetch_all(&mut self.tx.conn).await?;
+        let [schema_version, data_version] = *versions else {
+            return Err(DatabaseError::Other(sqlx::Error::RowNotFound));
+        };
+        self.others.see(data_version);
+        Ok(schema_version)
     }
 
     async fn execute(&mut self, sql: &'static str) -> Result<()> {
         sqlx::query(sql).execute(&mut self.tx.conn).await?;
         Ok(())
-    }
-}
-
-/// Copy an error for each caller of a batch.
-fn copy_error(error: &DatabaseError) -> DatabaseError {
-    match error {
-        DatabaseError::Busy => DatabaseError::Busy,
-        DatabaseError::DiskFull => DatabaseError::DiskFull,
-        other => DatabaseError::Indeterminate(other.to_string()),
     }
 }
 

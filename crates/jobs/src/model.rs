@@ -11,6 +11,7 @@ use am_core::ids::{JobId, PrincipalId};
 use am_db::{
     codec::{JsonText, Timestamp},
     owner::PrincipalName,
+    page::TimeSpan,
     principal::Principal,
 };
 
@@ -295,8 +296,10 @@ impl JobRecord {
 /// Filter for a list of jobs. `None` members restrict nothing.
 #[derive(Clone, Debug, Default)]
 pub struct JobFilter {
-    /// State of the jobs.
-    pub state: Option<JobState>,
+    /// States of the jobs; empty: any.
+    pub states: Vec<JobState>,
+    /// When the jobs ended, as this service noticed.
+    pub ended: TimeSpan,
     /// Service that is requested.
     pub service: Option<JobService>,
 }

@@ -25,7 +25,7 @@ use am_db::{
     push_row, row,
     row::Columns,
     sql,
-    statement::Query,
+    statement::{Query, some_of},
 };
 
 /// Miners whose announcements are read.
@@ -206,19 +206,24 @@ pub async fn get_job(conn: &mut Connection, names: &ShownNames, id: &JobId) -> R
 
 const MATCHING: &str = "WHERE true [AND j.client_id IN ($1)]
      [AND CASE WHEN upper(j.state) = 'COMPLETED' AND lower({member j.result status}) IN ('failed', 'failure', 'error')
-         THEN 'FAILED' ELSE upper(j.state) END = $2]
-     [AND {member j.payload service_type} = $3] ";
+         THEN 'FAILED' ELSE upper(j.state) END IN ($2)]
+     [AND {member j.payload service_type} = $3] [AND a.ended_at > $4] [AND a.ended_at < $5] [AND j.requested_at > $6]
+     [AND j.requested_at < $7] ";
 
-fn bind_filter(query: Query, who: &JobViewer, filter: &JobFilter) -> Query {
+fn bind_filter(query: Query, who: &JobViewer, filter: &JobFilter, page: &PageRequest) -> Query {
     query
         .bind_all_some((!who.all).then(|| who.caller.aliases.iter()))
-        .bind_some(filter.state.map(JobState::name))
+        .bind_all_some(some_of(&filter.states).map(|states| states.iter().map(|state| state.name())))
         .bind_some(filter.service.map(JobService::name))
+        .bind_span(filter.ended)
+        .bind_some(page.created.after.map(|at| QueueTimestamp(at.0)))
+        .bind_some(page.created.before.map(|at| QueueTimestamp(at.0)))
 }
 
-/// A page of jobs, newest first. The row before is compared as it is stored, in any of a time's forms.
-const JOB_PAGE: &str = "[AND (j.requested_at, j.id) < (coalesce((SELECT requested_at FROM job WHERE id = $5), $4), $5)]
-     ORDER BY j.requested_at DESC, j.id DESC LIMIT $6 OFFSET $7";
+/// A page of jobs. The row before is compared as it is stored, in any of a time's forms.
+const JOB_PAGE: &str = "[AND (j.requested_at, j.id) < (coalesce((SELECT requested_at FROM job WHERE id = $9), $8), $9)]
+     [AND (j.requested_at, j.id) > (coalesce((SELECT requested_at FROM job WHERE id = $11), $10), $11)]
+     ORDER BY j.requested_at [?12 DESC], j.id [?12 DESC] LIMIT $13 OFFSET $14";
 
 /// A page of jobs without their documents and without keys, newest first, and the total number of matches.
 pub async fn list_jobs(
@@ -231,13 +236,15 @@ pub async fn list_jobs(
     let rows = || sql!("SELECT ", JobSummaryRow::COLUMNS, JOB_TABLES, MATCHING, JOB_PAGE);
     let ids = || sql!("SELECT j.id", JOB_TABLES, MATCHING, JOB_PAGE);
     let bind = |query: Query, page: &PageRequest| {
-        let (at, id) = page.after.as_ref().map(|(at, id)| (QueueTimestamp(at.0), id)).unzip();
-        let query = bind_filter(query, who, filter).bind_some(at).bind_some(id);
-        query.bind(i64::from(page.limit)).bind(i64::from(page.offset))
+        let query = page.positions().into_iter().fold(bind_filter(query, who, filter, page), |query, position| {
+            let (at, id) = position.map(|(at, id)| (QueueTimestamp(at.0), id)).unzip();
+            query.bind_some(at).bind_some(id)
+        });
+        query.bind_flag(!page.oldest_first).bind(i64::from(page.limit)).bind(i64::from(page.offset))
     };
     let jobs = read_page(&mut *conn, page, |page| bind(rows(), page), |page| bind(ids(), page));
     let jobs: Vec<JobSummaryRow> = jobs.await?;
-    let total = bind_filter(sql!("SELECT count(*) FROM job j ", MATCHING), who, filter).fetch_value(conn).await?;
+    let total = bind_filter(sql!("SELECT count(*)", JOB_TABLES, MATCHING), who, filter, page).fetch_value(conn).await?;
     Ok((jobs.into_iter().map(|job| names.hide_in_record(job.into())).collect(), total))
 }
 

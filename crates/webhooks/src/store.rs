@@ -363,6 +363,14 @@ pub(super) async fn list(
         filter,
     );
     let deliveries = deliveries.bind_page(page).fetch_all(&mut *conn).await?;
-    let total = sql!("SELECT CAST(coalesce(sum(deliveries), 0) AS BIGINT) FROM am_webhook_counts", MATCHING);
-    Ok((deliveries, bind_filter(total, filter).fetch_value(conn).await?))
+    let total = if page.created.is_unbounded() {
+        bind_filter(
+            sql!("SELECT CAST(coalesce(sum(deliveries), 0) AS BIGINT) FROM am_webhook_counts", MATCHING),
+            filter,
+        )
+    } else {
+        let count = sql!("SELECT count(*) FROM am_webhook_deliveries", MATCHING, "{span $4}");
+        bind_filter(count, filter).bind_span(page.created)
+    };
+    Ok((deliveries, total.fetch_value(conn).await?))
 }

@@ -8,4 +8,4 @@ pub use json::{JsonBody, RawJson, decode_body, read_body, read_json, refuse_codi
 pub use path::PathParams;
 #[cfg(test)]
 pub(crate) use query::parse_query;
-pub use query::{QueryParams, empty_as_none};
+pub use query::{QueryParams, empty_as_none, several};

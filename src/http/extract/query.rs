@@ -41,6 +41,18 @@ where
     Ok(Some(String::deserialize(from)?).filter(|text| !text.is_empty()).map(T::from))
 }
 
+/// Read several words of a query, with commas between them or as a repeated parameter; the empty text is none. For
+/// `#[serde(default, deserialize_with)]`.
+pub fn several<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let texts = Vec::<String>::deserialize(from)?;
+    let words = texts.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|word| !word.is_empty());
+    words.map(|word| T::deserialize(StrDeserializer::new(word))).collect()
+}
+
 /// Parse a query string without its question mark.
 pub(crate) fn parse_query<T: DeserializeOwned>(query: &str) -> Result<T, ApiError> {
     if query.bytes().filter(|byte| *byte == b'&').count() >= MAX_QUERY_PARAMETERS {
@@ -227,6 +239,8 @@ mod tests {
         #[serde(default)]
         agent_ids: Vec<String>,
         level: Option<Level>,
+        #[serde(default, deserialize_with = "several")]
+        levels: Vec<Level>,
     }
 
     #[derive(Debug, PartialEq, Deserialize)]
@@ -259,13 +273,19 @@ mod tests {
             min_score: Some(1.5),
             agent_ids: vec!["x".into(), "y".into()],
             level: Some(Level::ZeroKnowledge),
+            levels: Vec::new(),
         };
         assert_eq!(parse_query::<Filter>(query).unwrap(), filter);
         assert_eq!(parse_query::<Filter>("").unwrap(), Filter::default());
-        let empty = "owner_id=&is_public=&limit=&min_score=&level=";
+        let empty = "owner_id=&is_public=&limit=&min_score=&level=&levels=";
         assert_eq!(parse_query::<Filter>(empty).unwrap(), Filter::default(), "what is empty filters nothing");
         assert_eq!(refused::<Needed>("target_instances=")["type"], "int_parsing");
         assert_eq!(parse_query::<Filter>("limit=1&limit=2").unwrap().limit, Some(2));
+        for query in
+            ["levels=zero-knowledge,basic", "levels=zero-knowledge&levels=basic", "levels=,zero-knowledge,%20basic"]
+        {
+            assert_eq!(parse_query::<Filter>(query).unwrap().levels, [Level::ZeroKnowledge, Level::Basic], "{query}");
+        }
     }
 
     #[test]
@@ -278,6 +298,7 @@ mod tests {
             ("min_score=nan", "min_score", "float_parsing"),
             ("is_public=maybe", "is_public", "bool_parsing"),
             ("level=full", "level", "enum"),
+            ("levels=basic,full", "levels", "enum"),
             ("owner_id=a%00b", "owner_id", "value_error"),
         ];
         for (query, name, kind) in table {

@@ -13,6 +13,7 @@ use crate::{
         context::RequestContextExtractor,
         idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
         pagination::{ListedDocument, PageQuery, Paginator},
+        time_query::EndedQuery,
     },
 };
 use am_core::{
@@ -248,8 +249,10 @@ pub struct ExecutionsQuery {
     /// Only executions of this workflow.
     #[serde(default, deserialize_with = "crate::http::empty_as_none")]
     workflow_id: Option<WorkflowId>,
-    /// Only executions in this status.
-    status: Option<ExecutionStatus>,
+    /// Only executions in these statuses, with commas between them. Default: any.
+    #[serde(default, deserialize_with = "crate::http::several")]
+    #[param(value_type = Option<Vec<ExecutionStatus>>, style = Form, explode = false)]
+    status: Vec<ExecutionStatus>,
 }
 
 /// List executions
@@ -258,16 +261,22 @@ pub struct ExecutionsQuery {
 #[utoipa::path(
     get, path = "/api/v1/agents/executions", operation_id = "executions_list", tag = "executions",
     security(("ApiKey" = ["admin"])),
-    params(ExecutionsQuery, PageQuery),
+    params(ExecutionsQuery, EndedQuery, PageQuery),
     responses((status = 200, body = Vec<ListedExecution>, description = "A page of executions, the newest first"))
 )]
 pub async fn list_executions(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
     QueryParams(query): QueryParams<ExecutionsQuery>,
+    QueryParams(ended): QueryParams<EndedQuery>,
     paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
-    let filter = ExecutionFilter { workflow_id: query.workflow_id, status: query.status, page: paging.page.clone() };
+    let filter = ExecutionFilter {
+        workflow_id: query.workflow_id,
+        status: query.status,
+        ended: ended.span(&app.clock),
+        page: paging.page.clone(),
+    };
     let found = app.executions.list(&caller, &filter).await?;
     let shown =
         |execution| Observed { execution, inputs: JsonText::none(), estimate: None, waits_for_miner: false }.into();
@@ -282,8 +291,8 @@ pub async fn list_executions(
     tag = "workflows", security(("ApiKey" = ["admin"])),
     params(
         ("workflow_id" = String, Path, description = "Id of the workflow: `agent_` and hexadecimal digits"),
-        ("status" = Option<ExecutionStatus>, Query, description = "Only executions in this status"),
-        PageQuery,
+        ("status" = Option<Vec<ExecutionStatus>>, Query, style = Form, explode = false, description = "Only executions in these statuses, with commas between them. Default: any"),
+        EndedQuery, PageQuery,
     ),
     responses(
         (status = 200, body = Vec<ListedExecution>, description = "A page of executions, the newest first"),
@@ -295,11 +304,12 @@ pub async fn list_workflow_executions(
     AdminKey(caller): AdminKey,
     PathParams(id): PathParams<WorkflowId>,
     QueryParams(query): QueryParams<ExecutionsQuery>,
+    ended: QueryParams<EndedQuery>,
     paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
     state.workflows.get(&caller, &id).await?;
-    list_executions(state, AdminKey(caller), QueryParams(ExecutionsQuery { workflow_id: Some(id), ..query }), paging)
-        .await
+    let query = QueryParams(ExecutionsQuery { workflow_id: Some(id), ..query });
+    list_executions(state, AdminKey(caller), query, ended, paging).await
 }
 
 /// Get the status of a workflow's newest execution
@@ -327,8 +337,8 @@ pub async fn get_workflow_status(
         id.into_string().into()
     } else {
         state.workflows.get(&caller, &id).await?;
-        let page = PageRequest { after: None, limit: 1, offset: 0 };
-        let filter = ExecutionFilter { workflow_id: Some(id), status: None, page };
+        let page = PageRequest { limit: 1, ..PageRequest::default() };
+        let filter = ExecutionFilter { workflow_id: Some(id), page, ..ExecutionFilter::default() };
         let mut found = state.executions.list(&caller, &filter).await?;
         found.rows.pop().ok_or_else(|| ApiError::not_found("The workflow has no execution of the caller's"))?.row.id
     };

@@ -138,8 +138,10 @@ pub async fn create_plan(
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PlansQuery {
-    /// Only plans in this status.
-    status: Option<PlanStatus>,
+    /// Only plans in these statuses, with commas between them. Default: any.
+    #[serde(default, deserialize_with = "crate::http::several")]
+    #[param(value_type = Option<Vec<PlanStatus>>, style = Form, explode = false)]
+    status: Vec<PlanStatus>,
     /// Only plans that were split by this strategy.
     strategy: Option<DecompositionStrategy>,
 }

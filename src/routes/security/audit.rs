@@ -149,7 +149,16 @@ pub async fn list_audit_entries(
         requires_investigation: query.requires_investigation,
         risk_min: check_risk_score("risk_score_min", query.risk_score_min)?,
         risk_max: check_risk_score("risk_score_max", query.risk_score_max)?,
+        created: paging.page.created,
     };
+    if paging.page.oldest_first {
+        let loc = vec!["query".into(), "order".into()];
+        return Err(ApiError::invalid_field(
+            loc,
+            "Audit entries are listed newest first; export them for another order",
+            "value_error",
+        ));
+    }
     let page = &paging.page;
     let place = AuditPageRequest {
         after: page.after.as_ref().map(|(_, id)| id.as_str().into()),

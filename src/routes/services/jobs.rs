@@ -11,6 +11,7 @@ use crate::{
     http::{
         ApiError, ClientKey, JsonBody, PathParams, QueryParams,
         pagination::{PageQuery, Paginator},
+        time_query::EndedQuery,
     },
     routes::agents::WaitQuery,
 };
@@ -116,8 +117,10 @@ pub async fn job_document(app: &App, mut job: JobRecord) -> Result<JobDocument, 
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct JobsQuery {
-    /// Only jobs in this status.
-    state: Option<JobState>,
+    /// Only jobs in these states, with commas between them. Default: any.
+    #[serde(default, deserialize_with = "crate::http::several")]
+    #[param(value_type = Option<Vec<JobState>>, style = Form, explode = false)]
+    state: Vec<JobState>,
     /// Only jobs of this service.
     service_type: Option<JobService>,
 }
@@ -128,7 +131,7 @@ pub struct JobsQuery {
 #[utoipa::path(
     get, path = "/api/v1/services/jobs", operation_id = "jobs_list", tag = "jobs",
     security(("ApiKey" = ["admin", "client"])),
-    params(JobsQuery, PageQuery),
+    params(JobsQuery, EndedQuery, PageQuery),
     responses(
         (status = 200, body = Vec<JobDocument>, description = "A page of jobs, the newest first, without requests and results"),
     )
@@ -137,9 +140,10 @@ pub async fn list_jobs(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
     QueryParams(query): QueryParams<JobsQuery>,
+    QueryParams(ended): QueryParams<EndedQuery>,
     paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
-    let filter = JobFilter { state: query.state, service: query.service_type };
+    let filter = JobFilter { states: query.state, service: query.service_type, ended: ended.span(&app.clock) };
     let found = app.jobs.list(&job_viewer(&caller), &filter, &paging.page).await?;
     Ok(paging.answer_shown(found, |job| (job.requested_at, &job.id), |job| job_summary(&app, job, None)))
 }

@@ -113,7 +113,7 @@ async fn lists_are_true(server: &ApiClient) {
 /// The lists have the rows of the tables, with principals in the place of keys, and their counters the numbers of them.
 pub async fn lists_agree(database: &Path) {
     let differences = "SELECT (SELECT count(*) FROM agent_executions t LEFT JOIN am_execution_list l ON l.id = t.id
-                 WHERE l.id IS NULL OR l.status <> t.status OR l.client_id NOT LIKE 'key_%'
+                 WHERE l.id IS NULL OR l.status <> t.status OR l.ended_at IS NOT t.completed_at OR l.client_id NOT LIKE 'key_%'
                      OR (t.client_id LIKE 'key_%' AND l.client_id <> t.client_id))
              + (SELECT count(*) FROM ai_agent_workflows t LEFT JOIN am_workflow_list l ON l.id = t.id
                  WHERE l.id IS NULL OR l.is_public <> t.is_public OR l.owner_id NOT LIKE 'key_%'
@@ -151,7 +151,7 @@ async fn lists_follow_what_both_write() {
     lists_are_true(&server).await;
     sql(
         &database,
-        "UPDATE agent_executions SET status = 'COMPLETED' WHERE status = 'RUNNING' AND rowid % 2 = 0;
+        "UPDATE agent_executions SET status = 'COMPLETED', completed_at = '2026-01-09 10:00:00.000000' WHERE status = 'RUNNING' AND rowid % 2 = 0;
          DELETE FROM agent_executions WHERE id IN ('exec_c1', 'exec_c4', 'exec_c39');
          UPDATE ai_agent_workflows SET is_public = NOT is_public WHERE id IN ('agent_c2', 'agent_c8');
          DELETE FROM ai_agent_workflows WHERE id IN ('agent_c3', 'agent_c39')",

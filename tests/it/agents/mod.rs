@@ -6,6 +6,7 @@ mod executions;
 mod figures;
 mod idempotency;
 pub mod kept_lists;
+mod list_filters;
 mod lists;
 mod networks;
 mod plan_races;

@@ -135,6 +135,19 @@ async fn message_history_pages_and_filters() {
 }
 
 #[tokio::test]
+async fn a_long_content_is_left_out_of_the_history() {
+    let server = server().start().await;
+    let content = json!({"text": "x".repeat(20_000)});
+    let sent = send(&server, "alice", "bob", content.clone()).await;
+    send(&server, "alice", "bob", json!({"n": 1})).await;
+    let page = server.get(&format!("{MESSAGES}/history?sender_id=alice&order=asc")).await.ok();
+    assert_eq!((&page[0]["content"], &page[0]["omitted"]), (&json!({}), &json!(["content"])));
+    assert_eq!((&page[1]["content"], page[1].get("omitted")), (&json!({"n": 1}), None));
+    let whole = server.get(&format!("{MESSAGES}/id/{}", sent.text("message_id"))).await.ok();
+    assert_eq!((&whole["content"], whole.get("omitted")), (&content, None));
+}
+
+#[tokio::test]
 async fn inbox_is_paged_in_order() {
     let server = server().start().await;
     for n in 0..5 {

@@ -18,6 +18,7 @@ use am_core::{
 use am_db::{
     codec::{JsonText, Timestamp},
     owner::PrincipalName,
+    page::TimeSpan,
 };
 
 /// Filter for entries. `None` members restrict nothing.
@@ -41,12 +42,18 @@ pub struct AuditFilter {
     pub risk_min: Option<i64>,
     /// Highest risk score.
     pub risk_max: Option<i64>,
+    /// When the entry was made.
+    pub created: TimeSpan,
 }
 
 impl AuditFilter {
     /// Whether the filter uses only members for which counters are kept.
     fn counted(&self) -> bool {
-        self.workflow_id.is_none() && self.execution_id.is_none() && self.step_id.is_none() && self.user.is_none()
+        self.workflow_id.is_none()
+            && self.execution_id.is_none()
+            && self.step_id.is_none()
+            && self.user.is_none()
+            && self.created.is_unbounded()
     }
 }
 

@@ -150,7 +150,7 @@ fn bind_candidates(query: Query, way: &IndexPlan, filter: &AuditFilter, before: 
 
 const MATCHING: &str = " WHERE true [AND l.workflow_id = $6] [AND l.execution_id = $7] [AND l.step_id = $8] [AND l.event_type = $9]
      [AND l.security_level = $10] [AND l.user_id IN ($11)] [AND l.requires_investigation = $12] [AND l.risk_score >= $13]
-     [AND l.risk_score <= $14] ";
+     [AND l.risk_score <= $14] {span l. $15} ";
 
 fn bind_filter(query: Query, filter: &AuditFilter) -> Query {
     query
@@ -163,6 +163,7 @@ fn bind_filter(query: Query, filter: &AuditFilter) -> Query {
         .bind_some(filter.requires_investigation)
         .bind_some(filter.risk_min)
         .bind_some(filter.risk_max)
+        .bind_span(filter.created)
 }
 
 /// Search a page. See [`SearchPage::next`] for sparse matches.
@@ -188,7 +189,7 @@ pub async fn search(conn: &mut Connection, filter: &AuditFilter, page: &AuditPag
         &way,
         " SELECT {place l} FROM c JOIN agent_audit_logs l ON {place l} = c.place",
         MATCHING,
-        "ORDER BY {place l} DESC LIMIT $15 OFFSET $16"
+        "ORDER BY {place l} DESC LIMIT $17 OFFSET $18"
     );
     let numbers = bind_filter(bind_candidates(numbers, &way, filter, before), filter);
     let numbers = numbers.bind(i64::from(page.limit)).bind(i64::from(page.offset));
@@ -199,7 +200,9 @@ pub async fn search(conn: &mut Connection, filter: &AuditFilter, page: &AuditPag
         entries.last().map(|entry| (entry.created_at, entry.id.clone()))
     } else {
         // The window may have ended before the page was full.
-        window_end(&mut *conn, &way, filter, before).await?
+        let end = window_end(&mut *conn, &way, filter, before).await?;
+        // What follows is older than what is asked for.
+        end.filter(|(at, _)| filter.created.after.is_none_or(|after| *at > after))
     };
     Ok(SearchPage { entries, total, next })
 }

@@ -87,8 +87,12 @@ pub async fn list_channels(
     agent: &AgentId,
     page: &PageRequest,
 ) -> Result<(Vec<MessageChannel>, i64)> {
-    let total = sql!("SELECT count(*) FROM am_channel_members WHERE agent_id = $1").bind(agent);
-    let total = total.fetch_value(&mut *conn).await?;
+    let total = sql!(
+        "SELECT count(*) FROM am_channel_members m WHERE m.agent_id = $1
+             [AND EXISTS (SELECT 1 FROM am_channels c WHERE c.id = m.channel_id AND c.created_at > $2)]
+             [AND EXISTS (SELECT 1 FROM am_channels c WHERE c.id = m.channel_id AND c.created_at < $3)]"
+    );
+    let total = total.bind(agent).bind_span(page.created).fetch_value(&mut *conn).await?;
     let channels = sql!(
         "SELECT ",
         MessageChannel::COLUMNS,

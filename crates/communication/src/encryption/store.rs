@@ -40,8 +40,8 @@ pub(super) async fn list_keys(
     agent: &AgentId,
     page: &PageRequest,
 ) -> Result<(Vec<AgentKey>, i64)> {
-    let total = sql!("SELECT count(*) FROM am_agent_keys WHERE agent_id = $1").bind(agent);
-    let total = total.fetch_value(&mut *conn).await?;
+    let total = sql!("SELECT count(*) FROM am_agent_keys WHERE agent_id = $1 {span $2}");
+    let total = total.bind(agent).bind_span(page.created).fetch_value(&mut *conn).await?;
     let keys = sql!(
         "SELECT ",
         AgentKey::COLUMNS,

@@ -293,14 +293,21 @@ pub async fn read_history(
     past: &HistoryFilter,
     page: &PageRequest,
 ) -> Result<(Vec<StoredMessage>, i64)> {
-    let total = bind_past(sql!("SELECT count(*)", MATCHING), past).fetch_value(&mut *conn).await?;
+    let total = bind_past(sql!("SELECT count(*)", MATCHING, "{span $4}"), past).bind_span(page.created);
+    let total = total.fetch_value(&mut *conn).await?;
     // Ordered by number; messages of one commit have the same time.
-    let after = page.after.as_ref().map(|(_, id)| id.parse::<i64>().unwrap_or(i64::MAX));
+    let [newer, older] = page.positions().map(|position| position.map(|(_, id)| id.parse::<i64>().unwrap_or(i64::MAX)));
     let messages = bind_past(
-        sql!("SELECT ", StoredMessage::COLUMNS, MATCHING, "[AND id < $4] ORDER BY id DESC LIMIT $5 OFFSET $6"),
+        sql!(
+            "SELECT ",
+            StoredMessage::COLUMNS,
+            MATCHING,
+            "{span $4} [AND id < $6] [AND id > $7] ORDER BY id [?8 DESC] LIMIT $9 OFFSET $10",
+        ),
         past,
     );
-    let messages = messages.bind_some(after).bind(i64::from(page.limit)).bind(i64::from(page.offset));
+    let messages = messages.bind_span(page.created).bind_some(newer).bind_some(older).bind_flag(!page.oldest_first);
+    let messages = messages.bind(i64::from(page.limit)).bind(i64::from(page.offset));
     Ok((messages.fetch_all(conn).await?, total))
 }
 

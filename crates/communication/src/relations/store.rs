@@ -47,7 +47,8 @@ pub(super) async fn list_contacts(
     agent: &AgentId,
     page: &PageRequest,
 ) -> Result<(Vec<AgentContact>, i64)> {
-    let total = count_contacts(&mut *conn, agent).await?;
+    let total = sql!("SELECT count(*) FROM am_agent_contacts WHERE agent_id = $1 {span $2}");
+    let total = total.bind(agent).bind_span(page.created).fetch_value(&mut *conn).await?;
     let contacts = sql!(
         "SELECT ",
         AgentContact::COLUMNS,
@@ -98,7 +99,8 @@ pub(super) async fn list_blocks(
     agent: &AgentId,
     page: &PageRequest,
 ) -> Result<(Vec<AgentBlock>, i64)> {
-    let total = count_blocks(&mut *conn, agent).await?;
+    let total = sql!("SELECT count(*) FROM am_agent_blocks WHERE agent_id = $1 {span $2}");
+    let total = total.bind(agent).bind_span(page.created).fetch_value(&mut *conn).await?;
     let blocks = sql!(
         "SELECT ",
         AgentBlock::COLUMNS,

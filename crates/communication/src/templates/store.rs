@@ -63,7 +63,8 @@ pub(super) async fn list_templates(
     agent: &AgentId,
     page: &PageRequest,
 ) -> Result<(Vec<MessageTemplate>, i64)> {
-    let total = count_templates(conn, agent).await?;
+    let total = sql!("SELECT count(*) FROM am_message_templates WHERE agent_id = $1 {span $2}");
+    let total = total.bind(agent).bind_span(page.created).fetch_value(&mut *conn).await?;
     let templates =
         sql!("SELECT ", MessageTemplateRow::COLUMNS, " FROM am_message_templates WHERE agent_id = $1 {page $2}");
     let templates: Vec<MessageTemplateRow> = templates.bind(agent).bind_page(page).fetch_all(conn).await?;

@@ -6,7 +6,7 @@ use am_core::ambient::{Clock, sleep_or_cancelled};
 use tokio_util::sync::CancellationToken;
 
 use super::{ListedTable, log_failure, store};
-use crate::{Database, Result, Tx, codec::Timestamp, metrics::ListLabel};
+use crate::{Database, DatabaseError, Result, Tx, codec::Timestamp, metrics::ListLabel};
 
 /// Rows that are added to a list in one transaction: some 20 ms.
 const BUILD_BATCH: i64 = 500;
@@ -26,9 +26,15 @@ pub struct ListKeeper {
     sweeps: [ListSweep; ListedTable::ALL.len()],
 }
 
-/// Where a sweep stands.
+/// Where a sweep stands. It rests once it has gone through all of table and list since another process wrote.
 #[derive(Default)]
 struct ListSweep {
+    /// Others' commits before the round through all of it; none: it begins with the next step.
+    begun: Option<u64>,
+    /// Others' commits before the last whole round; none: there was none.
+    done: Option<u64>,
+    /// Whether the round has gone through the table, and through the list.
+    is_past: [bool; 2],
     /// The rowid up to which rows of the table were compared.
     place: i64,
     /// The id up to which rows of the list were.
@@ -64,8 +70,11 @@ impl ListKeeper {
                 Ok(true) => {}
                 Err(_) => watcher = None,
             }
+            // A write that changes nothing learns whether it was another process that committed.
+            let looked = self.db.write(async |_: &mut Tx| Ok::<_, DatabaseError>(())).await;
             for table in ListedTable::ALL {
-                if let Err(error) = self.sweep(table).await {
+                let swept = if looked.is_ok() { self.sweep(table).await } else { Ok(()) };
+                if let Err(error) = swept {
                     log_failure(table, &error);
                 }
             }
@@ -127,17 +136,27 @@ impl ListKeeper {
 
     /// Follow new and open rows, and compare some of the others.
     async fn sweep(&mut self, table: ListedTable) -> Result<()> {
+        let others = self.db.others_commits();
         let sweep = &mut self.sweeps[table as usize];
+        if sweep.done == Some(others) {
+            return Ok(());
+        }
         let mut conn = self.db.read_list().await?;
         if !self.db.follow_list(&mut conn, table, true).await? {
             return Ok(());
         }
+        let begun = *sweep.begun.get_or_insert(others);
         let (ids, last) = store::ids_after(&mut conn, table, sweep.place, SWEEP_BATCH).await?;
         let mut doubtful = store::differing(&mut conn, table, &ids).await?;
+        sweep.is_past[0] |= ids.len() < SWEEP_BATCH as usize;
         sweep.place = if ids.len() < SWEEP_BATCH as usize { 0 } else { last.unwrap_or(0) };
         let listed = store::listed_after(&mut conn, table, &sweep.id, SWEEP_BATCH).await?;
         let is_last = listed.len() < SWEEP_BATCH as usize;
         sweep.id = listed.last().filter(|_| !is_last).map(|(id, _)| id.clone()).unwrap_or_default();
+        sweep.is_past[1] |= is_last;
+        if sweep.is_past == [true, true] {
+            (sweep.begun, sweep.done, sweep.is_past) = (None, Some(begun), [false, false]);
+        }
         drop(conn);
         doubtful.extend(listed.into_iter().filter(|(_, is_gone)| *is_gone).map(|(id, _)| id));
         self.db.refresh_list(table, doubtful).await?;

@@ -210,7 +210,7 @@ impl Database {
                 (found, rest, bytes) = (Vec::new(), reader.page.clone(), 0);
                 continue;
             }
-            let read = page_rows::unpack::<R>(&packed)?;
+            let read = page_rows::unpack::<R>(&packed, rest.oldest_first)?;
             let is_full = read.len() == rest.limit as usize;
             let fitting = page_rows::fitting(&read, MAX_PAGE_BYTES.saturating_sub(bytes), found.is_empty());
             let is_cut = fitting < read.len();

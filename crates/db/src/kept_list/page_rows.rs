@@ -24,15 +24,16 @@ pub(super) struct PageEntry<R> {
 #[derive(Deserialize)]
 struct PackedCell<'a>(String, String, Option<Truth>, #[serde(borrow)] &'a RawValue);
 
-/// Read the rows of a page, which came as a JSON array, newest first.
+/// Read the rows of a page, which came as a JSON array, newest first or oldest first.
 ///
 /// # Errors
 /// [`DatabaseError::InvalidValue`] when it is no such array.
-pub(super) fn unpack<R: PackedRow>(json: &str) -> Result<Vec<PageEntry<R>>> {
+pub(super) fn unpack<R: PackedRow>(json: &str, oldest_first: bool) -> Result<Vec<PageEntry<R>>> {
     let fault = |error: serde_json::Error| DatabaseError::InvalidValue(format!("rows of a page: {error}"));
     let mut cells: Vec<PackedCell> = serde_json::from_str(json).map_err(fault)?;
     // They come in this order, which SQL does not promise.
-    cells.sort_by(|a, b| (&b.1, &b.0).cmp(&(&a.1, &a.0)));
+    let order = |a: &PackedCell, b: &PackedCell| (&b.1, &b.0).cmp(&(&a.1, &a.0));
+    cells.sort_by(|a, b| if oldest_first { order(a, b).reverse() } else { order(a, b) });
     let row = |PackedCell(id, _, placed, packed): PackedCell<'_>| {
         let row = serde_json::from_str::<R::Packed<'_>>(packed.get()).map_err(fault).and_then(R::unpack);
         PageEntry { id, is_placed: placed == Some(Truth(true)), bytes: packed.get().len(), row }
@@ -69,16 +70,19 @@ mod tests {
     #[test]
     fn rows_come_newest_first_and_a_bad_one_alone_is_told() {
         let json = r#"[["a", "2026", 1, ["x"]], ["b", "2027", 0, [7]], ["c", "2026", null, [null]]]"#;
-        let rows = unpack::<Word>(json).unwrap();
+        let rows = unpack::<Word>(json, false).unwrap();
         let seen: Vec<_> = rows.iter().map(|row| (row.id.as_str(), row.is_placed, row.row.is_ok())).collect();
         assert_eq!(seen, [("b", false, false), ("c", false, false), ("a", true, true)]);
         assert_eq!(rows[2].row.as_ref().unwrap().row.0, "x");
-        assert!(unpack::<Word>("{}").is_err());
+        let oldest = unpack::<Word>(json, true).unwrap();
+        assert!(oldest.iter().map(|row| &row.id).eq(rows.iter().rev().map(|row| &row.id)));
+        assert!(unpack::<Word>("{}", false).is_err());
     }
 
     #[test]
     fn a_page_ends_before_the_row_that_is_too_much() {
-        let rows = unpack::<Word>(r#"[["a", "3", 1, ["x"]], ["b", "2", 1, ["yy"]], ["c", "1", 1, ["z"]]]"#).unwrap();
+        let rows =
+            unpack::<Word>(r#"[["a", "3", 1, ["x"]], ["b", "2", 1, ["yy"]], ["c", "1", 1, ["z"]]]"#, false).unwrap();
         let counts = [(0, false), (0, true), (5, true), (10, true), (11, true), (16, false)];
         let counts = counts.map(|(bytes, any)| fitting(&rows, bytes, any));
         assert_eq!(counts, [0, 1, 1, 1, 2, 3]);

@@ -61,6 +61,7 @@ pub(super) async fn differing(conn: &mut Connection, table: ListedTable, ids: &[
         ListedTable::Executions => sql!(
             "SELECT t.id, t.client_id, l.client_id,
                  l.status <> CAST(t.status AS VARCHAR) OR l.workflow_id <> t.workflow_id OR l.created_at <> t.created_at
+                     OR l.ended_at IS DISTINCT FROM t.completed_at
              FROM {texts $1} AS o JOIN agent_executions t ON t.id = o.value
                  LEFT JOIN am_execution_list l ON l.id = t.id"
         ),
@@ -107,15 +108,16 @@ pub(super) async fn refresh(tx: &mut Tx, table: ListedTable, ids: &[String]) -> 
         stored.into_iter().map(|owner| [owner.clone(), PrincipalName::from_stored(&owner).into()]).collect();
     let put = match table {
         ListedTable::Executions => sql!(
-            "INSERT INTO am_execution_list (id, client_id, workflow_id, status, created_at)
-             SELECT t.id, p.principal, t.workflow_id, t.status, t.created_at
+            "INSERT INTO am_execution_list (id, client_id, workflow_id, status, created_at, ended_at)
+             SELECT t.id, p.principal, t.workflow_id, t.status, t.created_at, t.completed_at
              FROM {texts $1} AS o JOIN agent_executions t ON t.id = o.value
                  JOIN {records $2 stored:text principal:text} AS p ON p.stored = t.client_id WHERE true
              ON CONFLICT (id) DO UPDATE SET client_id = excluded.client_id, workflow_id = excluded.workflow_id,
-                 status = excluded.status, created_at = excluded.created_at
+                 status = excluded.status, created_at = excluded.created_at, ended_at = excluded.ended_at
              WHERE am_execution_list.client_id <> excluded.client_id OR am_execution_list.status <> excluded.status
                  OR am_execution_list.workflow_id <> excluded.workflow_id
-                 OR am_execution_list.created_at <> excluded.created_at"
+                 OR am_execution_list.created_at <> excluded.created_at
+                 OR am_execution_list.ended_at IS DISTINCT FROM excluded.ended_at"
         ),
         ListedTable::Workflows => sql!(
             "INSERT INTO am_workflow_list (id, owner_id, is_public, tags, created_at)

@@ -105,7 +105,8 @@ pub async fn list(
 ) -> Result<(Vec<RegisteredAgentRecord>, i64)> {
     let agents = bind_filter(sql!("SELECT ", RegisteredAgentRecord::COLUMNS, MATCHING, "{page a. $7}"), filter, cutoff);
     let agents = agents.bind_page(&filter.page).fetch_all(&mut *conn).await?;
-    let total = bind_filter(sql!("SELECT count(*)", MATCHING), filter, cutoff).fetch_value(conn).await?;
+    let total = bind_filter(sql!("SELECT count(*)", MATCHING, "{span a. $7}"), filter, cutoff);
+    let total = total.bind_span(filter.page.created).fetch_value(conn).await?;
     Ok((agents.into_iter().map(|agent| as_of(agent, cutoff)).collect(), total))
 }
 

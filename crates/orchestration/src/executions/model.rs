@@ -4,7 +4,7 @@ use crate::model::ExecutionStatus;
 use am_core::ids::{StepId, WorkflowId};
 use am_db::{
     codec::{JsonText, Timestamp},
-    page::PageRequest,
+    page::{PageRequest, TimeSpan},
 };
 
 /// Filter for listing executions.
@@ -12,8 +12,10 @@ use am_db::{
 pub struct ExecutionFilter {
     /// Restricts the list to this workflow's executions.
     pub workflow_id: Option<WorkflowId>,
-    /// Restricts the list to this status.
-    pub status: Option<ExecutionStatus>,
+    /// Restricts the list to these statuses; empty: any.
+    pub status: Vec<ExecutionStatus>,
+    /// Restricts the list to executions that ended in this time.
+    pub ended: TimeSpan,
     /// Page to return.
     pub page: PageRequest,
 }

@@ -54,7 +54,8 @@ pub async fn list(conn: &mut Connection, owner: &Principal, page: &PageRequest) 
         .bind(owner.id())
         .bind_page(page);
     let networks = networks.fetch_all(&mut *conn).await?;
-    let total = sql!("SELECT count(*) FROM am_networks WHERE owner_id = $1").bind(owner.id());
+    let total = sql!("SELECT count(*) FROM am_networks WHERE owner_id = $1 {span $2}").bind(owner.id());
+    let total = total.bind_span(page.created);
     Ok((networks, total.fetch_value(conn).await?))
 }
 

@@ -352,8 +352,8 @@ pub struct StrategyStats {
 /// Filter for listing plans.
 #[derive(Clone, Debug, Default)]
 pub struct PlanFilter {
-    /// Restricts the list to this status.
-    pub status: Option<PlanStatus>,
+    /// Restricts the list to these statuses; empty: any.
+    pub status: Vec<PlanStatus>,
     /// Restricts the list to this strategy.
     pub strategy: Option<DecompositionStrategy>,
     /// Page to return.

@@ -12,7 +12,7 @@ use am_db::{
     insert,
     principal::Principal,
     row, sql,
-    statement::Query,
+    statement::{Query, some_of},
     update,
 };
 
@@ -89,17 +89,18 @@ pub async fn get(conn: &mut Connection, id: &PlanId) -> Result<Option<TaskPlan>>
 
 /// Whose, in which state as a client sees it, of which strategy.
 const MATCHING: &str = "WHERE p.owner_id = $1 [AND CASE WHEN p.cancelled_at IS NOT NULL THEN 'cancelled' \
-     WHEN e.id IS NULL THEN 'created' ELSE lower(CAST(e.status AS VARCHAR)) END = $2] [AND p.strategy = $3] ";
+     WHEN e.id IS NULL THEN 'created' ELSE lower(CAST(e.status AS VARCHAR)) END IN ($2)] [AND p.strategy = $3] ";
 
 fn bind_filter(query: Query, owner: &Principal, filter: &PlanFilter) -> Query {
-    query.bind(owner.id()).bind_some(filter.status).bind_some(filter.strategy)
+    query.bind(owner.id()).bind_all_some(some_of(&filter.status)).bind_some(filter.strategy)
 }
 
 /// Read a page, newest first, and the number of matching plans.
 pub async fn list(conn: &mut Connection, owner: &Principal, filter: &PlanFilter) -> Result<(Vec<TaskPlan>, i64)> {
     let plans = bind_filter(sql!("SELECT ", PlanRow::COLUMNS, FROM_PLANS, MATCHING, "{page p. $4}"), owner, filter);
     let plans: Vec<PlanRow> = plans.bind_page(&filter.page).fetch_all(&mut *conn).await?;
-    let total = bind_filter(sql!("SELECT count(*)", FROM_PLANS, MATCHING), owner, filter).fetch_value(conn).await?;
+    let total = bind_filter(sql!("SELECT count(*)", FROM_PLANS, MATCHING, "{span p. $4}"), owner, filter);
+    let total = total.bind_span(filter.page.created).fetch_value(conn).await?;
     Ok((plans.into_iter().map(TaskPlan::from).collect(), total))
 }
 

@@ -226,7 +226,7 @@ impl PolicyReview {
     /// Returns a database error when a query or the transaction fails.
     #[boxed]
     pub async fn scan(&self, caller: &Principal, limit: u32, offset: u32) -> Result<PolicyScan> {
-        let page = PageRequest { after: None, limit, offset };
+        let page = PageRequest { limit, offset, ..PageRequest::default() };
         let mut filter = WorkflowFilter { page: page.clone(), ..WorkflowFilter::default() };
         let ListPage { rows: mut listed, total: workflows_total, mut is_cut } =
             self.workflows.list(caller, &filter).await?;

@@ -102,7 +102,8 @@ pub async fn list(conn: &mut Connection, page: &PageRequest) -> Result<(Vec<Poli
         let aliases = aliases(conn, &row.name).await?;
         policies.push(policy_from_row(row, aliases));
     }
-    let total = sql!("SELECT count(*) FROM am_policies").fetch_value(conn).await?;
+    let total = sql!("SELECT count(*) FROM am_policies WHERE true {span $1}").bind_span(page.created);
+    let total = total.fetch_value(conn).await?;
     Ok((policies, total))
 }
 
@@ -130,8 +131,8 @@ pub async fn all_versions(conn: &mut Connection, name: &str) -> Result<Vec<Versi
 pub async fn versions(conn: &mut Connection, name: &str, page: &PageRequest) -> Result<(Vec<VersionRecord>, i64)> {
     let versions = sql!("SELECT ", VersionRecord::COLUMNS, " FROM am_policy_versions WHERE name = $1 {page $2}");
     let versions = versions.bind(name).bind_page(page).fetch_all(&mut *conn).await?;
-    let total = sql!("SELECT count(*) FROM am_policy_versions WHERE name = $1").bind(name).fetch_value(conn).await?;
-    Ok((versions, total))
+    let total = sql!("SELECT count(*) FROM am_policy_versions WHERE name = $1 {span $2}").bind(name);
+    Ok((versions, total.bind_span(page.created).fetch_value(conn).await?))
 }
 
 /// Read one version.

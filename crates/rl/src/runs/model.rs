@@ -12,7 +12,7 @@ use super::{
 };
 use crate::training::{Algorithm, OfflineSettings, TrainingPlan};
 use am_core::ids::{AgentId, PrincipalId, TrainingRunId};
-use am_db::{codec::Timestamp, owner, stored_enum};
+use am_db::{codec::Timestamp, owner, page::TimeSpan, stored_enum};
 
 /// Prefix of a run's id.
 const RUN_ID_PREFIX: &str = "train_";
@@ -413,8 +413,10 @@ pub struct TrainingRun {
 pub struct RunFilter {
     /// Restricts the list to runs for this policy.
     pub policy: Option<String>,
-    /// Restricts the list to this status.
-    pub status: Option<RunStatus>,
+    /// Restricts the list to these statuses; empty: any.
+    pub status: Vec<RunStatus>,
+    /// Restricts the list to runs that ended in this time.
+    pub ended: TimeSpan,
     /// Whether the list has everybody's runs; only an admin may ask for them.
     pub all: bool,
 }

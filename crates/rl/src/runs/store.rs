@@ -17,7 +17,7 @@ use am_db::{
     page::PageRequest,
     principal::Principal,
     row, sql,
-    statement::Query,
+    statement::{Query, some_of},
     update,
 };
 use am_events::StreamEvent;
@@ -149,10 +149,11 @@ pub async fn get_status(conn: &mut Connection, id: &TrainingRunId) -> am_db::Res
     sql!("SELECT status FROM am_training_runs WHERE id = $1").bind(id).fetch_optional_value(conn).await
 }
 
-const MATCHING: &str = " FROM am_training_runs WHERE 1 = 1 [AND owner_id = $1] [AND policy = $2] [AND status = $3] ";
+const MATCHING: &str = " FROM am_training_runs WHERE 1 = 1 [AND owner_id = $1] [AND policy = $2] [AND status IN ($3)] [AND ended_at > $4] [AND ended_at < $5] ";
 
 fn bind_filter(query: Query, owner: &Principal, filter: &RunFilter) -> Query {
-    query.bind_some((!filter.all).then(|| owner.id())).bind_some(filter.policy.as_ref()).bind_some(filter.status)
+    let query = query.bind_some((!filter.all).then(|| owner.id())).bind_some(filter.policy.as_ref());
+    query.bind_all_some(some_of(&filter.status)).bind_span(filter.ended)
 }
 
 /// Read a page of an owner's runs, or everybody's, newest first, and their total number.
@@ -162,9 +163,10 @@ pub async fn list(
     filter: &RunFilter,
     page: &PageRequest,
 ) -> Result<(Vec<TrainingRun>, i64)> {
-    let runs = bind_filter(sql!("SELECT ", TrainingRunRow::COLUMNS, MATCHING, "{page $4}"), owner, filter);
+    let runs = bind_filter(sql!("SELECT ", TrainingRunRow::COLUMNS, MATCHING, "{page $6}"), owner, filter);
     let runs: Vec<TrainingRunRow> = runs.bind_page(page).fetch_all(&mut *conn).await?;
-    let total = bind_filter(sql!("SELECT count(*)", MATCHING), owner, filter).fetch_value(conn).await?;
+    let total = bind_filter(sql!("SELECT count(*)", MATCHING, "{span $6}"), owner, filter);
+    let total = total.bind_span(page.created).fetch_value(conn).await?;
     Ok((runs.into_iter().map(|row| run_from_row(row, false)).collect(), total))
 }
 

@@ -253,7 +253,7 @@ impl SecurityPolicies {
     /// Returns a database error when a query fails.
     #[boxed]
     pub async fn explain(&self, facts: &WorkflowFacts, under_way: i64) -> Result<Vec<PolicyExplanation>> {
-        let page = PageRequest { after: None, limit: explain::MAX_EXPLAINED, offset: 0 };
+        let page = PageRequest { limit: explain::MAX_EXPLAINED, ..PageRequest::default() };
         let (all, _) = self.list(&SecurityPolicyFilter { page, ..SecurityPolicyFilter::default() }).await?;
         Ok(all.into_iter().map(|policy| explain::explain_policy(policy, facts, under_way)).collect())
     }

@@ -90,7 +90,8 @@ pub async fn list_policies(conn: &mut Connection, filter: &SecurityPolicyFilter)
         |page| bind_filter(ids(), filter).bind_page(page),
     );
     let policies = policies.await?;
-    let total = bind_filter(sql!("SELECT count(*)", MATCHING), filter).fetch_value(conn).await?;
+    let total = bind_filter(sql!("SELECT count(*)", MATCHING, "{span $3}"), filter).bind_span(filter.page.created);
+    let total = total.fetch_value(conn).await?;
     Ok((policies, total))
 }
 

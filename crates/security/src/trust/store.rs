@@ -94,7 +94,8 @@ fn bind_filter(query: Query, filter: &TrustFilter) -> Query {
 
 /// A page of the rows that match, newest first, and the total number of matches.
 pub async fn list(conn: &mut Connection, filter: &TrustFilter, page: &PageRequest) -> Result<(Vec<TrustScore>, i64)> {
-    let total = bind_filter(sql!("SELECT count(*)", MATCHING), filter).fetch_value(&mut *conn).await?;
+    let total = bind_filter(sql!("SELECT count(*)", MATCHING, "{span $5}"), filter).bind_span(page.created);
+    let total = total.fetch_value(&mut *conn).await?;
     let rows = || sql!("SELECT ", TrustScore::COLUMNS, MATCHING, "{page $5 agent_trust_scores}");
     let ids = || sql!("SELECT id", MATCHING, "{page $5 agent_trust_scores}");
     let scores = read_page(

@@ -16,6 +16,7 @@ use crate::{
         idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson, IdempotentOk},
         openapi::LastEventIdHeader,
         pagination::{PageQuery, Paginator},
+        time_query::EndedQuery,
     },
     routes::{
         agents::WaitQuery,
@@ -102,8 +103,10 @@ pub struct RunsQuery {
     /// Only runs of this policy.
     #[serde(default, deserialize_with = "crate::http::empty_as_none")]
     policy: Option<String>,
-    /// Only runs in this status.
-    status: Option<RunStatus>,
+    /// Only runs in these statuses, with commas between them. Default: any.
+    #[serde(default, deserialize_with = "crate::http::several")]
+    #[param(value_type = Option<Vec<RunStatus>>, style = Form, explode = false)]
+    status: Vec<RunStatus>,
     /// Whether to list everybody's runs, for admins. Default: the caller's own.
     #[serde(default)]
     all: bool,
@@ -115,7 +118,7 @@ pub struct RunsQuery {
 #[utoipa::path(
     get, path = "/api/v1/agents/performance/rl/runs", operation_id = "rl_runs_list", tag = "rl_runs",
     security(("ApiKey" = ["admin", "client", "miner"])),
-    params(RunsQuery, PageQuery),
+    params(RunsQuery, EndedQuery, PageQuery),
     responses(
         (status = 200, body = Vec<TrainingRun>, description = "A page of training runs, the newest first"),
         (status = 403, description = "`all` is only for admins"),
@@ -125,12 +128,14 @@ pub async fn list_training_runs(
     State(app): State<App>,
     TrainingKey(caller): TrainingKey,
     QueryParams(query): QueryParams<RunsQuery>,
+    QueryParams(ended): QueryParams<EndedQuery>,
     paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
     if query.all && caller.role != TrainingRole::Admin {
         return Err(ApiError::forbidden("Only an admin may list everybody's training runs"));
     }
-    let filter = RunFilter { policy: query.policy, status: query.status, all: query.all };
+    let filter =
+        RunFilter { policy: query.policy, status: query.status, ended: ended.span(&app.clock), all: query.all };
     let found = app.training.list(&caller.principal, &filter, &paging.page).await?;
     Ok(paging.answer(found, |run| (run.created_at, &run.id)))
 }

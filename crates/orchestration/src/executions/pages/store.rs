@@ -18,7 +18,7 @@ use am_db::{
     principal::Principal,
     row::{BriefText, Columns, ListedRow, OmittedMembers, PackedColumns as _, PackedRow, Truth, whole_number},
     sql,
-    statement::Query,
+    statement::{Query, some_of},
 };
 
 packed_row! {
@@ -118,17 +118,24 @@ impl FromRow for ExecutionRow {
     }
 }
 
-const MATCHING: &str = " WHERE e.client_id IN ($1) [AND e.workflow_id = $2] [AND e.status = $3] ";
-/// What of a page is read from the list of executions, for one of the two principals that may stand for the client.
-const LISTED: &str = " [AND l.workflow_id = $3] [AND l.status = $4]
-    [AND (l.created_at, l.id) < (coalesce((SELECT created_at FROM am_execution_list WHERE id = $6), $5), $6)] ";
-const NEWS: &str = "{news agent_executions am_execution_list $9}, ";
+const MATCHING: &str =
+    " WHERE e.client_id IN ($1) [AND e.workflow_id = $2] [AND e.status IN ($3)] [AND e.completed_at > $4]
+    [AND e.completed_at < $5] ";
+/// Which rows of the list match, apart from whose. One status is found by an index; several are not in order there.
+const LISTED: &str =
+    " [AND l.workflow_id = $3] [AND l.status = $4] [AND coalesce(l.status, '') IN ($5)] [AND l.ended_at > $6]
+    [AND l.ended_at < $7] {span l. $8} ";
+/// Where in the list a page begins.
+const POSITION: &str =
+    " [AND (l.created_at, l.id) < (coalesce((SELECT created_at FROM am_execution_list WHERE id = $11), $10), $11)]
+    [AND (l.created_at, l.id) > (coalesce((SELECT created_at FROM am_execution_list WHERE id = $13), $12), $13)] ";
+const NEWS: &str = "{news agent_executions am_execution_list $17}, ";
 /// The rows of a page in one value: before their columns, behind them, and between and behind the two parts of the list.
 const ROWS_FROM: &str = "(SELECT {arrays {array page.listed_id, page.listed_at, e.created_at = page.listed_at, ";
 const FIRST_PART: &str =
     "}} FROM (SELECT l.id AS listed_id, l.created_at AS listed_at FROM am_execution_list l WHERE l.client_id = $1 ";
 const SECOND_PART: &str = " UNION ALL SELECT l.id, l.created_at FROM am_execution_list l WHERE l.client_id = $2 ";
-const ROWS_END: &str = " ORDER BY listed_at DESC, listed_id DESC LIMIT $7 OFFSET $8) AS page
+const ROWS_END: &str = " ORDER BY listed_at [?14 DESC], listed_id [?14 DESC] LIMIT $15 OFFSET $16) AS page
     LEFT JOIN agent_executions e ON e.id = page.listed_id LEFT JOIN am_runs r ON r.execution_id = e.id)";
 
 /// Read a page, newest first, by the list of executions; `None`: it can't be used yet.
@@ -145,45 +152,55 @@ async fn list_kept(
         _ => return Ok(None),
     };
     let statement = |page: &PageRequest, place: i64| {
-        let (at, id) = page.after.as_ref().map(|(at, id)| (*at, id)).unzip();
-        let query = match filter.workflow_id {
-            None => sql!(
+        let query = if filter.workflow_id.is_none() && page.created.is_unbounded() && filter.ended.is_unbounded() {
+            sql!(
                 "SELECT ",
                 NEWS,
                 "(SELECT CAST(coalesce(sum(entries), 0) AS BIGINT) FROM am_list_counts
-                  WHERE list = 'executions' AND owner_id IN ($1, $2) [AND kind = $4]), ",
+                  WHERE list = 'executions' AND owner_id IN ($1, $2) [AND kind = $4] [AND kind IN ($5)]), ",
                 ROWS_FROM,
                 ExecutionCells::LISTED,
                 FIRST_PART,
                 LISTED,
+                POSITION,
                 SECOND_PART,
                 LISTED,
+                POSITION,
                 ROWS_END,
-            ),
-            Some(_) => sql!(
+            )
+        } else {
+            sql!(
                 "SELECT ",
                 NEWS,
-                "(SELECT count(*) FROM am_execution_list
-                  WHERE client_id IN ($1, $2) [AND workflow_id = $3] [AND status = $4]), ",
+                "(SELECT count(*) FROM am_execution_list l WHERE l.client_id IN ($1, $2) ",
+                LISTED,
+                "), ",
                 ROWS_FROM,
                 ExecutionCells::LISTED,
                 FIRST_PART,
                 LISTED,
+                POSITION,
                 SECOND_PART,
                 LISTED,
+                POSITION,
                 ROWS_END,
-            ),
+            )
         };
-        let query = query.bind(forms[0]).bind(forms[1]).bind_some(filter.workflow_id.as_ref()).bind_some(filter.status);
-        let query = query.bind_some(at).bind_some(id).bind(i64::from(page.limit)).bind(i64::from(page.offset));
+        let (one, several) = match &*filter.status {
+            [one] => (Some(*one), None),
+            several => (None, some_of(several)),
+        };
+        let query = query.bind(forms[0]).bind(forms[1]).bind_some(filter.workflow_id.as_ref()).bind_some(one);
+        let query = query.bind_all_some(several).bind_span(filter.ended).bind_span(page.created).bind_positions(page);
+        let query = query.bind_flag(!page.oldest_first).bind(i64::from(page.limit)).bind(i64::from(page.offset));
         query.bind(place)
     };
     let matches = |row: &Execution| {
         caller.owns(&row.client_id)
             && filter.workflow_id.as_ref().is_none_or(|id| *id == row.workflow_id)
-            && filter.status.is_none_or(|status| status == row.status)
+            && (filter.status.is_empty() || filter.status.contains(&row.status))
     };
-    let by_state = filter.status.is_some();
+    let by_state = !filter.status.is_empty() || !filter.ended.is_unbounded();
     let reader = PageReader { page: &filter.page, by_state, statement: &statement, matches: &matches };
     Ok(db.read_list_page(conn, ListedTable::Executions, &reader).await?)
 }
@@ -204,10 +221,11 @@ async fn list_unkept(
     filter: &ExecutionFilter,
 ) -> Result<ListPage<Execution>> {
     let bind_filter = |query: Query| {
-        query.bind_all(caller.aliases.iter()).bind_some(filter.workflow_id.as_ref()).bind_some(filter.status)
+        let query = query.bind_all(caller.aliases.iter()).bind_some(filter.workflow_id.as_ref());
+        query.bind_all_some(some_of(&filter.status)).bind_span(filter.ended)
     };
-    let rows = || sql!("SELECT ", ExecutionCells::LISTED, FROM_EXECUTIONS, MATCHING, "{page e. $4 agent_executions}");
-    let ids = || sql!("SELECT e.id FROM agent_executions e", MATCHING, "{page e. $4 agent_executions}");
+    let rows = || sql!("SELECT ", ExecutionCells::LISTED, FROM_EXECUTIONS, MATCHING, "{page e. $6 agent_executions}");
+    let ids = || sql!("SELECT e.id FROM agent_executions e", MATCHING, "{page e. $6 agent_executions}");
     let rows = read_page::<ExecutionRow>(
         &mut *conn,
         &filter.page,
@@ -215,6 +233,7 @@ async fn list_unkept(
         |page| bind_filter(ids()).bind_page(page),
     );
     let rows = rows.await?.into_iter().map(|ExecutionRow(listed)| listed).collect();
-    let total = bind_filter(sql!("SELECT count(*) FROM agent_executions e", MATCHING));
+    let total = bind_filter(sql!("SELECT count(*) FROM agent_executions e", MATCHING, "{span e. $6}"));
+    let total = total.bind_span(filter.page.created);
     Ok(ListPage { rows, total: total.fetch_value(conn).await?, is_cut: false })
 }

@@ -72,13 +72,15 @@ impl PageParts {
 
 const TAGGED: &str = " [AND NOT EXISTS (SELECT 1 FROM {records $10 ours:text pythons:text} AS tag
     WHERE NOT ({contains l.tags tag.ours} OR {contains l.tags tag.pythons}))] ";
-const AFTER: &str =
-    " [AND (l.created_at, l.id) < (coalesce((SELECT created_at FROM am_workflow_list WHERE id = $12), $11), $12)] ";
-
-const NEWS: &str = "{news ai_agent_workflows am_workflow_list $15}, ";
+/// When a workflow was made, and where in the list a page begins.
+const MADE: &str = " {span l. $11} ";
+const POSITION: &str =
+    " [AND (l.created_at, l.id) < (coalesce((SELECT created_at FROM am_workflow_list WHERE id = $14), $13), $14)]
+    [AND (l.created_at, l.id) > (coalesce((SELECT created_at FROM am_workflow_list WHERE id = $16), $15), $16)] ";
+const NEWS: &str = "{news ai_agent_workflows am_workflow_list $20}, ";
 /// The rows of a page in one value: before their columns, and behind the parts of the list.
 const ROWS_FROM: &str = "(SELECT {arrays {array page.listed_id, page.listed_at, w.created_at = page.listed_at, ";
-const ROWS_END: &str = " ORDER BY listed_at DESC, listed_id DESC LIMIT $13 OFFSET $14) AS page
+const ROWS_END: &str = " ORDER BY listed_at [?17 DESC], listed_id [?17 DESC] LIMIT $18 OFFSET $19) AS page
     LEFT JOIN ai_agent_workflows w ON w.id = page.listed_id)";
 /// The parts of the list, the first behind the columns.
 const PARTS: [&str; 1 + MAX_OWNER_PARTS] = [
@@ -100,63 +102,76 @@ async fn list_kept(
     let tags = tags_as_json(filter)?;
     let counters = parts.counters();
     let statement = |page: &PageRequest, place: i64| {
-        let (at, id) = page.after.as_ref().map(|(at, id)| (*at, id)).unzip();
-        let query = match &tags {
-            None => sql!(
+        let is_counted = tags.is_none() && page.created.is_unbounded();
+        let query = if is_counted {
+            sql!(
                 "SELECT ",
                 NEWS,
-                "(SELECT CAST(coalesce(sum(c.entries), 0) AS BIGINT) FROM {records $16 owner:text kind:text} AS part
+                "(SELECT CAST(coalesce(sum(c.entries), 0) AS BIGINT) FROM {records $21 owner:text kind:text} AS part
                      JOIN am_list_counts c ON c.list = 'workflows' AND c.owner_id = part.owner AND c.kind = part.kind), ",
                 ROWS_FROM,
                 WorkflowRow::LISTED,
                 PARTS[0],
                 TAGGED,
-                AFTER,
+                MADE,
+                POSITION,
                 PARTS[1],
                 TAGGED,
-                AFTER,
+                MADE,
+                POSITION,
                 PARTS[2],
                 TAGGED,
-                AFTER,
+                MADE,
+                POSITION,
                 PARTS[3],
                 TAGGED,
-                AFTER,
+                MADE,
+                POSITION,
                 PARTS[4],
                 TAGGED,
-                AFTER,
+                MADE,
+                POSITION,
                 ROWS_END,
-            ),
-            Some(_) => sql!(
+            )
+        } else {
+            sql!(
                 "SELECT ",
                 NEWS,
                 "(SELECT count(*) FROM am_workflow_list l WHERE (l.is_public = $1 OR (l.owner_id = $2 AND l.is_public = $3)
                      OR (l.owner_id = $4 AND l.is_public = $5) OR (l.owner_id = $6 AND l.is_public = $7)
                      OR (l.owner_id = $8 AND l.is_public = $9))",
                 TAGGED,
+                MADE,
                 "), ",
                 ROWS_FROM,
                 WorkflowRow::LISTED,
                 PARTS[0],
                 TAGGED,
-                AFTER,
+                MADE,
+                POSITION,
                 PARTS[1],
                 TAGGED,
-                AFTER,
+                MADE,
+                POSITION,
                 PARTS[2],
                 TAGGED,
-                AFTER,
+                MADE,
+                POSITION,
                 PARTS[3],
                 TAGGED,
-                AFTER,
+                MADE,
+                POSITION,
                 PARTS[4],
                 TAGGED,
-                AFTER,
+                MADE,
+                POSITION,
                 ROWS_END,
-            ),
+            )
         };
-        let query = parts.bind(query).bind_some(tags.as_deref()).bind_some(at).bind_some(id);
-        let query = query.bind(i64::from(page.limit)).bind(i64::from(page.offset)).bind(place);
-        if tags.is_none() { query.bind(counters.as_str()) } else { query }
+        let query = parts.bind(query).bind_some(tags.as_deref()).bind_span(page.created).bind_positions(page);
+        let query = query.bind_flag(!page.oldest_first).bind(i64::from(page.limit)).bind(i64::from(page.offset));
+        let query = query.bind(place);
+        if is_counted { query.bind(counters.as_str()) } else { query }
     };
     let matches = |workflow: &Workflow| {
         (workflow.is_public || reader.owns(&workflow.owner_id))
@@ -220,7 +235,7 @@ async fn read_packed(
     let query = sql!(
         "SELECT (SELECT count(*)",
         MATCHING,
-        "), {arrays ",
+        " {span $9}), {arrays ",
         WorkflowRow::LISTED,
         "} FROM (SELECT ",
         WorkflowRow::COLUMNS,
