@@ -40,7 +40,7 @@ mod openapi;
 mod operation;
 mod owners;
 mod peer;
-
+mod python_client;
 mod query_plans;
 mod readme;
 mod redact;
