@@ -9,7 +9,8 @@ Usage: deploy/install.sh [options]        (as root)
 
 Puts the binary into /usr/local/bin, libtorch's libraries into /usr/local/lib/agent-management, the unit into
 /etc/systemd/system and a first settings file with a fresh admin key into /etc/agent-management/env; makes the
-user agent-management.
+user agent-management. Completions go where bash, zsh and fish look for them, and man pages to /usr/local/share/man, as far
+as those directories are there.
 
   --database FILE   use the coordinator's database FILE (absolute): sets DATABASE_URL in a new settings file, and
                     lets the service write in FILE's directory
@@ -99,6 +100,28 @@ if [ -n "$database" ]; then
         [ -z "$group" ] || echo "UMask=0007"
     } >"$scratch/database.conf"
     put 644 "$scratch/database.conf" /etc/systemd/system/agent-management.service.d/database.conf
+fi
+
+# What the binary itself prints for shells and man, where something reads it.
+words() { LD_LIBRARY_PATH="$libtorch/lib" "$binary" "$@" 2>/dev/null </dev/null; }
+# install_completions SHELL DIRECTORY FILE: the shell's completions, if its directory is there.
+install_completions() {
+    if [ ! -d "$root$2" ]; then return; fi
+    if words completions "$1" >"$scratch/completions" && [ -s "$scratch/completions" ]; then
+        put 644 "$scratch/completions" "$2/$3"
+    else
+        say "the binary prints no completions for $1; they are left out"
+    fi
+}
+install_completions bash /usr/share/bash-completion/completions agent-management
+install_completions zsh /usr/share/zsh/vendor-completions _agent-management
+install_completions fish /usr/share/fish/vendor_completions.d agent-management.fish
+if [ -d "$root/usr/local/share/man" ] || [ -d "$root/usr/share/man" ]; then
+    if words man "$scratch/man" && [ -d "$scratch/man" ]; then
+        for page in "$scratch"/man/*.1; do put 644 "$page" "/usr/local/share/man/man1/$(basename "$page")"; done
+    else
+        say "the binary writes no man pages; they are left out"
+    fi
 fi
 
 settings=/etc/agent-management/env

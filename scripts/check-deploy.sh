@@ -13,7 +13,13 @@ mkdir -p "$scratch/torch/lib"
 for library in libtorch libtorch_cpu libc10 libgomp libcudart libcupti; do
     for suffix in so so.1 so.13; do echo "$library" >"$scratch/torch/lib/$library.$suffix"; done
 done
-printf '#!/bin/sh\n' >"$scratch/binary" && chmod +x "$scratch/binary"
+cat >"$scratch/binary" <<'EOF' && chmod +x "$scratch/binary"
+#!/bin/sh
+case $1 in
+    completions) echo "completions of $2" ;;
+    man) mkdir "$2" && echo page >"$2/agent-management.1" && echo page >"$2/agent-management-runs.1" ;;
+esac
+EOF
 for helper in jq sandbox; do
     printf '#!/bin/sh\n' >"$scratch/agent-management-$helper" && chmod +x "$scratch/agent-management-$helper"
 done
@@ -23,7 +29,15 @@ install=(deploy/install.sh --root "$root" --binary "$scratch/binary" --libtorch 
 
 "${install[@]}" --dry-run >/dev/null
 [ ! -e "$root" ] || fail "--dry-run wrote something"
+# Completions and man pages go where there is something to read them, and make no directory for it.
+mkdir -p "$root/usr/share/bash-completion/completions" "$root/usr/share/fish/vendor_completions.d" "$root/usr/share/man"
 "${install[@]}" >/dev/null
+grep -qx "completions of bash" "$root/usr/share/bash-completion/completions/agent-management" || fail "bash has no completions"
+grep -qx "completions of fish" "$root/usr/share/fish/vendor_completions.d/agent-management.fish" || fail "fish has no completions"
+[ ! -e "$root/usr/share/zsh" ] || fail "a directory was made for zsh, which is not there"
+for page in agent-management agent-management-runs; do
+    [ -s "$root/usr/local/share/man/man1/$page.1" ] || fail "there is no man page $page"
+done
 before=$(cd "$root" && find . -type f -exec stat -c '%n %a %Y' {} + | sort && sha256sum etc/agent-management/env)
 "${install[@]}" | grep -qF "everything is as it should be" || fail "a second install found something to do"
 after=$(cd "$root" && find . -type f -exec stat -c '%n %a %Y' {} + | sort && sha256sum etc/agent-management/env)

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # What tests need beside Rust, in target/tools, so that nothing on the machine changes: nginx for the test that puts it
-# in front of the service, bubblewrap for sandboxes and PostgreSQL, which prepares every statement, where they are not installed
-# unpacked from Debian's packages; and a Python with the coordinator's
-# SQLAlchemy, which reads what the service wrote, with onnxruntime, which runs exported policies, and with what validates the
-# OpenAPI document and generates a client from it; the TypeScript generator; and jq's test suite. Prints the directories to put on PATH.
+# in front of the service, bubblewrap for sandboxes, PostgreSQL, which prepares every statement, and promtool, which tries the
+# alarms, where they are not installed unpacked from Debian's packages; and a Python with the coordinator's SQLAlchemy, which
+# reads what the service wrote, with onnxruntime, which runs exported policies, with httpx for the examples, and with what
+# validates the OpenAPI document and generates a client from it; the TypeScript generator; and jq's test suite. Prints the
+# directories to put on PATH.
 #
 #   PATH="$(scripts/test-tools.sh):$PATH" cargo test --workspace --all-features
 set -euo pipefail
@@ -33,6 +34,7 @@ unpacked() {
 unpacked nginx nginx -v
 unpacked bubblewrap bwrap --version
 unpacked postgresql-15 postgres --version
+unpacked prometheus promtool --version
 
 requirements=$PWD/scripts/test-requirements.txt
 brought() {

@@ -15,3 +15,9 @@ pub mod logging;
 pub mod routes;
 /// Notifications to systemd.
 pub mod service_manager;
+
+/// Commit from which the executable was built; `unknown`: it was not told.
+pub const BUILD_COMMIT: &str = env!("BUILD_COMMIT");
+/// Version, commit and compiler of the executable, for people.
+pub const BUILD_TEXT: &str =
+    concat!(env!("CARGO_PKG_VERSION"), "\ncommit ", env!("BUILD_COMMIT"), "\n", env!("BUILD_COMPILER"));

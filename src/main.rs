@@ -5,7 +5,7 @@ mod commands;
 use std::{path::PathBuf, process::ExitCode};
 
 use agent_management::{lifecycle, routes};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use rustix::fs::Mode;
 
 use commands::{CommandError, client, client::ServiceArguments, print_output, run_to_completion, run_with_config};
@@ -14,6 +14,9 @@ use commands::{CommandError, client, client::ServiceArguments, print_output, run
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// What `--version` tells of the build.
+const LONG_VERSION: &str = agent_management::BUILD_TEXT;
+
 /// The agent service of the AITBC marketplace: durable agent workflows on the coordinator's SQLite database.
 ///
 /// Settings come from the environment, then `.env` in the working directory, then a TOML file; the first that has a
@@ -21,6 +24,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(
     version,
+    long_version = LONG_VERSION,
     arg_required_else_help = false,
     after_help = "Examples:
   agent-management                                        serve on 127.0.0.1:8012 with ./data/coordinator.db
@@ -76,6 +80,39 @@ enum CliCommand {
         service: ServiceArguments,
         #[command(subcommand)]
         command: commands::client::jobs::JobsCommand,
+    },
+    /// Copy the database, the weights of policies and the signing keys to a new directory, while everything runs.
+    #[command(after_help = "Example:\n  agent-management backup /backup/$(date +%F)")]
+    Backup {
+        /// New or empty directory for the backup.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Print JSON on a terminal too.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Verify a backup and put it in place of what is there, with the audit log's entry of it. Stop all services first.
+    #[command(after_help = "Example:\n  agent-management restore /backup/2027-01-31 --reason \"disk failure\"")]
+    Restore(commands::backup::RestoreArguments),
+    /// List entries of the audit log, the newest first. Reads the database; a server may run or not.
+    #[command(after_help = "Example:\n  agent-management audit --since 7d --by ci --kind workflow_deleted")]
+    Audit(commands::audit_list::AuditListArguments),
+    /// Check the settings.
+    #[command(subcommand)]
+    Config(commands::config_check::ConfigCommand),
+    /// Print the completions of a shell.
+    #[command(
+        after_help = "Example:\n  agent-management completions bash > /usr/share/bash-completion/completions/agent-management"
+    )]
+    Completions {
+        /// Shell that reads them.
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages of all commands into a directory, or print the first one.
+    Man {
+        /// Directory for the pages. Default: the page of the program itself is printed.
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
     },
     /// Create, list, rotate and revoke API keys.
     ///
@@ -194,6 +231,20 @@ fn main() -> ExitCode {
             complete(client::workflows::run_workflows_command(&service, command))
         }
         CliCommand::Jobs { service, command } => complete(client::jobs::run_jobs_command(&service, command)),
+        CliCommand::Backup { directory, json } => run_with_config(arguments.config, |config| {
+            run_to_completion(commands::backup::create_backup(&config, &directory, json))?
+        }),
+        CliCommand::Restore(restore) => run_with_config(arguments.config, |config| {
+            run_to_completion(commands::backup::restore_backup(&config, restore))?
+        }),
+        CliCommand::Audit(list) => run_with_config(arguments.config, |config| {
+            run_to_completion(commands::audit_list::list_entries(&config, list))?
+        }),
+        CliCommand::Config(commands::config_check::ConfigCommand::Check { json }) => {
+            commands::config_check::check_config(arguments.config, json)
+        }
+        CliCommand::Completions { shell } => commands::shell::print_completions(CliArguments::command(), shell),
+        CliCommand::Man { directory } => commands::shell::write_man_pages(CliArguments::command(), directory),
         CliCommand::Keys(command) => run_with_config(arguments.config, |config| {
             run_to_completion(async move { commands::keys::run_keys_command(&config, command).await })?
         }),

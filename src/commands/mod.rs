@@ -1,10 +1,14 @@
 //! Commands other than serving: each is a function that prints its result and returns the reason of a failure.
 
 pub mod audit;
+pub mod audit_list;
+pub mod backup;
 pub mod client;
+pub mod config_check;
 pub mod keys;
 pub mod messages;
 pub mod output;
+pub mod shell;
 mod since_moment;
 
 use std::{
@@ -32,7 +36,9 @@ pub fn run_with_config(
     file: Option<PathBuf>,
     run: impl FnOnce(Config) -> Result<(), CommandError>,
 ) -> Result<(), CommandError> {
-    let config = Config::load(ConfigSources::from_process(file))?;
+    let sources = ConfigSources::from_process(file);
+    let origins = sources.origins();
+    let config = Config::load(sources)?;
     let (writer, _guard) = logging::spawn_log_writer(std::io::stderr())?;
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log_level)?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
@@ -40,7 +46,12 @@ pub fn run_with_config(
         LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(true).init(),
         LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
     }
-    run(config)
+    let database = config.database.clone();
+    run(config).map_err(|error| match database.exists() {
+        true => error,
+        // Perhaps the settings are not those that were meant.
+        false => format!("{error}{}", config_check::settings_hint(&origins)).into(),
+    })
 }
 
 /// Run a future to completion.

@@ -43,6 +43,12 @@ struct CodeLabels {
     code: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+    commit: &'static str,
+}
+
 /// Metrics of requests. Labels are route templates, never paths, so their number is bounded.
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
@@ -80,6 +86,9 @@ impl HttpMetrics {
         registry.register("http_requests_in_flight", "Requests being answered", new.in_flight.clone());
         registry.register("http_refused", "Requests refused by authentication or rate limit", new.refused.clone());
         registry.register_collector(Box::new(ProcessCollector));
+        let build = Family::<BuildLabels, Gauge>::default();
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION"), commit: crate::BUILD_COMMIT }).set(1);
+        registry.register("agent_management_build_info", "Always 1; its labels tell the version and the commit", build);
         new
     }
 

@@ -32,6 +32,7 @@ mod kit;
 mod messages;
 #[cfg(feature = "failpoints")]
 mod models;
+mod monitoring;
 mod naming;
 mod nginx;
 mod numbers;
@@ -39,6 +40,7 @@ mod openapi;
 mod operation;
 mod owners;
 mod peer;
+mod python_client;
 mod query_plans;
 mod readme;
 mod redact;

@@ -6,6 +6,7 @@ mod endpoints;
 mod error;
 mod group;
 mod messages;
+mod origins;
 mod setting_reader;
 mod sources;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use crate::money::Money;
 pub use connections::{AddressBlock, ConnectionConfig};
 pub use error::ConfigError;
 pub use messages::MessageConfig;
+pub use origins::{ConfigOrigins, SettingOrigin, SettingSource, hidden_settings};
 pub use sources::ConfigSources;
 pub use witnesses::WitnessEndpoint;
 

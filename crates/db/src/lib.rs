@@ -3,6 +3,7 @@
 //! Reads use a pool of read-only connections, writes go through one writer ([`Database::write`]), which commits waiting
 //! work together. [`codec`] has the codecs of the coordinator's formats.
 
+pub mod backup;
 pub mod bulk_insert;
 pub mod codec;
 mod column_fill;

@@ -1,5 +1,7 @@
 //! The command line for people: verbs that ask a running service, and those on its own files.
 
+mod backup;
+mod files;
 mod runs;
 mod terminal;
 

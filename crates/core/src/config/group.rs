@@ -31,6 +31,11 @@ macro_rules! settings {
                 [vec![$($key),*], $($($inner_type::keys(),)*)?].concat()
             }
 
+            /// The names of all settings of this group, each with its type as it is written here.
+            pub(in crate::config) fn types() -> Vec<(&'static str, &'static str)> {
+                [vec![$(($key, stringify!($type))),*], $($($inner_type::types(),)*)?].concat()
+            }
+
             pub(in crate::config) fn read(from: &mut $crate::config::setting_reader::SettingReader) -> Self {
                 let default = Self::default();
                 Self {

@@ -12,7 +12,7 @@ use super::{SETTING_NAMES, setting_reader::SettingReader};
 use crate::validation::Violations;
 
 /// Environment variable that names the configuration file when the command line does not.
-const FILE_VARIABLE: &str = "AGENT_MANAGEMENT_CONFIG";
+pub(super) const FILE_VARIABLE: &str = "AGENT_MANAGEMENT_CONFIG";
 
 /// Sources that the configuration is read from. Nothing else is read, so a test has no environment but its own.
 #[derive(Clone, Default)]
@@ -65,9 +65,9 @@ impl ConfigSources {
     }
 }
 
-type TomlFile = config::File<config::FileSourceString, FileFormat>;
+pub(super) type TomlFile = config::File<config::FileSourceString, FileFormat>;
 
-fn read_file(path: &Path, violations: &mut Violations) -> Option<TomlFile> {
+pub(super) fn read_file(path: &Path, violations: &mut Violations) -> Option<TomlFile> {
     let name = path.display().to_string();
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
@@ -105,7 +105,7 @@ fn describe_unknown(name: &str) -> String {
     }
 }
 
-fn read_dotenv(path: &Path, violations: &mut Violations) -> HashMap<String, String> {
+pub(super) fn read_dotenv(path: &Path, violations: &mut Violations) -> HashMap<String, String> {
     let name = path.display().to_string();
     let text = match fs::read_to_string(path) {
         Ok(text) => text,

@@ -10,7 +10,7 @@ use prometheus_client::{
         family::Family,
         gauge::{ConstGauge, Gauge},
     },
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 
 use crate::{jq, model::ExecutionStatus};
@@ -27,6 +27,8 @@ pub struct EngineMetrics {
     pub taken_over: Counter,
     /// Number of executions that wait for a worker, as last read from the database.
     pub waiting: Gauge,
+    /// Age in seconds of the oldest execution that has not ended, as last read from the database; 0: there is none.
+    pub oldest: Gauge,
 }
 
 impl EngineMetrics {
@@ -43,6 +45,12 @@ impl EngineMetrics {
             self.working.clone(),
         );
         registry.register("engine_executions_waiting", "Executions that wait for a worker", self.waiting.clone());
+        registry.register_with_unit(
+            "engine_oldest_run",
+            "Age of the oldest execution that has not ended",
+            Unit::Seconds,
+            self.oldest.clone(),
+        );
         registry.register(
             "engine_executions_taken_over",
             "Executions taken over from dead workers",

@@ -88,6 +88,10 @@ impl EngineInner {
                 Ok(waiting) => drop(self.metrics.waiting.set(waiting)),
                 Err(error) => tracing::warn!(%error, "could not count waiting executions"),
             }
+            match self.oldest_run_seconds().await {
+                Ok(seconds) => drop(self.metrics.oldest.set(seconds)),
+                Err(error) => tracing::warn!(%error, "could not read the age of the oldest execution"),
+            }
             if let Err(error) = self.reconcile_held_runs(&mut suspects).await {
                 tracing::warn!(%error, "could not read the executions held by this worker");
             }
@@ -99,6 +103,15 @@ impl EngineInner {
 
     async fn waiting(&self) -> Result<i64> {
         store::count_waiting(&mut *self.db.read_vital().await?).await
+    }
+
+    /// The age of the oldest run that has not ended, in seconds; 0: there is none.
+    async fn oldest_run_seconds(&self) -> Result<i64> {
+        let mut conn = self.db.read_vital().await?;
+        let waiting = store::oldest_queued(&mut conn, "ready").await?;
+        let driven = store::oldest_queued(&mut conn, "driven").await?;
+        let oldest = waiting.into_iter().chain(driven).min();
+        Ok(oldest.map_or(0, |oldest| (self.clock.now() - oldest.0).num_seconds().max(0)))
     }
 
     /// Compare the runs that the database assigns to this worker with those it drives. Another process may have

@@ -287,3 +287,9 @@ pub async fn list_held(conn: &mut Connection, worker_id: &WorkerId) -> Result<Ve
 pub async fn count_waiting(conn: &mut Connection) -> Result<i64> {
     Ok(sql!("SELECT count(*) FROM am_runs WHERE state = 'ready' AND state <> 'ended'").fetch_value(conn).await?)
 }
+
+/// When the oldest run in this state was queued; `None`: there is none, or the state is an end.
+pub async fn oldest_queued(conn: &mut Connection, state: &str) -> Result<Option<Timestamp>> {
+    let oldest = sql!("SELECT queued_at FROM am_runs WHERE state = $1 AND state <> 'ended' ORDER BY queued_at LIMIT 1");
+    Ok(oldest.bind(state).fetch_optional_value(conn).await?)
+}
