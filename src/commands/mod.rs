@@ -1,7 +1,9 @@
 //! Commands other than serving: each is a function that prints its result and returns the reason of a failure.
 
+pub mod archive;
 pub mod audit;
 pub mod client;
+pub mod disk;
 pub mod keys;
 pub mod messages;
 pub mod output;

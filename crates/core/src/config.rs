@@ -6,6 +6,7 @@ mod endpoints;
 mod error;
 mod group;
 mod messages;
+mod retention;
 mod setting_reader;
 mod sources;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use crate::money::Money;
 pub use connections::{AddressBlock, ConnectionConfig};
 pub use error::ConfigError;
 pub use messages::MessageConfig;
+pub use retention::RetentionConfig;
 pub use sources::ConfigSources;
 pub use witnesses::WitnessEndpoint;
 
@@ -164,6 +166,8 @@ settings! {
         webhooks: WebhookConfig;
         /// Settings of messages between agents.
         messages: MessageConfig;
+        /// Settings of retention.
+        retention: RetentionConfig;
     }
 }
 

@@ -10,6 +10,7 @@ pub mod conflict_rule;
 mod connect;
 mod coordinator_model;
 pub mod dialect;
+pub mod disk_usage;
 mod error;
 mod foreign_reading;
 pub mod foreign_rows;
@@ -37,6 +38,7 @@ mod statement_macros;
 mod table_shape;
 mod template;
 mod transaction;
+pub mod whole_rows;
 mod write_job;
 mod writer;
 
