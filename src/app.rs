@@ -4,6 +4,7 @@ mod agent_services;
 mod background;
 mod database;
 mod host;
+mod learning;
 mod messaging;
 mod readiness_checks;
 mod signing;
@@ -50,13 +51,9 @@ use am_orchestration::{
     review::PolicyReview,
     workflows::WorkflowService,
 };
+use am_retention::{RetentionService, RetentionSettings};
 use am_rl::{
-    PolicyServer,
-    learning::LearningService,
-    library::PolicyLibrary,
-    outcomes::{CallSigner, OutcomeService},
-    runs::{self, TrainingRuns},
-    serving,
+    PolicyServer, learning::LearningService, library::PolicyLibrary, outcomes::OutcomeService, runs::TrainingRuns,
 };
 use am_security::{
     sandbox::{self, SandboxService},
@@ -69,6 +66,7 @@ pub use database::open_database;
 use database::open_for_service;
 pub use host::HostResources;
 use host::{JqWorkers, open_sandboxes, start_jq};
+use learning::{open_library, open_outcomes, open_training};
 use messaging::Messaging;
 pub use messaging::open_sealing;
 use readiness_checks::build_readiness;
@@ -142,6 +140,8 @@ pub struct Services {
     pub messages: MessageService,
     /// Delivery of messages to connected agents.
     pub delivery: DeliveryService,
+    /// Removal of what is old or was deleted, and its archives.
+    pub retention: RetentionService,
     jq: jq::JqPool,
     texts: jq::TextChecker,
     /// Watches over the background tasks.
@@ -334,7 +334,10 @@ impl App {
         let reviews = PolicyReview::new(db.clone(), guard, workflows.clone(), executions.clone());
         let outcomes = open_outcomes(&config, &library, &db, &clock, &ids)?;
         let learning = LearningService::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
+        let retention = RetentionSettings::from_config(&config.retention, &config.data_dir);
+        let retention = RetentionService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), retention);
         let mut registry = Registry::default();
+        retention.register(&mut registry);
         db.register(&mut registry);
         jobs.register(&mut registry);
         policies.register(&mut registry);
@@ -394,6 +397,7 @@ impl App {
             channels,
             messages,
             delivery,
+            retention,
             jq,
             texts,
             supervisor,
@@ -436,62 +440,4 @@ impl App {
         }
         self.db.close().await;
     }
-}
-
-async fn open_library(
-    config: &Config,
-    audit: &AuditLog,
-    db: &Database,
-    clock: &Clock,
-    ids: &IdGenerator,
-) -> Result<PolicyLibrary, StartError> {
-    let settings = serving::ServingSettings {
-        directory: config.data_dir.join("policies"),
-        memory: config.rl.policy_memory_mb << 20,
-        exact: config.rl.deterministic,
-        window: config.rl.batch_window,
-        upload_quota: config.rl.upload_quota_mb << 20,
-    };
-    let policies = PolicyServer::open(settings, ids.clone())?;
-    let library = PolicyLibrary::open(db.clone(), clock.clone(), ids.clone(), audit.clone(), policies).await?;
-    library.warm_up().await?;
-    Ok(library)
-}
-
-/// The ids of calls are made with a secret of this service's processes. Without its file, ids that were given out are no longer
-/// known.
-fn open_outcomes(
-    config: &Config,
-    library: &PolicyLibrary,
-    db: &Database,
-    clock: &Clock,
-    ids: &IdGenerator,
-) -> Result<OutcomeService, StartError> {
-    let (secret, _) = am_core::crypto::load_or_create_secret(&config.data_dir.join("policy-calls.hex"))?;
-    let signer = CallSigner::new(&secret);
-    Ok(OutcomeService::new(db.clone(), clock.clone(), ids.clone(), library.clone(), signer))
-}
-
-fn open_training(
-    config: &Config,
-    hub: &StreamHub,
-    library: &PolicyLibrary,
-    db: &Database,
-    clock: &Clock,
-    ids: &IdGenerator,
-) -> Result<TrainingRuns, StartError> {
-    let settings = runs::TrainingRunSettings {
-        directory: config.data_dir.join("training"),
-        slots: config.rl.training_slots,
-        threads: config.rl.training_threads,
-        checkpoint_every: config.rl.checkpoint_every,
-        slice: config.rl.training_slice,
-        quotas: runs::TrainingQuotas {
-            admin_steps: config.rl.training_admin_steps,
-            client_steps: config.rl.training_client_steps,
-            miner_steps: config.rl.training_miner_steps,
-            open_runs: config.rl.training_open_runs,
-        },
-    };
-    Ok(TrainingRuns::new(db.clone(), clock.clone(), ids.clone(), hub.clone(), library.clone(), settings)?)
 }

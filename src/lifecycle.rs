@@ -16,8 +16,6 @@ use am_core::{ambient::Clock, boxed, config::Config, supervisor::TaskFailure};
 
 /// How long the service answers that it is not ready before it stops for a background task that is gone.
 const FAILURE_NOTICE: Duration = Duration::from_secs(5);
-/// Interval between two rounds of maintenance.
-const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Reason for which the server ended, other than a signal.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +80,7 @@ pub async fn serve_until_stopped(config: Config) -> Result<(), ServeError> {
         sd_notify::NotifyState::Ready,
         sd_notify::NotifyState::Status(&format!("serving on {address}")),
     ]);
-    app.supervisor.start("housekeeping", |stop| run_maintenance(app.clone(), stop));
+    app.supervisor.start("watchdog", |stop| run_watchdog(app.clone(), stop));
     let released = am_rl::release_start_memory();
     tracing::debug!(code_bytes = released, "memory that only the start needed was given back");
 
@@ -168,26 +166,19 @@ impl StopSignals {
     }
 }
 
-/// Notify the watchdog, and delete expired data.
-async fn run_maintenance(app: App, closing: CancellationToken) {
-    let watchdog = sd_notify::watchdog_enabled().map(|interval| interval / 2);
-    let mut beat = tokio::time::interval(watchdog.unwrap_or(MAINTENANCE_INTERVAL).min(MAINTENANCE_INTERVAL));
-    let mut last = tokio::time::Instant::now();
+/// Notify the watchdog.
+async fn run_watchdog(app: App, closing: CancellationToken) {
+    let Some(interval) = sd_notify::watchdog_enabled().map(|interval| interval / 2) else {
+        return closing.cancelled().await;
+    };
+    let mut beat = tokio::time::interval(interval);
     loop {
         tokio::select! {
             () = closing.cancelled() => return,
             _ = beat.tick() => {}
         }
-        if watchdog.is_some() && app.db.ping().await.is_ok() {
+        if app.db.ping().await.is_ok() {
             service_manager::notify(&[sd_notify::NotifyState::Watchdog]);
-        }
-        if last.elapsed() >= MAINTENANCE_INTERVAL {
-            last = tokio::time::Instant::now();
-            match am_db::idempotency::delete_expired_results(&app.db, &app.clock).await {
-                Ok(0) => {}
-                Ok(count) => tracing::debug!(count, "expired idempotency keys deleted"),
-                Err(error) => tracing::warn!(%error, "could not delete expired idempotency keys"),
-            }
         }
     }
 }

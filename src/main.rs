@@ -128,6 +128,17 @@ enum CliCommand {
     /// Create, list and rotate the master keys that encrypt messages at rest (MESSAGE_KEYS).
     #[command(subcommand)]
     MessageKeys(commands::messages::MasterKeyCommand),
+    /// List and verify the archives of what was removed, and put things of them back into the database.
+    #[command(subcommand)]
+    Archive(commands::archive::ArchiveCommand),
+    /// Say what takes the disk: the database by cause, its log, weights, archives, files of sandboxes.
+    ///
+    /// Reads every page of the database once. A server may run.
+    Disk {
+        /// Print JSON, which is what a pipe gets anyway.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the OpenAPI document as JSON.
     Openapi,
     /// Verify a receipt offline. Exit status 0: valid; 1: not valid.
@@ -251,6 +262,12 @@ fn main() -> ExitCode {
         CliCommand::AgentKey(command) => commands::messages::run_agent_key(command),
         CliCommand::MessageKeys(command) => run_with_config(arguments.config, |config| {
             run_to_completion(async move { commands::messages::run_master_keys(&config, command).await })?
+        }),
+        CliCommand::Archive(command) => run_with_config(arguments.config, |config| {
+            run_to_completion(async move { commands::archive::run_archive_command(&config, command).await })?
+        }),
+        CliCommand::Disk { json } => run_with_config(arguments.config, |config| {
+            run_to_completion(async move { commands::disk::print_usage(&config, json).await })?
         }),
         CliCommand::Openapi => routes::openapi_document(routes::route_groups())
             .and_then(|document| serde_json::to_string_pretty(&document))

@@ -1,10 +1,12 @@
 //! Commands other than serving: each is a function that prints its result and returns the reason of a failure.
 
+pub mod archive;
 pub mod audit;
 pub mod audit_list;
 pub mod backup;
 pub mod client;
 pub mod config_check;
+pub mod disk;
 pub mod keys;
 pub mod messages;
 pub mod output;

@@ -20,6 +20,7 @@ mod cli;
 mod coordinator;
 #[cfg(feature = "failpoints")]
 mod crash;
+mod deletion;
 mod engine;
 mod exports;
 mod former_members;
@@ -45,6 +46,7 @@ mod query_plans;
 mod readme;
 mod redact;
 mod relations;
+mod retention;
 mod rl;
 mod security;
 mod services;

@@ -7,6 +7,7 @@ mod error;
 mod group;
 mod messages;
 mod origins;
+mod retention;
 mod setting_reader;
 mod sources;
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub use connections::{AddressBlock, ConnectionConfig};
 pub use error::ConfigError;
 pub use messages::MessageConfig;
 pub use origins::{ConfigOrigins, SettingOrigin, SettingSource, hidden_settings};
+pub use retention::RetentionConfig;
 pub use sources::ConfigSources;
 pub use witnesses::WitnessEndpoint;
 
@@ -168,6 +170,8 @@ settings! {
         webhooks: WebhookConfig;
         /// Settings of messages between agents.
         messages: MessageConfig;
+        /// Settings of retention.
+        retention: RetentionConfig;
     }
 }
 

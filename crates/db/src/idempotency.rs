@@ -144,7 +144,10 @@ fn record_answer(tx: &mut Tx, once: IdempotencyKey, now: Timestamp, answer: Stri
     recorded.boxed()
 }
 
-/// Delete answers older than [`IDEMPOTENCY_RETENTION`], at most 1000 per call. Returns their number.
+/// Answers that are deleted at once, some milliseconds of the write lock.
+pub const EXPIRED_BATCH: u64 = 500;
+
+/// Delete answers older than [`IDEMPOTENCY_RETENTION`], at most [`EXPIRED_BATCH`] per call. Returns their number.
 ///
 /// # Errors
 /// Same as [`Database::write`].
@@ -152,9 +155,10 @@ pub async fn delete_expired_results(db: &Database, clock: &Clock) -> Result<u64>
     let limit = Timestamp(clock.now().checked_sub_signed(IDEMPOTENCY_RETENTION).unwrap_or_default());
     db.write(async move |tx: &mut Tx| {
         sql!(
-            "DELETE FROM am_idempotency WHERE (scope, key) IN (SELECT scope, key FROM am_idempotency WHERE created_at <= $1 LIMIT 1000)",
+            "DELETE FROM am_idempotency WHERE (scope, key) IN (SELECT scope, key FROM am_idempotency WHERE created_at <= $1 LIMIT $2)",
         )
         .bind(limit)
+        .bind(EXPIRED_BATCH.cast_signed())
         .execute(tx.conn().await?)
         .await
     })

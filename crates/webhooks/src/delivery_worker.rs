@@ -23,7 +23,11 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10);
 /// Time added to a request's time limit before it is considered lost: its process may still wait for the database.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// Rows deleted per transaction.
-const DELETE_BATCH: i64 = 1000;
+const DELETE_BATCH: i64 = 500;
+/// Such transactions in an interval: more than deliveries come in it.
+const MAX_DELETE_BATCHES: usize = 100;
+/// Time between two such transactions.
+const DELETE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Days for which a delivery waits while its endpoint does not work.
 const MAX_WAIT_DAYS: i64 = 7;
@@ -69,8 +73,13 @@ impl WebhookService {
             self.0.metrics.queue.set(store::count_pending(&mut conn).await?);
             store::has_old(&mut conn, limit).await?
         };
-        if old {
-            self.0.db.write(async move |tx: &mut Tx| store::delete_old(tx, limit, DELETE_BATCH).await).await?;
+        for _ in 0..if old { MAX_DELETE_BATCHES } else { 0 } {
+            let deleted =
+                self.0.db.write(async move |tx: &mut Tx| store::delete_old(tx, limit, DELETE_BATCH).await).await?;
+            if deleted < DELETE_BATCH.cast_unsigned() || self.0.stop.is_cancelled() {
+                break;
+            }
+            tokio::time::sleep(DELETE_PAUSE).await;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod assignments;
 mod channels;
+pub mod deletion;
 mod directory;
 mod directory_entry;
 mod events;
@@ -46,7 +47,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(executions::get_workflow_status))
         .routes(routes!(executions::cancel_workflow_execution))
         .routes(routes!(executions::list_executions))
-        .routes(routes!(executions::get_execution))
+        .routes(routes!(executions::get_execution, deletion::delete_execution))
         .routes(routes!(executions::get_execution_status))
         .routes(routes!(executions::cancel_execution))
         .routes(routes!(executions::pause_execution))
@@ -82,13 +83,13 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(assignments::list_agent_assignments))
         .routes(routes!(plans::create_plan, plans::list_plans))
         .routes(routes!(plans::get_plan_metrics))
-        .routes(routes!(plans::get_plan))
+        .routes(routes!(plans::get_plan, deletion::delete_plan))
         .routes(routes!(plans::get_plan_status))
         .routes(routes!(plans::execute_plan))
         .routes(routes!(plans::cancel_plan))
         .routes(routes!(plans::retry_plan))
         .routes(routes!(plans::stream_plan_events))
-        .routes(routes!(assignments::get_assignment))
+        .routes(routes!(assignments::get_assignment, deletion::delete_assignment))
         .routes(routes!(assignments::accept_assignment))
         .routes(routes!(assignments::report_assignment_progress))
         .routes(routes!(assignments::report_assignment_result))

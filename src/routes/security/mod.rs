@@ -35,7 +35,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(reviews::get_workflow_bindings))
         .routes(routes!(webhooks::list_webhook_endpoints))
         .routes(routes!(webhooks::list_webhook_deliveries))
-        .routes(routes!(webhooks::get_webhook_delivery))
+        .routes(routes!(webhooks::get_webhook_delivery, webhooks::delete_webhook_delivery))
         .routes(routes!(webhooks::redeliver_webhook))
         .routes(routes!(webhooks::send_test_webhook))
         .routes(routes!(sandbox::get_sandbox_capabilities))

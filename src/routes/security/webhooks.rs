@@ -1,6 +1,6 @@
 //! `security/webhooks`: URLs that get a signed POST, for which events, and the deliveries.
 
-use axum::{extract::State, response::Response};
+use axum::{extract::State, http::StatusCode, response::Response};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::IntoParams;
@@ -12,10 +12,12 @@ use crate::{
         idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson, IdempotentOk},
         pagination::{PageQuery, Paginator},
     },
+    routes::agents::deletion::deletion_entry,
 };
 use am_audit::{AuditEntry, EventType};
 use am_core::ids::DeliveryId;
 use am_db::{bulk_insert::RowBatch, codec::Timestamp, principal::Principal};
+use am_retention::RetentionKind;
 use am_webhooks::{DeliveryFilter, EndpointStatus, WebhookDelivery};
 
 /// List webhook endpoints
@@ -130,4 +132,28 @@ pub async fn send_test_webhook(
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentCreated<WebhookDelivery>, ApiError> {
     Ok(IdempotentCreated(app.webhooks.test(&name, audit_rows(&app, &caller, "tested", &name), request.once).await?))
+}
+
+/// Delete a webhook delivery
+///
+/// One that succeeded or was given up.
+#[utoipa::path(
+    delete, path = "/api/v1/agents/security/webhooks/deliveries/{id}", operation_id = "webhooks_delete_delivery",
+    tag = "webhooks", security(("ApiKey" = ["admin"])),
+    params(("id" = String, Path, description = "Id of the delivery, which is its `webhook-id`")),
+    responses(
+        (status = 204, description = "The delivery is deleted"),
+        (status = 404, description = "No delivery has this id"),
+        (status = 409, description = "The delivery is still to be tried (`in_use`)"),
+    )
+)]
+pub async fn delete_webhook_delivery(
+    State(app): State<App>,
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<DeliveryId>,
+) -> Result<StatusCode, ApiError> {
+    app.webhooks.get(&id).await?;
+    let entry = deletion_entry(&app, &caller, "webhook_delivery").data("webhook_id", id.as_str().into());
+    app.retention.remove(RetentionKind::WebhookDeliveries, "Delivery", id.as_str(), entry).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -1,6 +1,6 @@
 //! `/api/v1/services/jobs`.
 
-use axum::{extract::State, response::Response};
+use axum::{extract::State, http::StatusCode, response::Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -13,11 +13,12 @@ use crate::{
         pagination::{PageQuery, Paginator},
         time_query::EndedQuery,
     },
-    routes::agents::WaitQuery,
+    routes::agents::{WaitQuery, deletion::deletion_entry},
 };
 use am_core::ids::{JobId, PrincipalId};
 use am_db::codec::{JsonText, Timestamp};
 use am_jobs::{JobEstimate, JobFilter, JobRecord, JobService, JobState};
+use am_retention::RetentionKind;
 
 /// A job of a GPU service.
 #[derive(Serialize, ToSchema)]
@@ -222,4 +223,28 @@ pub async fn cancel_job(
         message,
         job: job_document(&app, canceled.job).await?,
     }))
+}
+
+/// Delete the record of a job
+///
+/// Of a job that was submitted here and has ended: it is in no list any more. A job that the coordinator wrote a receipt for stays.
+#[utoipa::path(
+    delete, path = "/api/v1/services/jobs/{job_id}/record", operation_id = "jobs_delete", tag = "jobs",
+    security(("ApiKey" = ["admin", "client"])),
+    params(("job_id" = String, Path, description = "Id of the job: 32 hexadecimal digits")),
+    responses(
+        (status = 204, description = "The job's record is deleted"),
+        (status = 404, description = "The caller has no job of this id, or it was not submitted here"),
+        (status = 409, description = "The job has not ended, or has a receipt of the coordinator (`in_use`)"),
+    )
+)]
+pub async fn delete_job_record(
+    State(app): State<App>,
+    ClientKey(caller): ClientKey,
+    PathParams(id): PathParams<JobId>,
+) -> Result<StatusCode, ApiError> {
+    app.jobs.get(&job_viewer(&caller), &id).await?;
+    let entry = deletion_entry(&app, &caller.principal, "job").data("job_id", id.as_str().into());
+    app.retention.remove(RetentionKind::Jobs, "Job", id.as_str(), entry).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

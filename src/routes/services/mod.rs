@@ -31,6 +31,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(submit::submit_generic_job))
         .routes(routes!(jobs::list_jobs))
         .routes(routes!(jobs::get_job, jobs::cancel_job))
+        .routes(routes!(jobs::delete_job_record))
         .routes(routes!(events::stream_job_events))
 }
 

@@ -6,6 +6,7 @@ mod clients;
 mod ground;
 mod lists;
 mod plans;
+mod retention;
 mod start_lock;
 mod training;
 

@@ -76,7 +76,8 @@ impl EngineInner {
         first: FirstSave,
     ) -> Result<IdempotentResult<Execution>> {
         let FirstSave { once, condition, counted } = first;
-        let known = self.known_definitions().get(&new.definition_hash).is_some();
+        let known = self.knows_definition(&new.definition_hash, save.run.now);
+        let stored_at = save.run.now;
         let mut rows = store::insert_rows(&save, new, known)?;
         self.audit.add_entry_rows(&mut rows, &save.trail);
         let wake = self.wake(&save);
@@ -110,7 +111,7 @@ impl EngineInner {
             self.db.write_idempotent(&self.clock, once, work).await?
         };
         if !done.replayed && !known {
-            self.known_definitions().put(new.definition_hash.clone(), ());
+            self.note_definition(&new.definition_hash, stored_at);
         }
         Ok(done)
     }

@@ -77,6 +77,10 @@ use am_events::StreamHub;
 use am_rl::runs::TrainingRuns;
 use am_security::policies::SecurityPolicies;
 
+/// Seconds for which a definition counts as stored once it was written. Retention leaves those that were written in the last two
+/// hours.
+const KNOWN_DEFINITION_SECONDS: f64 = 3600.0;
+
 /// Engine. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine(Arc<EngineInner>);
@@ -100,8 +104,8 @@ pub(crate) struct EngineInner {
     /// Memory of the values of all driven runs.
     memory: ValueMemory,
     driven: Mutex<HashMap<ExecutionId, Arc<DriverHandle>>>,
-    /// Hashes of definitions known to be stored.
-    stored_definitions: Mutex<LruCache<String, ()>>,
+    /// Hashes of definitions known to be stored, and since when.
+    stored_definitions: Mutex<LruCache<String, Timestamp>>,
     work: Notify,
     /// First stage of a stop: begin nothing more.
     stop: CancellationToken,
@@ -405,8 +409,15 @@ impl EngineInner {
         self.lock().get(id).cloned()
     }
 
-    fn known_definitions(&self) -> parking_lot::MutexGuard<'_, LruCache<String, ()>> {
-        self.stored_definitions.lock()
+    /// Whether a definition is known to be stored. Only for a while: one that no run refers to is deleted some hours after it was
+    /// stored last.
+    fn knows_definition(&self, hash: &str, now: Timestamp) -> bool {
+        let stored = self.stored_definitions.lock().get(hash).copied();
+        stored.is_some_and(|stored| stored.seconds_since(now).abs() < KNOWN_DEFINITION_SECONDS)
+    }
+
+    fn note_definition(&self, hash: &str, now: Timestamp) {
+        self.stored_definitions.lock().put(hash.to_owned(), now);
     }
 
     /// Return a closure that wakes waiters of the run after the commit.

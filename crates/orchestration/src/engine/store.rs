@@ -59,7 +59,7 @@ pub fn insert_rows(save: &RunCheckpoint, new: &NewExecution, definition_known: b
             hash: &new.definition_hash,
             body: &*new.definition,
             created_at: run.now,
-        } "ON CONFLICT (hash) DO NOTHING");
+        } "ON CONFLICT (hash) DO UPDATE SET created_at = excluded.created_at");
     }
     push_row!(rows, "agent_executions" {
         id: &run.id,

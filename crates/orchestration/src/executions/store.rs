@@ -286,7 +286,7 @@ async fn redefine(
         hash: &new.plan.hash,
         body: &*new.plan.body,
         created_at: now,
-    } "ON CONFLICT (hash) DO NOTHING");
+    } "ON CONFLICT (hash) DO UPDATE SET created_at = excluded.created_at");
     rows.execute(tx).await?;
     let again = sql!("UPDATE agent_step_executions SET status = 'PENDING' WHERE execution_id = $1 AND id NOT IN ($2)");
     let kept_rows =

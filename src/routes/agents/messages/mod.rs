@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use history::history_response;
 
-use super::check_agent_id;
+use super::{check_agent_id, deletion};
 use crate::{
     app::App,
     http::{
@@ -32,7 +32,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(broadcast_message))
         .routes(routes!(history::list_inbox))
         .routes(routes!(history::list_message_history))
-        .routes(routes!(history::get_message))
+        .routes(routes!(history::get_message, deletion::delete_message))
         .routes(routes!(history::mark_message_read))
         .routes(routes!(topics::subscribe_topic))
         .routes(routes!(topics::unsubscribe_topic))

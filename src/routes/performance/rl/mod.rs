@@ -33,7 +33,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(outcomes::report_act_outcome))
         .routes(routes!(act::evaluate_policy))
         .routes(routes!(runs::create_training_run, runs::list_training_runs))
-        .routes(routes!(runs::get_training_run))
+        .routes(routes!(runs::get_training_run, runs::delete_training_run))
         .routes(routes!(runs::stream_training_events))
         .routes(routes!(runs::pause_training_run))
         .routes(routes!(runs::resume_training_run))

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{FromRequestParts, State},
-    http::request::Parts,
+    http::{StatusCode, request::Parts},
     response::Response,
 };
 use serde::{Deserialize, Serialize};
@@ -19,12 +19,13 @@ use crate::{
         time_query::EndedQuery,
     },
     routes::{
-        agents::WaitQuery,
+        agents::{WaitQuery, deletion::deletion_entry},
         stream::{EventPage, EventsQuery, EventsRequest},
     },
 };
 use am_core::ids::TrainingRunId;
 use am_db::idempotency::{IdempotencyKey, IdempotentResult};
+use am_retention::RetentionKind;
 use am_rl::{
     RlError, calibration,
     runs::{RunFilter, RunStatus, TrainingCaller, TrainingRequest, TrainingRole, TrainingRun},
@@ -280,4 +281,28 @@ pub async fn cancel_training_run(
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<TrainingRun>, ApiError> {
     Ok(IdempotentOk(app.training.cancel(&caller, &id, request.once).await?))
+}
+
+/// Delete a training run
+///
+/// Only once it has ended, and no execution of its owner can wait for it. Its events go with it; a version that it made stays.
+#[utoipa::path(
+    delete, path = "/api/v1/agents/performance/rl/runs/{run_id}", operation_id = "rl_runs_delete",
+    tag = "rl_runs", security(("ApiKey" = ["admin", "client", "miner"])),
+    params(("run_id" = TrainingRunId, Path, description = "Id of the training run: `train_` and 12 hexadecimal digits")),
+    responses(
+        (status = 204, description = "The training run is deleted"),
+        (status = 404, description = "The caller has no training run of this id"),
+        (status = 409, description = "The run has not ended, or an execution of its owner may wait for it (`in_use`)"),
+    )
+)]
+pub async fn delete_training_run(
+    State(app): State<App>,
+    TrainingKey(caller): TrainingKey,
+    PathParams(id): PathParams<TrainingRunId>,
+) -> Result<StatusCode, ApiError> {
+    app.training.get(&caller, &id).await?;
+    let entry = deletion_entry(&app, &caller.principal, "training_run").training_run(&id);
+    app.retention.remove(RetentionKind::TrainingRuns, "Training run", id.as_str(), entry).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

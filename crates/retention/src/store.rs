@@ -1,0 +1,300 @@
+//! Statements: which things are due and may be removed, and the table of archives.
+
+use super::{archive::ArchiveRecord, kinds::RetentionKind};
+use am_core::ids::AuditId;
+use am_db::{Connection, FromRow as _, Result, Tx, codec::Timestamp, insert, row, sql, statement::Query, update};
+
+row! {
+    /// A thing that may be removed, and where it stands in the order of its kind.
+    pub(crate) struct DueThing {
+        pub id: String,
+        pub at: Timestamp,
+    }
+}
+
+// Each condition says what may be removed at all; what is due is older as well.
+
+/// Of a run and its execution: it ended, and nothing of it is open elsewhere.
+const ENDED_EXECUTION: &str = " r.state = 'ended' AND e.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
+     AND NOT EXISTS (SELECT 1 FROM am_late_jobs l WHERE l.execution_id = r.execution_id)
+     AND NOT EXISTS (SELECT 1 FROM am_sandboxes s WHERE s.execution_id = r.execution_id AND s.status <> 'cleaned')
+     AND NOT EXISTS (SELECT 1 FROM am_assignments a WHERE a.execution_id = r.execution_id AND a.ended_at IS NULL) ";
+/// Of an assignment: it ended, its run does not wait for it any more, and its agents were told.
+const ENDED_ASSIGNMENT: &str = " a.ended_at IS NOT NULL
+     AND NOT EXISTS (SELECT 1 FROM am_runs r WHERE r.execution_id = a.execution_id AND r.state <> 'ended')
+     AND NOT EXISTS (SELECT 1 FROM am_assignment_notices n WHERE n.assignment_id = a.id) ";
+/// Of a plan: it does not run.
+const RESTING_PLAN: &str = " NOT EXISTS (SELECT 1 FROM agent_executions e
+         WHERE e.workflow_id = p.id AND e.status NOT IN ('COMPLETED', 'FAILED', 'CANCELLED'))
+     AND (p.held_since IS NULL OR EXISTS (SELECT 1 FROM agent_executions e WHERE e.workflow_id = p.id)) ";
+/// Of content that copies share: none is left.
+const UNUSED_CONTENT: &str = " NOT EXISTS (SELECT 1 FROM am_messages m WHERE m.content_id = c.id) ";
+/// Of a job: it ended, and no receipt of the coordinator names it.
+const ENDED_JOB: &str = " j.ended_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobreceipt p WHERE p.job_id = j.id) ";
+/// Of a training run: it ended, and no open execution of its owner can wait for its result.
+const ENDED_TRAINING: &str = " t.status IN ('completed', 'failed', 'cancelled') AND t.ended_at IS NOT NULL
+     AND NOT EXISTS (SELECT 1 FROM am_runs r
+         WHERE r.client_id = t.owner_id AND r.state <> 'ended' AND r.queued_at <= t.ended_at) ";
+/// Of a policy's version: no alias, split or open training run names it, and it is not the last.
+const UNNAMED_VERSION: &str = " v.source <> 'builtin'
+     AND NOT EXISTS (SELECT 1 FROM am_policies p WHERE p.name = v.name
+         AND (p.last_version = v.version OR {contains p.split '\"version\":'||v.version}))
+     AND NOT EXISTS (SELECT 1 FROM am_policy_aliases a WHERE a.name = v.name AND a.version = v.version)
+     AND NOT EXISTS (SELECT 1 FROM am_training_runs t WHERE t.policy = v.name AND t.status IN ('queued', 'running', 'paused')) ";
+/// Of a definition: no run refers to it.
+const UNUSED_DEFINITION: &str = " NOT EXISTS (SELECT 1 FROM am_runs r WHERE r.definition_hash = d.hash) ";
+/// Of a delivery: it is not to be tried again.
+const ENDED_DELIVERY: &str = " w.state <> 'PENDING' ";
+
+/// Things of a kind that are due, the oldest first: those that ended (or were made, where nothing ends) at `limit` or before,
+/// behind the one at `after`.
+pub(crate) async fn due(
+    conn: &mut Connection,
+    kind: RetentionKind,
+    limit: Timestamp,
+    after: &DueThing,
+    most: i64,
+) -> Result<Vec<DueThing>> {
+    let due: Query = match kind {
+        RetentionKind::Executions => sql!(
+            "SELECT r.execution_id, r.queued_at FROM am_runs r {by am_runs_ended} {then} agent_executions e ON e.id = r.execution_id
+             WHERE r.queued_at <= $1 AND (r.queued_at, r.execution_id) > ($2, $3) AND coalesce(e.completed_at, e.updated_at) <= $1 AND ",
+            ENDED_EXECUTION,
+            "ORDER BY r.queued_at, r.execution_id LIMIT $4"
+        ),
+        RetentionKind::Assignments => sql!(
+            "SELECT a.id, a.ended_at FROM am_assignments a {by am_assignments_ended} WHERE a.ended_at <= $1 AND (a.ended_at, a.id) > ($2, $3) AND ",
+            ENDED_ASSIGNMENT,
+            "ORDER BY a.ended_at, a.id LIMIT $4"
+        ),
+        // The executions of a plan refer to it.
+        RetentionKind::Plans => sql!(
+            "SELECT p.id, p.created_at FROM am_plans p {by am_plans_created} WHERE p.created_at <= $1 AND (p.created_at, p.id) > ($2, $3)
+                 AND p.updated_at <= $1 AND NOT EXISTS (SELECT 1 FROM agent_executions e WHERE e.workflow_id = p.id) AND ",
+            RESTING_PLAN,
+            "ORDER BY p.created_at, p.id LIMIT $4"
+        ),
+        RetentionKind::Messages => sql!(
+            "SELECT CAST(m.id AS VARCHAR), m.created_at FROM am_messages m {by am_messages_created}
+             WHERE m.created_at <= $1 AND (m.created_at, m.id) > ($2, CAST($3 AS BIGINT)) AND m.status <> 'PENDING'
+             ORDER BY m.created_at, m.id LIMIT $4"
+        ),
+        RetentionKind::MessageContents => sql!(
+            "SELECT c.id, c.created_at FROM am_message_contents c {by am_message_contents_created}
+             WHERE c.created_at <= $1 AND (c.created_at, c.id) > ($2, $3) AND ",
+            UNUSED_CONTENT,
+            "ORDER BY c.created_at, c.id LIMIT $4"
+        ),
+        RetentionKind::Jobs => sql!(
+            "SELECT j.id, j.ended_at FROM am_jobs j {by am_jobs_ended} WHERE j.ended_at <= $1 AND (j.ended_at, j.id) > ($2, $3) AND ",
+            ENDED_JOB,
+            "ORDER BY j.ended_at, j.id LIMIT $4"
+        ),
+        // A version that a run made tells of it.
+        RetentionKind::TrainingRuns => sql!(
+            "SELECT t.id, t.ended_at FROM am_training_runs t {by am_training_runs_ended}
+             WHERE t.ended_at <= $1 AND (t.ended_at, t.id) > ($2, $3)
+                 AND NOT EXISTS (SELECT 1 FROM am_policy_versions v WHERE v.name = t.policy AND v.version = t.version) AND ",
+            ENDED_TRAINING,
+            "ORDER BY t.ended_at, t.id LIMIT $4"
+        ),
+        RetentionKind::PolicyVersions => sql!(
+            "SELECT v.id, v.created_at FROM am_policy_versions v {by am_policy_versions_created}
+             WHERE v.created_at <= $1 AND (v.created_at, v.id) > ($2, $3) AND ",
+            UNNAMED_VERSION,
+            "ORDER BY v.created_at, v.id LIMIT $4"
+        ),
+        RetentionKind::Definitions => sql!(
+            "SELECT d.hash, d.created_at FROM am_definitions d {by am_definitions_created}
+             WHERE d.created_at <= $1 AND (d.created_at, d.hash) > ($2, $3) AND ",
+            UNUSED_DEFINITION,
+            "ORDER BY d.created_at, d.hash LIMIT $4"
+        ),
+        RetentionKind::WebhookDeliveries => sql!(
+            "SELECT w.id, w.created_at FROM am_webhook_deliveries w {by am_webhook_deliveries_created}
+             WHERE w.created_at <= $1 AND (w.created_at, w.id) > ($2, $3) AND ",
+            ENDED_DELIVERY,
+            "ORDER BY w.created_at, w.id LIMIT $4"
+        ),
+    };
+    due.bind(limit).bind(after.at).bind(&after.id).bind(most).fetch_all(conn).await
+}
+
+/// Those of these things that may be removed now.
+pub(crate) async fn removable(conn: &mut Connection, kind: RetentionKind, ids: &[&str]) -> Result<Vec<String>> {
+    let removable: Query = match kind {
+        RetentionKind::Executions => sql!(
+            "SELECT r.execution_id FROM {texts $1} AS o JOIN am_runs r ON r.execution_id = o.value
+                 JOIN agent_executions e ON e.id = r.execution_id WHERE ",
+            ENDED_EXECUTION
+        ),
+        RetentionKind::Assignments => {
+            sql!("SELECT a.id FROM {texts $1} AS o JOIN am_assignments a ON a.id = o.value WHERE ", ENDED_ASSIGNMENT)
+        }
+        RetentionKind::Plans => {
+            sql!("SELECT p.id FROM {texts $1} AS o JOIN am_plans p ON p.id = o.value WHERE ", RESTING_PLAN)
+        }
+        RetentionKind::Messages => sql!(
+            "SELECT CAST(m.id AS VARCHAR) FROM {texts $1} AS o JOIN am_messages m ON m.id = CAST(o.value AS BIGINT) WHERE m.status <> 'PENDING'"
+        ),
+        RetentionKind::MessageContents => {
+            sql!("SELECT c.id FROM {texts $1} AS o JOIN am_message_contents c ON c.id = o.value WHERE ", UNUSED_CONTENT)
+        }
+        RetentionKind::Jobs => {
+            sql!("SELECT j.id FROM {texts $1} AS o JOIN am_jobs j ON j.id = o.value WHERE ", ENDED_JOB)
+        }
+        RetentionKind::TrainingRuns => {
+            sql!("SELECT t.id FROM {texts $1} AS o JOIN am_training_runs t ON t.id = o.value WHERE ", ENDED_TRAINING)
+        }
+        RetentionKind::PolicyVersions => {
+            sql!("SELECT v.id FROM {texts $1} AS o JOIN am_policy_versions v ON v.id = o.value WHERE ", UNNAMED_VERSION)
+        }
+        RetentionKind::Definitions => {
+            sql!(
+                "SELECT d.hash FROM {texts $1} AS o JOIN am_definitions d ON d.hash = o.value WHERE ",
+                UNUSED_DEFINITION
+            )
+        }
+        RetentionKind::WebhookDeliveries => sql!(
+            "SELECT w.id FROM {texts $1} AS o JOIN am_webhook_deliveries w ON w.id = o.value WHERE ",
+            ENDED_DELIVERY
+        ),
+    };
+    removable.bind(serde_json::json!(ids).to_string()).fetch_values(conn).await
+}
+
+/// The numbers of the rows of messages with this id that `agent` sent or got; two at most.
+pub(crate) async fn message_places(
+    conn: &mut Connection,
+    message: &str,
+    agent: &str,
+    sender: Option<&str>,
+) -> Result<Vec<String>> {
+    let places = sql!(
+        "SELECT CAST(m.id AS VARCHAR) FROM am_messages m
+         WHERE m.message_id = $1 AND (m.sender = $2 OR m.recipient = $2) [AND m.sender = $3] LIMIT 2"
+    );
+    places.bind(message).bind(agent).bind_some(sender).fetch_values(conn).await
+}
+
+/// Mark the policies of deleted versions as changed, so that each process reads them again.
+pub(crate) async fn touch_policies(tx: &mut Tx, names: &[String]) -> Result<()> {
+    let touched =
+        sql!("UPDATE am_policies SET revision = (SELECT max(revision) + 1 FROM am_policies) WHERE name IN {texts $1}");
+    touched.bind(serde_json::json!(names).to_string()).execute(tx.conn().await?).await?;
+    Ok(())
+}
+
+/// Whether a version still has this file of weights.
+pub(crate) async fn has_weights(conn: &mut Connection, sha256: &str) -> Result<bool> {
+    sql!("SELECT 1 FROM am_policy_versions WHERE sha256 = $1 LIMIT 1").bind(sha256).exists(conn).await
+}
+
+row! {
+    /// A text in which steps may name a version of a policy, and its id.
+    pub(crate) struct NamingText {
+        pub id: String,
+        pub text: String,
+    }
+}
+
+/// Where steps stand that may name a version of a policy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NamingTable {
+    /// Workflows.
+    Workflows,
+    /// Definitions of runs.
+    Definitions,
+}
+
+/// Texts behind an id in which steps may name versions of policies.
+pub(crate) async fn texts_naming(
+    conn: &mut Connection,
+    table: NamingTable,
+    after: &str,
+    most: i64,
+) -> Result<Vec<NamingText>> {
+    let texts = match table {
+        NamingTable::Workflows => {
+            sql!("SELECT w.id, w.steps FROM ai_agent_workflows w WHERE w.id > $1 ORDER BY w.id LIMIT $2")
+        }
+        NamingTable::Definitions => {
+            sql!("SELECT d.hash, d.body FROM am_definitions d WHERE d.hash > $1 ORDER BY d.hash LIMIT $2")
+        }
+    };
+    texts.bind(after).bind(most).fetch_all(conn).await
+}
+
+row! {
+    ArchiveRecord from "a." {
+        name, kind, cause, sha256, size_bytes, things, removed, kept, row_counts, audit_id, created_at, done_at
+    }
+}
+
+/// Store a new archive.
+pub(crate) async fn insert_archive(tx: &mut Tx, archive: &ArchiveRecord) -> Result<()> {
+    insert!("am_archives" {
+        name: &archive.name,
+        kind: &archive.kind,
+        cause: &archive.cause,
+        sha256: &archive.sha256,
+        size_bytes: archive.size_bytes,
+        things: archive.things,
+        row_counts: &archive.row_counts,
+        audit_id: &archive.audit_id,
+        created_at: archive.created_at,
+    })
+    .execute(tx.conn().await?)
+    .await?;
+    Ok(())
+}
+
+/// Count what was deleted of an archive's things, and what stayed.
+pub(crate) async fn count_removed(tx: &mut Tx, name: &str, removed: i64, kept: i64) -> Result<()> {
+    let counted = sql!("UPDATE am_archives SET removed = removed + $2, kept = kept + $3 WHERE name = $1");
+    counted.bind(name).bind(removed).bind(kept).execute(tx.conn().await?).await?;
+    Ok(())
+}
+
+/// Note that nothing of an archive is left to be deleted.
+pub(crate) async fn finish_archive(tx: &mut Tx, name: &str, now: Timestamp) -> Result<()> {
+    update!("am_archives" { done_at: now } where "name = $1" (name)).execute(tx.conn().await?).await?;
+    Ok(())
+}
+
+/// Archives whose things are not all deleted yet, the oldest first.
+pub(crate) async fn open_archives(conn: &mut Connection) -> Result<Vec<ArchiveRecord>> {
+    let open = sql!(
+        "SELECT ",
+        ArchiveRecord::COLUMNS,
+        " FROM am_archives a {by am_archives_open} WHERE a.done_at IS NULL ORDER BY a.created_at, a.name LIMIT 1000"
+    );
+    open.fetch_all(conn).await
+}
+
+/// Archives behind one, in the order in which they were made.
+pub(crate) async fn archives_after(
+    conn: &mut Connection,
+    after: (Timestamp, &str),
+    most: i64,
+) -> Result<Vec<ArchiveRecord>> {
+    let archives = sql!(
+        "SELECT ",
+        ArchiveRecord::COLUMNS,
+        " FROM am_archives a WHERE (a.created_at, a.name) > ($1, $2) ORDER BY a.created_at, a.name LIMIT $3"
+    );
+    archives.bind(after.0).bind(after.1).bind(most).fetch_all(conn).await
+}
+
+/// One archive.
+pub(crate) async fn get_archive(conn: &mut Connection, name: &str) -> Result<Option<ArchiveRecord>> {
+    sql!("SELECT ", ArchiveRecord::COLUMNS, " FROM am_archives a WHERE a.name = $1")
+        .bind(name)
+        .fetch_optional(conn)
+        .await
+}
+
+/// The audit entry that tells of an archive.
+pub(crate) fn entry_of(archive: &ArchiveRecord) -> AuditId {
+    archive.audit_id.as_str().into()
+}
