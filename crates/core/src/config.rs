@@ -5,6 +5,7 @@ mod connections;
 mod endpoints;
 mod error;
 mod group;
+mod http_method;
 mod messages;
 mod setting_reader;
 mod sources;
@@ -14,7 +15,7 @@ mod validate;
 mod witnesses;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     sync::LazyLock,
@@ -36,6 +37,7 @@ use crate::money::Money;
 
 pub use connections::{AddressBlock, ConnectionConfig};
 pub use error::ConfigError;
+pub use http_method::HttpMethod;
 pub use messages::MessageConfig;
 pub use sources::ConfigSources;
 pub use witnesses::WitnessEndpoint;
@@ -391,6 +393,10 @@ pub struct HttpEndpoint {
     pub bearer: Option<SecretString>,
     /// Price of one call in the marketplace's currency, default 0.0.
     pub price: Money,
+    /// Methods by which steps may call it; `None`: all.
+    pub methods: Option<BTreeSet<HttpMethod>>,
+    /// Names of the headers, in lower case, that steps may set; by default none.
+    pub headers: BTreeSet<String>,
 }
 
 impl HttpEndpoint {

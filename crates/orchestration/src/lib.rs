@@ -14,6 +14,7 @@ pub mod error;
 mod event_kinds;
 pub mod executions;
 pub mod guard;
+mod http_step;
 pub mod jq;
 mod json_path;
 pub mod mapping;

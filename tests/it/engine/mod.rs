@@ -4,6 +4,7 @@ mod control;
 mod event_times;
 mod fairness;
 mod history;
+mod http;
 mod values;
 
 use std::time::{Duration, Instant};

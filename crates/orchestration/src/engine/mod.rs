@@ -11,6 +11,7 @@ mod driver;
 mod external_tasks;
 mod failures;
 mod first_save;
+mod http_action;
 mod invocation;
 mod jq_action;
 mod late_costs;
