@@ -6,6 +6,7 @@ mod fairness;
 mod history;
 mod http;
 mod values;
+mod waiting;
 
 use std::time::{Duration, Instant};
 

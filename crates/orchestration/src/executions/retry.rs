@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{ExecutionService, Observed, redefinition::Redefinition, store};
+use super::{ExecutionService, observation::Observed, redefinition::Redefinition, store};
 use crate::{
     engine::count_active,
     error::{OrchestrationError, Result, corrupt_json_error},

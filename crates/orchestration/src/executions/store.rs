@@ -17,7 +17,7 @@ use crate::{
 };
 use am_audit::{AuditEntry, EventType, SecurityLevel};
 use am_core::{
-    ids::{ExecutionId, JobId, StepExecutionId, WorkflowId},
+    ids::{ExecutionId, StepExecutionId, WorkflowId},
     money::Money,
 };
 use am_db::{
@@ -88,13 +88,6 @@ pub async fn inputs(conn: &mut Connection, id: &ExecutionId) -> Result<JsonText>
     Ok(inputs.fetch_optional_value(conn).await?.unwrap_or_else(JsonText::none))
 }
 
-/// Return the external tasks that steps of an execution wait for.
-pub fn running_tasks(execution: &Execution) -> Result<Vec<JobId>> {
-    let states = step_states(execution)?;
-    let running = states.values().filter(|state| state.get("status").and_then(Value::as_str) == Some("running"));
-    Ok(running.filter_map(|state| state.get("job_id")?.as_str().map(JobId::from)).collect())
-}
-
 /// Return whether an execution has ended or does not exist.
 pub async fn has_ended(conn: &mut Connection, id: &ExecutionId) -> am_db::Result<bool> {
     let status = sql!("SELECT status FROM agent_executions WHERE id = $1").bind(id);
@@ -157,7 +150,8 @@ pub async fn list_steps(conn: &mut Connection, execution: &Execution) -> Result<
     Ok(logs.into_iter().map(|(_, log)| log).collect())
 }
 
-fn step_states(execution: &Execution) -> Result<Map<String, Value>> {
+/// Read the state of each step, by key.
+pub fn step_states(execution: &Execution) -> Result<Map<String, Value>> {
     let states =
         execution.step_states.parse().map_err(|error| corrupt_json_error("agent_executions.step_states", error))?;
     Ok(states.unwrap_or_default())
