@@ -43,6 +43,7 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (25, "late_jobs", include_str!("../../../migrations/0025_late_jobs.sql")),
     (26, "agent_profiles", include_str!("../../../migrations/0026_agent_profiles.sql")),
     (27, "lists", include_str!("../../../migrations/0027_lists.sql")),
+    (39, "bulk_operations", include_str!("../../../migrations/0039_bulk_operations.sql")),
 ];
 
 /// Result of a migration.

@@ -44,7 +44,7 @@ impl JobQueue {
         };
         drop(conn);
         let now = self.0.clock.now();
-        let queue = self.queue();
+        let mut queue = self.queue();
         let wait = |job: OpenJobRow| {
             let is_queued = is_queued(&job);
             let needs: Value = job.constraints.parse().ok().flatten().unwrap_or_default();

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::{Map, Value, json};
+use reqwest::header::{HeaderName, HeaderValue};
+use serde_json::{Map, Value};
 
 use super::{
     mapping::{MappingContext, ResolveError},
@@ -42,8 +42,8 @@ pub struct PreparedRequest {
     pub endpoint: String,
     /// Method of the request.
     pub method: HttpMethod,
-    /// Own headers.
-    pub headers: HeaderMap,
+    /// Headers of its own, each name once.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Own parameters in the order of the definition as it is stored, to be added to those of the endpoint's URL.
     pub query: Vec<(String, String)>,
     /// JSON body; `None` sends none.
@@ -219,12 +219,12 @@ impl HttpSpec {
             None => self.method.sends_input().then(|| input.clone()),
         };
         let fault = |path: String, message: String| ResolveError { path, message };
-        let mut headers = HeaderMap::new();
+        let mut headers = Vec::new();
         for (name, value) in filled.get("headers").and_then(Value::as_object).into_iter().flatten() {
             let bad = |message| fault(format!("action.headers.{name}"), message);
             let Some(text) = scalar_text(value).map_err(bad)? else { continue };
             let header = HeaderName::from_bytes(name.as_bytes()).map_err(|error| bad(error.to_string()))?;
-            headers.insert(header, header_value(text).map_err(bad)?);
+            headers.push((header, header_value(text).map_err(bad)?));
         }
         let query = match filled.get("query").and_then(Value::as_object) {
             Some(query) => query_pairs(query).map_err(|message| fault("action.query".to_owned(), message))?,
@@ -243,7 +243,7 @@ impl PreparedRequest {
         if let Some(message) = refused_method(endpoint, self.method) {
             return Err(message);
         }
-        for name in self.headers.keys() {
+        for (name, _) in &self.headers {
             if let Some(message) = refused_header(name.as_str(), endpoint) {
                 return Err(format!("header {name:?} {message}"));
             }
@@ -278,6 +278,7 @@ pub fn url_with_query(url: &str, query: &[(String, String)]) -> Option<reqwest::
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
     use crate::mapping::StepView;
@@ -361,7 +362,7 @@ mod tests {
         });
         let made = fill(action.clone(), json!({"tenant": "t1", "text": "a b&c=ü+"})).unwrap();
         assert_eq!(made.body, None);
-        assert_eq!(made.headers, HeaderMap::from_iter([(HeaderName::from_static("x-tenant"), "t1".parse().unwrap())]));
+        assert_eq!(made.headers, [(HeaderName::from_static("x-tenant"), HeaderValue::from_static("t1"))]);
         let url = url_with_query(&endpoint().url, &made.query).unwrap();
         assert_eq!(
             url.as_str(),

@@ -5,6 +5,7 @@ pub mod action;
 mod agent_step;
 pub mod agents;
 pub mod assignments;
+pub mod bulk;
 mod command_step;
 mod dag;
 pub mod definition;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::{Answer, OTHER_ADMIN, TestApp},
-    kit::{JsonDocument, ask, jq, post_as, sql, waiting},
+    kit::{JsonDocument, ask, jq, miner_row, post_as, sql, waiting},
     redact::redacted,
 };
 

@@ -53,8 +53,10 @@ pub async fn call_endpoint(
     let url = url_with_query(&endpoint.url, &prepared.query)
         .ok_or_else(|| ActionFailure::permanent(format!("endpoint {name:?} has an invalid URL")))?;
     am_core::crash_point!("step.before_http");
-    let mut request = client.request(http_method(prepared.method), url).headers(prepared.headers);
-    request = request.header("idempotency-key", key);
+    let mut request = client.request(http_method(prepared.method), url).header("idempotency-key", key);
+    for (name, value) in prepared.headers {
+        request = request.header(name, value);
+    }
     if let Some(body) = &prepared.body {
         request = request.json(body);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     ExecutionService,
     estimate::ExecutionEstimate,
-    own_execution, store,
+    store,
     waiting::{self, ExecutionWaits},
 };
 use crate::{error::Result, run::Execution};
@@ -55,7 +55,7 @@ impl ExecutionService {
     ///
     /// # Errors
     /// As [`ExecutionService::get`].
-    pub(super) async fn observe_begun(
+    pub(crate) async fn observe_begun(
         &self,
         caller: &Principal,
         begun: IdempotentResult<Execution>,

@@ -82,6 +82,11 @@ pub async fn get(conn: &mut Connection, id: &ExecutionId) -> Result<Option<Execu
     Ok(query.bind(id).fetch_optional(conn).await?)
 }
 
+/// Read the client of an execution, as it is stored.
+pub async fn client(conn: &mut Connection, id: &ExecutionId) -> Result<Option<String>> {
+    Ok(sql!("SELECT client_id FROM agent_executions WHERE id = $1").bind(id).fetch_optional_value(conn).await?)
+}
+
 /// Read the inputs of an execution; none where the coordinator runs it.
 pub async fn inputs(conn: &mut Connection, id: &ExecutionId) -> Result<JsonText> {
     let inputs = sql!("SELECT inputs FROM am_runs WHERE execution_id = $1").bind(id);
