@@ -9,7 +9,7 @@ mod messaging;
 mod readiness_checks;
 mod signing;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use axum::extract::FromRef;
 use prometheus_client::registry::Registry;
@@ -41,6 +41,7 @@ use am_keys::ApiKeyService;
 use am_orchestration::{
     action::ActionCatalog,
     assignments::AssignmentService,
+    bulk::BulkService,
     engine::{ActionExecutor, Engine, EngineParts},
     executions::ExecutionService,
     guard::PolicyGuard,
@@ -96,6 +97,8 @@ pub struct Services {
     pub workflows: WorkflowService,
     /// Service for executions.
     pub executions: ExecutionService,
+    /// Operations on many executions.
+    pub bulk: BulkService,
     /// Service for networks of agents.
     pub networks: NetworkService,
     /// Registry of agents.
@@ -279,12 +282,6 @@ impl App {
             texts: texts.clone(),
             must_exist: true,
         };
-        let http = reqwest::Client::builder()
-            // Only configured addresses are called: redirects could lead elsewhere.
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(10))
-            .user_agent(concat!("agent-management/", env!("CARGO_PKG_VERSION")))
-            .build()?;
         let sandboxes = open_sandboxes(&config, &executables, &audit, &db, &clock)?;
         let Messaging { sealing, relations, templates, payments, transfer, channels, messages, delivery } =
             Messaging::start(&config, &audit, &db, &clock, &ids, &supervisor)?;
@@ -296,7 +293,7 @@ impl App {
             policies: policies.clone(),
             jobs: jobs.clone(),
             training: training.clone(),
-            http,
+            http: host::endpoint_client()?,
             endpoints,
             config: config.engine.clone(),
         };
@@ -330,6 +327,7 @@ impl App {
             workflows.clone(),
             executions.clone(),
         );
+        let bulk = agent_services::open_bulk(&executions, &workflows, &db, &clock, &ids, &audit);
         let plans = agents.plans(&executions, names, &db, &clock, &ids, &audit);
         let reviews = PolicyReview::new(db.clone(), guard, workflows.clone(), executions.clone());
         let outcomes = open_outcomes(&config, &library, &db, &clock, &ids)?;
@@ -373,6 +371,7 @@ impl App {
             trust,
             workflows,
             executions,
+            bulk,
             networks,
             registry: agents.registry,
             assignments: agents.assignments,

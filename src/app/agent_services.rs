@@ -1,4 +1,4 @@
-//! Construction of the registry, the assignments and the plans.
+//! Construction of the registry, the assignments, the plans, and of operations on many executions.
 
 use std::sync::Arc;
 
@@ -16,9 +16,11 @@ use am_events::StreamHub;
 use am_orchestration::{
     action::ActionCatalog,
     assignments::AssignmentService,
+    bulk::{BulkService, BulkServiceParts},
     executions::ExecutionService,
     plans::{PlanService, PlanServiceParts},
     registry::AgentRegistry,
+    workflows::WorkflowService,
 };
 
 /// Services for agents.
@@ -69,4 +71,23 @@ impl AgentServices {
             settings: self.settings.clone(),
         })
     }
+}
+
+/// Build the service for operations on many executions.
+pub(super) fn open_bulk(
+    executions: &ExecutionService,
+    workflows: &WorkflowService,
+    db: &Database,
+    clock: &Clock,
+    ids: &IdGenerator,
+    audit: &AuditLog,
+) -> BulkService {
+    BulkService::new(BulkServiceParts {
+        db: db.clone(),
+        clock: clock.clone(),
+        ids: ids.clone(),
+        audit: audit.clone(),
+        executions: executions.clone(),
+        workflows: workflows.clone(),
+    })
 }

@@ -13,6 +13,7 @@ pub(super) fn start(services: &Services, keys: &ApiKeyService, witnesses: &Witne
     let assignments = services.assignments.background_tasks(supervisor.stopping());
     assignments.into_iter().for_each(|task| supervisor.adopt(task));
     supervisor.start("lists", |stop| ListKeeper::new(services.db.clone(), services.clock.clone()).work(stop));
+    supervisor.start("bulk", |stop| services.bulk.clone().work(stop));
     supervisor.start("absences", am_core::absence::watch);
     supervisor.adopt(services.training.background_task());
     supervisor.start("policies", |stop| services.library.clone().watch(stop));

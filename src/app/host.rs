@@ -92,3 +92,13 @@ async fn open_pool(
     keepers.into_iter().for_each(|keeper| supervisor.adopt(BackgroundTask::new("jq", keeper)));
     Ok(pool)
 }
+
+/// The client for endpoints that steps call.
+pub(super) fn endpoint_client() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        // Only configured addresses are called: redirects could lead elsewhere.
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(std::time::Duration::from_secs(10))
+        .user_agent(concat!("agent-management/", env!("CARGO_PKG_VERSION")))
+        .build()
+}

@@ -34,6 +34,10 @@ const COORDINATOR_PATHS: [&str; 9] = [
     "/api/v1/services",
 ];
 
+/// Paths below these that the coordinator does not have: a misspelt member is refused there.
+const OWN_PATHS: [&str; 3] =
+    ["/api/v1/agents/executions/retry", "/api/v1/agents/executions/cancel", "/api/v1/agents/executions/operations"];
+
 /// Names of all operations.
 #[derive(Debug, Default)]
 pub struct KnownNames {
@@ -106,7 +110,8 @@ impl OperationNames {
         Self {
             query: query.filter_map(|parameter| parameter["name"].as_str().map(str::to_owned)).collect(),
             body: schema.map(|schema| NameTree::of_schema(schema, document)).unwrap_or_default(),
-            is_coordinators: COORDINATOR_PATHS.iter().any(|prefix| path.starts_with(prefix)),
+            is_coordinators: COORDINATOR_PATHS.iter().any(|prefix| path.starts_with(prefix))
+                && !OWN_PATHS.iter().any(|prefix| path.starts_with(prefix)),
             is_api: path.starts_with("/api/"),
             is_public: operation["security"].as_array().is_none_or(Vec::is_empty),
         }

@@ -100,6 +100,15 @@ pub fn webhook_to_nobody() -> Value {
     json!({"ops": {"url": "http://127.0.0.1:9/", "secret": secret, "allow_private": true, "events": ["test"]}})
 }
 
+/// A row of a miner that is online and announces `capabilities`, as the coordinator writes it.
+pub fn miner_row(id: &str, capabilities: &Value) -> String {
+    format!(
+        "INSERT INTO miner (id, region, capabilities, concurrency, status, inflight, extra_metadata, last_heartbeat, jobs_completed,
+         jobs_failed, total_job_duration_ms, average_job_duration_ms) VALUES
+         ('{id}', 'eu', '{capabilities}', 1, 'ONLINE', 0, '{{}}', '2026-05-12 15:32:30.132465', 0, 0, 0, 0.0)"
+    )
+}
+
 /// What another process does to the database.
 pub async fn sql(database: &Path, statement: &str) {
     let mut conn = SqliteConnection::connect(database.to_str().unwrap()).await.unwrap();

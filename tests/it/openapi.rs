@@ -190,9 +190,9 @@ async fn misspelt_members_are_refused_with_the_nearest_name() {
         (step(json!({"max_retry": 1})), json!(["body", "steps", "a", "max_retry"]), "`max_retries`"),
         (step(json!({"timeout": 1})), json!(["body", "steps", "a", "timeout"]), "`timeout_seconds`"),
         (
-            json!({"name": "n", "steps": {"a": {"step_type": "custom", "action": {"kind": "http", "endpoint": "x", "method": "GET"}}}}),
-            json!(["body", "steps", "a", "action", "method"]),
-            "`endpoint`",
+            json!({"name": "n", "steps": {"a": {"step_type": "custom", "action": {"kind": "http", "endpoint": "x", "metod": "GET"}}}}),
+            json!(["body", "steps", "a", "action", "metod"]),
+            "`method`",
         ),
     ] {
         let answer = server.post(workflows, body).await;

@@ -11,7 +11,7 @@ use std::{
 use axum::{
     body::{Body, to_bytes},
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
@@ -22,7 +22,10 @@ use crate::harness::PATIENCE;
 /// One call as it came.
 #[derive(Clone, Debug)]
 pub struct Call {
+    pub method: Method,
     pub path: String,
+    /// The query as it was sent; empty without one.
+    pub query: String,
     pub headers: HeaderMap,
     pub body: Value,
 }
@@ -144,7 +147,13 @@ async fn answer(State(book): State<Arc<Book>>, request: Request) -> Response {
     let now = book.under_way.fetch_add(1, Ordering::SeqCst) + 1;
     let _under_way = UnderWay(book.clone());
     book.most.fetch_max(now, Ordering::SeqCst);
-    let call = Call { path: parts.uri.path().to_owned(), headers: parts.headers, body: body.clone() };
+    let call = Call {
+        method: parts.method,
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        headers: parts.headers,
+        body: body.clone(),
+    };
     let chat = call.path == "/chat";
     // An agent at its address, which does at once what it is asked, or takes it for later.
     let agent = (call.path == "/agent").then(|| match body["request"]["later"].as_bool() {

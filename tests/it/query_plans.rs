@@ -47,8 +47,10 @@ const COMMON_COLUMNS: [&str; 28] = [
     "topic",
 ];
 /// Indexes of what is open, due or waiting, which do not grow with what was ever stored.
-const OPEN_INDEXES: [&str; 20] = [
+const OPEN_INDEXES: [&str; 22] = [
     "am_archives_open",
+    "am_bulk_operations_open",
+    "am_bulk_items_open",
     "am_webhook_deliveries_due",
     "am_webhook_deliveries_order",
     "am_webhook_deliveries_tries",

@@ -5,6 +5,7 @@ mod connections;
 mod endpoints;
 mod error;
 mod group;
+mod http_method;
 mod messages;
 mod origins;
 mod retention;
@@ -16,7 +17,7 @@ mod validate;
 mod witnesses;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     sync::LazyLock,
@@ -38,6 +39,7 @@ use crate::money::Money;
 
 pub use connections::{AddressBlock, ConnectionConfig};
 pub use error::ConfigError;
+pub use http_method::HttpMethod;
 pub use messages::MessageConfig;
 pub use origins::{ConfigOrigins, SettingOrigin, SettingSource, hidden_settings};
 pub use retention::RetentionConfig;
@@ -397,6 +399,10 @@ pub struct HttpEndpoint {
     pub bearer: Option<SecretString>,
     /// Price of one call in the marketplace's currency, default 0.0.
     pub price: Money,
+    /// Methods by which steps may call it; `None`: all.
+    pub methods: Option<BTreeSet<HttpMethod>>,
+    /// Names of the headers, in lower case, that steps may set; by default none.
+    pub headers: BTreeSet<String>,
 }
 
 impl HttpEndpoint {

@@ -42,6 +42,7 @@ id_kinds! {
     AssignmentKind AssignmentId "Identifier of an assignment: `assign_` and 16 hex digits.";
     AuditKind AuditId "Identifier of an audit entry: `audit_` and 12 hex digits.";
     BroadcastKind BroadcastId "Identifier of a message to several recipients, which each copy names: `msg_` and hex digits, or a text that its sender chose.";
+    BulkOperationKind BulkOperationId "Identifier of an operation on many executions: `bulk_` and 12 hex digits.";
     ChannelKind ChannelId "Identifier of a channel: `channel_` and hex digits.";
     ContentKeyKind ContentKeyId "Identifier of the key that a message's content is encrypted with: an agent's public key, or a channel's data key.";
     ContentKind ContentId "Identifier of content that the copies of a message share: `content_` and hex digits.";

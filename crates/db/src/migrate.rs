@@ -46,6 +46,7 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (28, "list_times", include_str!("../../../migrations/0028_list_times.sql")),
     (29, "channel_history", include_str!("../../../migrations/0029_channel_history.sql")),
     (33, "retention", include_str!("../../../migrations/0033_retention.sql")),
+    (39, "bulk_operations", include_str!("../../../migrations/0039_bulk_operations.sql")),
 ];
 
 /// Result of a migration.

@@ -106,12 +106,49 @@ pub async fn read_constraints(conn: &mut Connection, ids: &[JobId]) -> Result<Ve
     rows.bind(json!(ids).to_string()).fetch_all(conn).await
 }
 
-/// Return whether one of these jobs waits for a miner.
-///
-/// # Errors
-/// Returns a database error when a query fails.
-pub async fn any_untaken(conn: &mut Connection, ids: &[JobId]) -> Result<bool> {
-    Ok(read_states(conn, ids).await?.iter().any(|(_, state)| *state == JobState::Queued))
+row! {
+    /// A job that has not ended.
+    pub struct OpenJobRow from "j." {
+        pub id: JobId,
+        pub state: String,
+        pub requested_at: QueueTimestamp,
+        pub constraints: JsonText,
+    }
+}
+
+/// The open jobs among `ids`.
+pub async fn read_open_jobs(conn: &mut Connection, ids: &[JobId]) -> Result<Vec<OpenJobRow>> {
+    let rows = sql!(
+        "SELECT ",
+        OpenJobRow::COLUMNS,
+        " FROM {texts $1} AS o JOIN job j ON j.id = o.value WHERE upper(j.state) IN ('QUEUED', 'RUNNING')",
+    );
+    // What can't be read says nothing.
+    Ok(rows.bind(json!(ids).to_string()).fetch_readable(conn).await?.into_iter().filter_map(Result::ok).collect())
+}
+
+row! {
+    /// What a miner announces.
+    pub struct AnnouncedMiner {
+        /// Region; null: it announces none.
+        pub region: Option<String>,
+        /// Capabilities, as the miner wrote them.
+        pub capabilities: JsonText,
+    }
+}
+
+/// What miners announce that are not offline, of those that were heard of last; none where the coordinator keeps no miners here.
+pub async fn announced_miners(conn: &mut Connection) -> Result<Option<Vec<AnnouncedMiner>>> {
+    let rows = sql!(
+        "SELECT ",
+        AnnouncedMiner::COLUMNS,
+        " FROM miner WHERE upper(status) <> 'OFFLINE' ORDER BY last_heartbeat DESC LIMIT $1",
+    );
+    match rows.bind(MAX_READ_MINERS).fetch_readable(conn).await {
+        // The coordinator creates its table late, and may change it.
+        Err(DatabaseError::Other(_)) => Ok(None),
+        read => Ok(Some(read?.into_iter().filter_map(Result::ok).collect())),
+    }
 }
 
 /// States of the existing jobs among `ids`; unknown states are left out.

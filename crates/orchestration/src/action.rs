@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::{
     agent_step::{self, AgentSpec},
     command_step::{self, CommandSpec},
+    http_step::{HttpSpec, parse_http_request},
     jq::{SourceText, TextChecker},
     model::{MAX_STEP_SECONDS, StepType},
     template::JsonTemplate,
@@ -40,12 +41,7 @@ pub enum StepAction {
     /// Queue a job at the coordinator and wait for its miner.
     Job(JobSpec),
     /// Call a configured HTTP endpoint.
-    Http {
-        /// Name of the endpoint in the configuration.
-        endpoint: String,
-        /// Request body; `None`: the step's input.
-        body: Option<JsonTemplate>,
-    },
+    Http(Arc<HttpSpec>),
     /// Assign the step to an agent of the registry.
     Agent(Arc<AgentSpec>),
     /// Run a command in a sandbox.
@@ -105,7 +101,7 @@ impl StepAction {
         match self {
             Self::Job(job) => Some((Some("request"), &job.request)),
             Self::Agent(spec) => Some((Some("request"), &spec.request)),
-            Self::Http { body, .. } => body.as_ref().map(|body| (Some("body"), body)),
+            Self::Http(call) => Some((None, &call.document)),
             Self::Policy(PolicyTarget::Path(path)) => Some((Some("policy"), path)),
             Self::Command(command) => Some((None, &command.document)),
             _ => None,
@@ -119,7 +115,7 @@ impl StepAction {
             Self::Policy(_) => "policy",
             Self::Train(_) => "train",
             Self::Job(_) => "job",
-            Self::Http { .. } => "http",
+            Self::Http(_) => "http",
             Self::Agent(_) => "agent",
             Self::Command(_) => "command",
             Self::Check { .. } => "check",
@@ -130,7 +126,7 @@ impl StepAction {
 
     /// Return whether the action can be repeated without harm, because it has no effect outside the process.
     pub fn is_pure(&self) -> bool {
-        !matches!(self, Self::Job(_) | Self::Http { .. } | Self::Train(_) | Self::Command(_) | Self::Agent(_))
+        !matches!(self, Self::Job(_) | Self::Http(_) | Self::Train(_) | Self::Command(_) | Self::Agent(_))
     }
 }
 
@@ -355,9 +351,9 @@ fn parse_http(members: &Map<String, Value>, names: &ActionCatalog) -> Result<Ste
         let known = if known.is_empty() { "none is configured".into() } else { format!("one of {known}") };
         violations.add("endpoint", format!("{endpoint:?} is no configured endpoint; {known}"));
     }
-    let body = members.get("body").cloned().map(JsonTemplate::parse).transpose().map_err(|found| within("body", found));
-    let action = violations.take(body).map(|body| StepAction::Http { endpoint: endpoint.to_owned(), body });
-    violations.finish_with(action)
+    let call = parse_http_request(endpoint, members, names.endpoints.get(endpoint).filter(|_| names.must_exist));
+    let call = violations.take(call);
+    violations.finish_with(call.map(|call| StepAction::Http(Arc::new(call))))
 }
 
 fn parse_check(members: &Map<String, Value>) -> Result<StepAction, Vec<Violation>> {

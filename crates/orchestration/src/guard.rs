@@ -188,13 +188,13 @@ pub fn step_facts(step: &CompiledStep, names: &ActionCatalog, input: Option<&Val
         sandboxed: true,
         leaves: match &step.action {
             StepAction::Job(_) => StepDestination::Job,
-            StepAction::Http { endpoint, .. } => StepDestination::Endpoint { https: is_https(names, endpoint) },
+            StepAction::Http(call) => StepDestination::Endpoint { https: is_https(names, &call.endpoint) },
             // The way to an agent is not known before one is chosen.
             StepAction::Agent(_) => StepDestination::Endpoint { https: false },
             _ => StepDestination::Nothing,
         },
         host: match &step.action {
-            StepAction::Http { endpoint, .. } => endpoint_host(names, endpoint),
+            StepAction::Http(call) => endpoint_host(names, &call.endpoint),
             _ => None,
         },
         command: match &step.action {

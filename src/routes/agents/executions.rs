@@ -26,7 +26,7 @@ use am_db::{
     page::PageRequest,
 };
 use am_orchestration::{
-    executions::{ExecutionEstimate, ExecutionFilter, ExecutionRequest, Observed},
+    executions::{ExecutionEstimate, ExecutionFilter, ExecutionRequest, Observed, WaitingFor},
     model::{ExecutionStatus, VerificationLevel},
     run::Execution,
 };
@@ -101,8 +101,12 @@ pub struct ExecutionDocument {
     /// Estimated end, from past executions of the workflow, or 30 s for each step where there are none; null in
     /// lists, and while a job of the execution waits for a miner.
     estimated_completion: Option<Timestamp>,
-    /// Estimated cost in AITBC tokens, from past executions; null in lists.
+    /// Estimated cost in AITBC tokens, from past executions; null in lists, and while no miner announces what a job of the
+    /// execution requires.
     estimated_total_cost: Option<Money>,
+    /// What keeps the execution, while none of its steps is at work; null: nothing, or it has ended; null in lists. Steps that
+    /// wait have the same member in `step_states`.
+    waiting_for: Option<WaitingFor>,
     /// Results of the verification checks by step; null: none.
     #[schema(value_type = Option<Object>)]
     verification_proof: JsonText,
@@ -110,7 +114,7 @@ pub struct ExecutionDocument {
 
 impl From<Observed> for ExecutionDocument {
     fn from(observed: Observed) -> Self {
-        let Observed { execution, inputs, estimate, waits_for_miner } = observed;
+        let Observed { execution, inputs, estimate, waits } = observed;
         let started = execution.started_at.unwrap_or(execution.created_at);
         let after = |estimate: ExecutionEstimate| {
             Timestamp(started.0 + chrono::Duration::milliseconds((estimate.seconds * 1000.0) as i64))
@@ -121,13 +125,13 @@ impl From<Observed> for ExecutionDocument {
             estimated_completion: if ended {
                 execution.completed_at
             } else {
-                estimate.filter(|_| !waits_for_miner).map(after)
+                estimate.filter(|_| !waits.hides_end()).map(after)
             },
             inputs,
             estimated_total_cost: if ended {
                 Some(execution.total_cost)
             } else {
-                estimate.map(|estimate| estimate.cost)
+                estimate.filter(|_| !waits.lacks_miner()).map(|estimate| estimate.cost)
             },
             current_cost: execution.total_cost,
             execution_id: execution.id.clone(),
@@ -138,7 +142,8 @@ impl From<Observed> for ExecutionDocument {
             current_step: execution.current_step,
             total_steps: execution.total_steps,
             completed_steps: execution.completed_steps,
-            step_states: execution.step_states,
+            step_states: waits.add_to_states(execution.step_states),
+            waiting_for: waits.execution,
             final_result: execution.final_result,
             error_message: execution.error_message,
             failed_step: execution.failed_step,
@@ -278,9 +283,8 @@ pub async fn list_executions(
         page: paging.page.clone(),
     };
     let found = app.executions.list(&caller, &filter).await?;
-    let shown =
-        |execution| Observed { execution, inputs: JsonText::none(), estimate: None, waits_for_miner: false }.into();
-    Ok(paging.answer_list(found, |row| (row.created_at, &row.id), |row| -> ExecutionDocument { shown(row) }))
+    let shown = |row| ExecutionDocument::from(Observed::listed(row));
+    Ok(paging.answer_list(found, |row| (row.created_at, &row.id), shown))
 }
 
 /// List the executions of a workflow

@@ -1,6 +1,7 @@
 //! The agents group: workflows, executions, receipts, networks, the registry, plans. All of it takes an admin key.
 
 mod assignments;
+mod bulk;
 mod channels;
 pub mod deletion;
 mod directory;
@@ -48,6 +49,11 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(executions::cancel_workflow_execution))
         .routes(routes!(executions::list_executions))
         .routes(routes!(executions::get_execution, deletion::delete_execution))
+        .routes(routes!(bulk::retry_executions))
+        .routes(routes!(bulk::cancel_executions))
+        .routes(routes!(bulk::list_operations))
+        .routes(routes!(bulk::get_operation))
+        .routes(routes!(bulk::cancel_operation))
         .routes(routes!(executions::get_execution_status))
         .routes(routes!(executions::cancel_execution))
         .routes(routes!(executions::pause_execution))

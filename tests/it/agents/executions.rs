@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::{Answer, OTHER_ADMIN, TestApp},
-    kit::{JsonDocument, ask, jq, post_as, sql, waiting},
+    kit::{JsonDocument, ask, jq, miner_row, post_as, sql, waiting},
     redact::redacted,
 };
 
@@ -197,6 +197,7 @@ async fn execution_is_cancelled_through_its_workflow() {
 #[tokio::test]
 async fn execution_estimate_comes_from_past_executions() {
     let server = TestApp::start().await;
+    sql(&server.database(), &miner_row("m", &json!({"gpus": [{"name": "g", "memory_mb": 8192}]}))).await;
     let id = server.workflow(json!({"a": jq("1"), "b": waiting()})).await;
     let first = server.execute(&id, json!({})).await;
     // Nothing is known yet: 30 s a step, and 0.01 and 0.01 a step.

@@ -59,6 +59,12 @@ pub(super) async fn prepare(server: &ApiClient, template: &str) -> (String, Valu
             assert_eq!(server.ended(&id).await["status"], "failed");
             (path(&id) + "?wait=20", json!({}))
         }
+        "/executions/retry" | "/executions/cancel" => (path(""), json!({"filter": {"workflow_id": "agent_00000000"}})),
+        "/executions/operations/{operation_id}/cancel" => {
+            let asked = json!({"filter": {"workflow_id": "agent_00000000"}});
+            let begun = server.post(&format!("{AGENTS}/executions/retry"), asked).await.ok();
+            (path(begun["operation"].text("id")), json!({}))
+        }
         "/receipts/verify" => (path(""), json!({"receipt": {}})),
         "/networks" => (path(""), json!({"name": "once"})),
         "/networks/{network_id}/execute" | "/networks/{network_id}/optimize" => {

@@ -1,5 +1,6 @@
 //! The agents group through HTTP, as its clients meet it.
 
+pub mod bulk;
 mod contract;
 mod dispatch;
 mod executions;

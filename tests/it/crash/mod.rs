@@ -2,6 +2,7 @@
 
 mod absence;
 mod background;
+mod bulk;
 mod clients;
 mod ground;
 mod lists;

@@ -4,7 +4,9 @@ mod control;
 mod event_times;
 mod fairness;
 mod history;
+mod http;
 mod values;
+mod waiting;
 
 use std::time::{Duration, Instant};
 

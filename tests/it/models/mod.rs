@@ -140,8 +140,14 @@ async fn send(server: &ApiClient, ask: &Ask, key: &str) -> Option<Answer> {
 /// The same answer, but for what is computed anew each time.
 fn lasting(mut body: Value) -> Value {
     if let Some(members) = body.as_object_mut() {
-        for name in ["request_id", "estimate", "estimated_completion", "waits_for_miner", "inputs"] {
+        for name in ["request_id", "estimate", "estimated_completion", "estimated_total_cost", "waiting_for", "inputs"]
+        {
             members.shift_remove(name);
+        }
+        for state in
+            members.get_mut("step_states").and_then(Value::as_object_mut).into_iter().flat_map(|all| all.values_mut())
+        {
+            state.as_object_mut().map(|state| state.shift_remove("waiting_for"));
         }
     }
     body

@@ -31,6 +31,9 @@ impl Things {
         let workflow = id(&workflow, "id");
         let execution = server.execute(&workflow, json!({"word": MARK})).await;
         things.insert("execution_id", id(&execution, "id"));
+        let body = json!({"filter": {"workflow_id": "agent_00000000"}});
+        let begun = server.post(&format!("{AGENTS}/executions/retry"), body).await.ok();
+        things.insert("operation_id", id(&begun["operation"], "id"));
         let body = json!({"name": "private", "description": MARK, "agents": [workflow]});
         things.insert("network_id", id(&server.post(&format!("{AGENTS}/networks"), body).await.is(201), "id"));
         things.insert("workflow_id", workflow);
@@ -173,6 +176,7 @@ impl Things {
             "/{agent_id}/status" => json!({"status": "active"}),
             "/networks/{network_id}/execute" => json!({"task": {"x": 1}}),
             "/receipts/verify" => json!({"receipt": {}}),
+            "/executions/retry" | "/executions/cancel" => json!({"filter": {"workflow_id": "agent_00000000"}}),
             "/messages/send" => json!({"sender": "alice", "recipient": "bob", "content": content}),
             "/messages/broadcast" => json!({"sender": "alice", "topic": "t", "content": content}),
             "/messages/subscribe" | "/messages/unsubscribe" => json!({"agent_id": "alice", "topic": "t"}),

@@ -1,6 +1,9 @@
 //! Addresses that the service calls, by name: `HTTP_ENDPOINTS` for steps, `WEBHOOKS` for events.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::Url;
@@ -9,7 +12,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
-    EndpointKind, HttpEndpoint, WebhookEndpoint,
+    EndpointKind, HttpEndpoint, HttpMethod, WebhookEndpoint,
     messages::is_valid_key_name,
     setting_reader::{MAX_PRICE, SettingReader},
 };
@@ -87,6 +90,43 @@ struct RawHttpEndpoint {
     bearer_env: Option<String>,
     #[serde(default)]
     price: f64,
+    methods: Option<BTreeSet<HttpMethod>>,
+    #[serde(default)]
+    headers: Vec<String>,
+}
+
+/// Headers that the service or the connection sets, so that no step may.
+const OWN_HEADERS: [&str; 15] = [
+    "host",
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "idempotency-key",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn allowed_headers(names: Vec<String>, has_bearer: bool) -> Result<BTreeSet<String>, String> {
+    let mut allowed = BTreeSet::new();
+    for name in names {
+        let lower = name.to_ascii_lowercase();
+        if reqwest::header::HeaderName::from_bytes(lower.as_bytes()).is_err() {
+            return Err(format!("headers: {name:?} is no name of a header"));
+        }
+        if OWN_HEADERS.contains(&lower.as_str()) || (has_bearer && lower == "authorization") {
+            return Err(format!("headers: {lower} is set by the service, so no step may set it"));
+        }
+        allowed.insert(lower);
+    }
+    Ok(allowed)
 }
 
 fn http_endpoint(raw: RawHttpEndpoint, from: &SettingReader) -> Result<HttpEndpoint, String> {
@@ -103,7 +143,13 @@ fn http_endpoint(raw: RawHttpEndpoint, from: &SettingReader) -> Result<HttpEndpo
     if bearer.as_ref().is_some_and(|token| token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic())) {
         return Err("its bearer token is empty or has characters that are not allowed in a header".to_owned());
     }
+    if raw.methods.as_ref().is_some_and(BTreeSet::is_empty) {
+        return Err("methods should be a list of GET, POST, PUT, PATCH, DELETE; leave it out to allow all".to_owned());
+    }
+    let headers = allowed_headers(raw.headers, bearer.is_some())?;
     Ok(HttpEndpoint {
+        methods: raw.methods,
+        headers,
         url: raw.url,
         kind: raw.kind,
         bearer: bearer.map(SecretString::from),

@@ -336,6 +336,11 @@ fn endpoints_are_named_addresses() {
         ("bearer", json!(1), "string"),
         ("bearer_env", json!("NOT_THERE"), "NOT_THERE"),
         ("headers", json!({}), "headers"),
+        ("headers", json!(["a b"]), "no name"),
+        ("headers", json!(["Host"]), "host is set by the service"),
+        ("headers", json!(["idempotency-key"]), "set by the service"),
+        ("methods", json!(["TRACE"]), "PATCH"),
+        ("methods", json!([]), "leave it out"),
     ] {
         let mut endpoint = ok.clone();
         endpoint[field] = value;
@@ -343,6 +348,13 @@ fn endpoints_are_named_addresses() {
         let message = refused(&[("HTTP_ENDPOINTS", &text)], "HTTP_ENDPOINTS.x");
         assert!(message.contains(why) && !message.contains("hunter2"), "{field}: {message}");
     }
+    let with_bearer =
+        json!({"x": {"url": "https://x.example", "kind": "json", "bearer": "t", "headers": ["Authorization"]}});
+    refused(&[("HTTP_ENDPOINTS", &with_bearer.to_string())], "HTTP_ENDPOINTS.x");
+    let allowed = json!({"x": {"url": "https://x.example", "kind": "json", "headers": ["Authorization", "X-Tenant"], "methods": ["GET"]}});
+    let config = good(&[("HTTP_ENDPOINTS", &allowed.to_string())]);
+    assert_eq!(config.http_endpoints["x"].headers, ["authorization".to_owned(), "x-tenant".to_owned()].into());
+    assert_eq!(config.http_endpoints["x"].methods, Some([HttpMethod::Get].into()));
     for bad in ["[]", "{", "nonsense", r#"{bearer: "t0ken"}"#] {
         let message = refused(&[("HTTP_ENDPOINTS", bad)], "HTTP_ENDPOINTS");
         assert!(message.contains("JSON object") && !message.contains("t0ken"), "{message}");

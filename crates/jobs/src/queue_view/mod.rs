@@ -61,6 +61,11 @@ impl QueueView {
         self.ours > 0
     }
 
+    /// Whether the table was read at least once.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
     /// Number of open jobs.
     pub(super) fn len(&self) -> usize {
         self.jobs.len()

@@ -11,7 +11,7 @@ use crate::{
     model::{RetryPolicy, StepType, VerificationLevel},
 };
 use am_audit::SecurityLevel;
-use am_core::money::Money;
+use am_core::{config::HttpMethod, money::Money};
 use am_rl::runs::TrainingRequest;
 use am_security::sandbox::{SandboxRequirements, StepLimits};
 
@@ -117,11 +117,20 @@ pub enum WorkflowAction {
         /// Most that the job may cost, in AITBC tokens. Default: no limit.
         max_price: Option<Money>,
     },
-    /// Call a configured endpoint by POST.
+    /// Call a configured endpoint.
     Http {
         /// Name of the endpoint (`HTTP_ENDPOINTS`).
         endpoint: String,
-        /// Body, with paths. Default: the step's input.
+        /// Method of the request. Default `POST`.
+        method: Option<HttpMethod>,
+        /// Headers by name, with paths; only names that the endpoint's configuration allows. A null leaves one out. Default: none.
+        #[schema(value_type = Option<Object>)]
+        headers: Option<Map<String, Value>>,
+        /// Parameters by name, with paths, added to those of the endpoint's URL; a list gives one for each item, a null
+        /// none. Default: none.
+        #[schema(value_type = Option<Object>)]
+        query: Option<Map<String, Value>>,
+        /// Body, with paths. Default: the step's input for POST, PUT and PATCH, no body for GET and DELETE.
         body: Option<Value>,
     },
     /// Check the input by a JSON Schema, by a jq program, or both.

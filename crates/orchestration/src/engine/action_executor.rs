@@ -8,9 +8,9 @@ use super::{
     agent_action,
     command_action::{self, SANDBOX_OVERHEAD},
     external_tasks::{ExternalTask, build_job_request},
+    http_action,
     invocation::{ActionFailure, ActionInvocation, ActionOutput},
     jq_action::{check_input, evaluate},
-    response_body::{excerpt, read_limited},
 };
 use crate::{
     action::{PolicyTarget, StepAction, TrainSpec},
@@ -22,10 +22,8 @@ use crate::{
 };
 use am_core::{
     absence,
-    blocking::in_place,
-    config::{EndpointKind, EngineConfig, HttpEndpoint},
+    config::{EngineConfig, HttpEndpoint},
     ids::{JobId, TrainingRunId},
-    json_number::{JsonReadError, read_json},
     money::Money,
     validation,
     value_budget::SizedValue,
@@ -67,7 +65,7 @@ impl ActionExecutor {
         let service = match action {
             StepAction::Job(job) => job.max_price,
             StepAction::Agent(spec) => spec.need.max_price,
-            StepAction::Http { endpoint, .. } => self.endpoints.get(endpoint).map(|endpoint| endpoint.price),
+            StepAction::Http(call) => self.endpoints.get(&call.endpoint).map(|endpoint| endpoint.price),
             _ => Some(Money::ZERO),
         };
         match (service, action) {
@@ -147,19 +145,7 @@ impl ActionExecutor {
                 ActionInvocation::Check { client, schema: schema.clone(), assert: assert.clone(), input }
             }
             StepAction::Command(spec) => command_action::prepare_command(run, at, spec, &input)?,
-            StepAction::Http { endpoint, body } => {
-                let scope = run.scope_inputs(step)?;
-                let body = match body {
-                    Some(template) => template.fill(&run.context(at, scope.as_deref(), None), &mut budget)?,
-                    None => (*input).clone(),
-                };
-                // The key is equal for the same attempt, also after a crash, and for each attempt until one is answered, so
-                // that the receiver recognises a repetition.
-                let key = format!("{}:{}:{}", run.id, step.key, state.call_number());
-                let traceparent = run.trace_id.as_ref().map(|trace| format!("00-{trace}-{}-01", attempt_span_id(&key)));
-                let repeats = state.repeat_call.is_some();
-                ActionInvocation::Http { endpoint: endpoint.clone(), body, key, repeats, traceparent }
-            }
+            StepAction::Http(spec) => http_action::prepare_call(run, at, spec, &input)?,
             StepAction::Job(job) => {
                 if let Some(id) = &state.job_id {
                     return Ok((ActionInvocation::Job { id: id.as_str().into() }, None));
@@ -213,7 +199,7 @@ impl ActionExecutor {
             call => {
                 // Another attempt would train from the start, and take as long.
                 let again = !matches!(call, ActionInvocation::Train { .. } | ActionInvocation::Agent { .. });
-                let unanswered = matches!(call, ActionInvocation::Http { .. });
+                let unanswered = matches!(call, ActionInvocation::Http(_));
                 // A command enforces its time limit itself and reports its resource use and violations then.
                 let around = match call {
                     ActionInvocation::Command(_) => SANDBOX_OVERHEAD,
@@ -257,8 +243,8 @@ impl ActionExecutor {
             ActionInvocation::Train { id } => self.train(&id).await.map(ActionOutput::new),
             ActionInvocation::Agent { id } => agent_action::await_assignment(&self.assignments, &id).await,
             ActionInvocation::Command(prepared) => command_action::run_command(&self.sandboxes, *prepared).await,
-            ActionInvocation::Http { endpoint, body, key, repeats, traceparent } => {
-                self.http(&endpoint, &body, &key, repeats, traceparent).await
+            ActionInvocation::Http(call) => {
+                http_action::call_endpoint(&self.http, &self.endpoints, self.config.http_max_response, *call).await
             }
         }
     }
@@ -325,77 +311,6 @@ impl ActionExecutor {
             }
         }
     }
-
-    async fn http(
-        &self,
-        name: &str,
-        body: &Value,
-        key: &str,
-        repeats: bool,
-        traceparent: Option<String>,
-    ) -> Result<ActionOutput, ActionFailure> {
-        let endpoint = self
-            .endpoints
-            .get(name)
-            .ok_or_else(|| ActionFailure::permanent(format!("endpoint {name:?} is no longer configured")))?;
-        am_core::crash_point!("step.before_http");
-        let mut request = self.http.post(&endpoint.url).header("idempotency-key", key).json(body);
-        if let Some(traceparent) = traceparent {
-            request = request.header("traceparent", traceparent);
-        }
-        if let Some(bearer) = &endpoint.bearer {
-            request = request.bearer_auth(secrecy::ExposeSecret::expose_secret(bearer));
-        }
-        // The URL stays out of the message: it may contain a secret.
-        let sent = request
-            .send()
-            .await
-            .map_err(|error| ActionFailure::unanswered(format!("endpoint {name:?}: {}", error.without_url())))?;
-        let status = sent.status();
-        let retry_after = requested_wait(&sent);
-        let read = read_limited(sent, self.config.http_max_response).await;
-        am_core::crash_point!("step.after_http");
-        if !status.is_success() {
-            // The status is an answer, whatever became of the text.
-            let text = read.as_deref().map_or_else(|failure| failure.message.clone(), excerpt);
-            let message = format!("endpoint {name:?} answered {status}: {text}");
-            if repeats && status.as_u16() == 409 {
-                // The call before is still carried out.
-                return Err(ActionFailure { retry_after, ..ActionFailure::unanswered(message) });
-            }
-            let passing = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
-            let failure = if passing { ActionFailure::transient(message) } else { ActionFailure::permanent(message) };
-            return Err(ActionFailure { retry_after, ..failure });
-        }
-        let bytes = read.map_err(|failure| ActionFailure {
-            message: format!("endpoint {name:?}: {}", failure.message),
-            ..failure
-        })?;
-        if bytes.trim_ascii().is_empty() {
-            // The call took effect, and there is nothing to say of it.
-            return Ok(ActionOutput { cost: endpoint.price, ..ActionOutput::new(Value::Null) });
-        }
-        let answer: Value = in_place(bytes.len(), || read_json(&bytes)).map_err(|error| {
-            let fault =
-                if matches!(error, JsonReadError::Number(_)) { "a number that can't be kept" } else { "no JSON" };
-            ActionFailure::permanent(format!("endpoint {name:?} answered {fault}: {error}"))
-        })?;
-        let output = match endpoint.kind {
-            EndpointKind::Json => answer,
-            EndpointKind::OpenAi => {
-                let text = answer.pointer("/choices/0/message/content").cloned().unwrap_or(Value::Null);
-                json!({"text": text, "response": answer})
-            }
-        };
-        Ok(ActionOutput { cost: endpoint.price, ..ActionOutput::new(output) })
-    }
-}
-
-/// The `Retry-After` of an answer that asks for patience.
-fn requested_wait(answer: &reqwest::Response) -> Option<String> {
-    let patience = matches!(answer.status().as_u16(), 409 | 429 | 503);
-    let value = answer.headers().get(reqwest::header::RETRY_AFTER).filter(|_| patience)?;
-    value.to_str().ok().map(str::to_owned)
 }
 
 /// Verification step without an action: check that the steps it depends on passed their verification.
@@ -420,9 +335,4 @@ fn check_dependencies(run: &RunState, at: usize) -> Result<Value, ActionFailure>
     } else {
         Err(ActionFailure::permanent(format!("not verified: {}", bad.join(", "))))
     }
-}
-
-/// Span id of an attempt: its repetition after a crash has the same id.
-fn attempt_span_id(key: &str) -> String {
-    am_core::crypto::sha256_hex(key.as_bytes())[..16].to_owned()
 }

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::run::{AttemptFailure, AttemptOutput};
+use crate::{
+    http_step::PreparedRequest,
+    run::{AttemptFailure, AttemptOutput},
+};
 use am_core::{
     ids::{AssignmentId, JobId, PrincipalId, TrainingRunId},
     money::Money,
@@ -85,14 +88,7 @@ pub enum ActionInvocation {
     Agent {
         id: AssignmentId,
     },
-    Http {
-        endpoint: String,
-        body: Value,
-        key: String,
-        /// Whether a call with this key may have been made before.
-        repeats: bool,
-        traceparent: Option<String>,
-    },
+    Http(Box<EndpointCall>),
     Command(Box<PreparedCommand>),
 }
 
@@ -112,6 +108,17 @@ impl ActionOutput {
     pub fn new(output: impl Into<AttemptOutput>) -> Self {
         Self { output: output.into(), cost: Money::ZERO, gpu: false, proof: None, memory_mb: None, miner_receipt: None }
     }
+}
+
+/// A call of an endpoint that is ready to be made.
+pub struct EndpointCall {
+    pub request: PreparedRequest,
+    /// Idempotency key: equal for the same attempt, also after a crash, and for each attempt until one is answered, so that
+    /// the receiver recognises a repetition.
+    pub key: String,
+    /// Whether a call with this key may have been made before.
+    pub repeats: bool,
+    pub traceparent: Option<String>,
 }
 
 /// A command that is ready to run.

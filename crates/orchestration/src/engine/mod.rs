@@ -11,6 +11,7 @@ mod driver;
 mod external_tasks;
 mod failures;
 mod first_save;
+mod http_action;
 mod invocation;
 mod jq_action;
 mod late_costs;
@@ -74,6 +75,7 @@ use am_db::{
     principal::Principal,
 };
 use am_events::StreamHub;
+use am_jobs::JobQueue;
 use am_rl::runs::TrainingRuns;
 use am_security::policies::SecurityPolicies;
 
@@ -291,6 +293,11 @@ impl Engine {
     /// Return the source of the ids of runs and their steps.
     pub(super) fn ids(&self) -> &IdGenerator {
         &self.0.ids
+    }
+
+    /// Return the queue in which steps' jobs wait.
+    pub(super) fn jobs(&self) -> &JobQueue {
+        &self.0.performer.jobs
     }
 
     /// Return whether the engine's background tasks are running, for readiness.

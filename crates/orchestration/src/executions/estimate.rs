@@ -9,9 +9,9 @@ use super::{
     SharedMutex,
     store::{self, RunMeans},
 };
-use crate::{error::Result, run::Execution};
+use crate::error::Result;
 use am_core::{boxed, ids::WorkflowId, money::Money};
-use am_db::{Connection, Database};
+use am_db::Database;
 
 /// Seconds per step when nothing is known (the monolith's figure).
 const DEFAULT_STEP_SECONDS: f64 = 30.0;
@@ -66,10 +66,4 @@ impl ExecutionEstimator {
         self.known.lock().put(workflow_id.clone(), (Instant::now(), estimate));
         Ok(estimate)
     }
-}
-
-/// Whether a step waits for a job that no miner has taken: nobody knows when one will, or whether there is one.
-pub(super) async fn waits_for_miner(conn: &mut Connection, execution: &Execution) -> Result<bool> {
-    let jobs = store::running_tasks(execution)?;
-    Ok(am_jobs::any_untaken(conn, &jobs).await?)
 }

@@ -3,15 +3,19 @@
 
 mod estimate;
 mod model;
+mod observation;
 mod pages;
 mod redefinition;
 mod retry;
 mod store;
+mod waiting;
 
 use std::{sync::Arc, time::Duration};
 
 pub use estimate::ExecutionEstimate;
 pub use model::{ExecutionFilter, StepLog};
+pub use observation::Observed;
+pub use waiting::{WaitKind, WaitingFor};
 
 use super::{
     definition::ExecutionPlan,
@@ -31,13 +35,13 @@ use am_core::{
 };
 use am_db::{
     Connection, Database, Tx,
-    codec::{JsonText, Timestamp},
+    codec::Timestamp,
     idempotency::{IdempotencyKey, IdempotentResult},
     kept_list::ListPage,
     principal::Principal,
 };
 use am_events::{StreamEvent, StreamFollower, StreamHub, StreamSource};
-use estimate::{ExecutionEstimator, waits_for_miner};
+use estimate::ExecutionEstimator;
 
 /// Service for executions. Cheap to clone.
 #[derive(Clone)]
@@ -66,19 +70,6 @@ pub struct ExecutionRequest {
     pub trace_id: Option<TraceId>,
     /// Time for which the answer waits for the end of the execution; `None`: not at all.
     pub wait: Option<Duration>,
-}
-
-/// An execution as a client sees it at one moment.
-#[derive(Clone, Debug)]
-pub struct Observed {
-    /// Execution as it stands after the request.
-    pub execution: Execution,
-    /// Inputs of the execution; none in lists, and where the coordinator ran it.
-    pub inputs: JsonText,
-    /// What it is likely to take in all; none once it has ended.
-    pub estimate: Option<ExecutionEstimate>,
-    /// Whether the estimate says nothing of the end: a job of the execution waits for a miner.
-    pub waits_for_miner: bool,
 }
 
 impl ExecutionService {
@@ -236,76 +227,6 @@ impl ExecutionService {
     #[boxed]
     pub async fn get(&self, caller: &Principal, id: &ExecutionId) -> Result<Execution> {
         own_execution(caller, store::get(&mut *self.db.read().await?, id).await?)
-    }
-
-    /// The same as it is observed: now, or once it has ended or `wait` is over.
-    ///
-    /// # Errors
-    /// As [`ExecutionService::get`].
-    #[boxed]
-    pub async fn observe(&self, caller: &Principal, id: &ExecutionId, wait: Option<Duration>) -> Result<Observed> {
-        let execution = match wait {
-            Some(wait) => self.wait(caller, id, wait).await?,
-            None => self.get(caller, id).await?,
-        };
-        self.observed(execution).await
-    }
-
-    /// What was begun, once it has ended or `wait` is over. An answer given before is given again as it was, unless its
-    /// client waits: then it wants the end.
-    ///
-    /// # Errors
-    /// As [`ExecutionService::get`].
-    pub(super) async fn observe_begun(
-        &self,
-        caller: &Principal,
-        begun: IdempotentResult<Execution>,
-        wait: Option<Duration>,
-    ) -> Result<IdempotentResult<Observed>> {
-        let IdempotentResult { value, replayed } = begun;
-        let execution = match wait {
-            Some(wait) if !value.status.is_final() => self.wait(caller, &value.id, wait).await?,
-            _ => value,
-        };
-        Ok(IdempotentResult { value: self.observed(execution).await?, replayed })
-    }
-
-    async fn observed(&self, execution: Execution) -> Result<Observed> {
-        let estimate = match execution.status.is_final() {
-            true => None,
-            false => Some(self.estimates.of(&execution.workflow_id, execution.total_steps).await?),
-        };
-        let mut conn = self.db.read().await?;
-        let inputs = store::inputs(&mut conn, &execution.id).await?;
-        let waits_for_miner = estimate.is_some() && waits_for_miner(&mut conn, &execution).await?;
-        Ok(Observed { execution, inputs, estimate, waits_for_miner })
-    }
-
-    /// An execution of `caller`'s, once it has ended or `wait` is over.
-    ///
-    /// # Errors
-    /// As [`ExecutionService::get`].
-    #[boxed]
-    pub async fn wait(&self, caller: &Principal, id: &ExecutionId, wait: Duration) -> Result<Execution> {
-        let deadline = tokio::time::Instant::now() + wait;
-        // Register for the notification before the first query, so that none is missed in between.
-        let mut subscription = self.hub.subscribe(id);
-        loop {
-            let execution = self.get(caller, id).await?;
-            if execution.status.is_final() || self.engine.has_left(id) {
-                return Ok(execution);
-            }
-            // A driver in another process cannot notify this one, so the row is also polled.
-            let look_again = deadline.min(tokio::time::Instant::now() + Duration::from_secs(1));
-            tokio::select! {
-                () = subscription.wait_for_wake() => {}
-                () = tokio::time::sleep_until(look_again) => {
-                    if look_again == deadline {
-                        return self.get(caller, id).await;
-                    }
-                }
-            }
-        }
     }
 
     /// Return a page of `caller`'s executions, newest first, and their total number.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{ExecutionService, Observed, redefinition::Redefinition, store};
+use super::{ExecutionService, observation::Observed, redefinition::Redefinition, store};
 use crate::{
     engine::count_active,
     error::{OrchestrationError, Result, corrupt_json_error},
@@ -12,11 +12,15 @@ use crate::{
     run::Execution,
     workflows::{CompiledWorkflow, WorkflowService},
 };
-use am_core::{boxed, ids::ExecutionId};
+use am_core::{
+    boxed,
+    ids::{ExecutionId, PrincipalId},
+};
 use am_db::{
     Tx,
     codec::Timestamp,
     idempotency::{IdempotencyKey, IdempotentResult},
+    owner::PrincipalName,
     principal::Principal,
 };
 use am_security::policies::CommandFacts;
@@ -40,6 +44,22 @@ impl ExecutionService {
         if let Some(retried) = self.started(once.as_ref()).await? {
             return self.observe_begun(caller, retried, wait).await;
         }
+        let new = self.redefinition(caller, workflows, id).await?;
+        let retried = self.retry_run(caller, id, once, Some(new)).await?;
+        self.observe_begun(caller, retried, wait).await
+    }
+
+    /// The current definition of the workflow of an execution, for its retry.
+    ///
+    /// # Errors
+    /// As [`ExecutionService::retry_redefined`].
+    #[boxed]
+    pub(crate) async fn redefinition(
+        &self,
+        caller: &Principal,
+        workflows: &WorkflowService,
+        id: &ExecutionId,
+    ) -> Result<Redefinition> {
         let execution = self.get(caller, id).await?;
         let gone = || {
             OrchestrationError::InvalidState(
@@ -62,9 +82,18 @@ impl ExecutionService {
             inputs.parse().map_err(|error| corrupt_json_error("am_runs.inputs", error))?.unwrap_or_default();
         self.admit(caller, &workflow.id, terms, &compiled.plan, &inputs).await?;
         let CompiledWorkflow { plan, step_ids } = compiled;
-        let new = Redefinition { plan, step_ids, security, ids: self.engine.ids().clone() };
-        let retried = self.retry_run(caller, id, once, Some(new)).await?;
-        self.observe_begun(caller, retried, wait).await
+        Ok(Redefinition { plan, step_ids, security, ids: self.engine.ids().clone() })
+    }
+
+    /// The principal `owner` as the client of an execution, which the coordinator may have stored by its key.
+    ///
+    /// # Errors
+    /// Returns a database error when a query fails.
+    pub(crate) async fn principal_of(&self, owner: &PrincipalId, id: &ExecutionId) -> Result<Principal> {
+        let stored = store::client(&mut *self.db.read().await?, id).await?;
+        let stored = stored.filter(|client| PrincipalName::from_stored(client).as_str() == owner.as_str());
+        let aliases = [Some(owner.to_string()), stored].into_iter().flatten().collect();
+        Ok(Principal { name: owner.as_str().into(), aliases, agent: None, origin: None })
     }
 
     /// Retry an execution within `tx`; the engine is told after the commit.

@@ -17,7 +17,7 @@ use crate::{
 };
 use am_audit::{AuditEntry, EventType, SecurityLevel};
 use am_core::{
-    ids::{ExecutionId, JobId, StepExecutionId, WorkflowId},
+    ids::{ExecutionId, StepExecutionId, WorkflowId},
     money::Money,
 };
 use am_db::{
@@ -82,17 +82,15 @@ pub async fn get(conn: &mut Connection, id: &ExecutionId) -> Result<Option<Execu
     Ok(query.bind(id).fetch_optional(conn).await?)
 }
 
+/// Read the client of an execution, as it is stored.
+pub async fn client(conn: &mut Connection, id: &ExecutionId) -> Result<Option<String>> {
+    Ok(sql!("SELECT client_id FROM agent_executions WHERE id = $1").bind(id).fetch_optional_value(conn).await?)
+}
+
 /// Read the inputs of an execution; none where the coordinator runs it.
 pub async fn inputs(conn: &mut Connection, id: &ExecutionId) -> Result<JsonText> {
     let inputs = sql!("SELECT inputs FROM am_runs WHERE execution_id = $1").bind(id);
     Ok(inputs.fetch_optional_value(conn).await?.unwrap_or_else(JsonText::none))
-}
-
-/// Return the external tasks that steps of an execution wait for.
-pub fn running_tasks(execution: &Execution) -> Result<Vec<JobId>> {
-    let states = step_states(execution)?;
-    let running = states.values().filter(|state| state.get("status").and_then(Value::as_str) == Some("running"));
-    Ok(running.filter_map(|state| state.get("job_id")?.as_str().map(JobId::from)).collect())
 }
 
 /// Return whether an execution has ended or does not exist.
@@ -157,7 +155,8 @@ pub async fn list_steps(conn: &mut Connection, execution: &Execution) -> Result<
     Ok(logs.into_iter().map(|(_, log)| log).collect())
 }
 
-fn step_states(execution: &Execution) -> Result<Map<String, Value>> {
+/// Read the state of each step, by key.
+pub fn step_states(execution: &Execution) -> Result<Map<String, Value>> {
     let states =
         execution.step_states.parse().map_err(|error| corrupt_json_error("agent_executions.step_states", error))?;
     Ok(states.unwrap_or_default())

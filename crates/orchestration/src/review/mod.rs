@@ -388,7 +388,7 @@ fn collect_advice(
             seconds => format!("The workflow may take {seconds} seconds, more than {LONG_RUN_SECONDS}"),
         });
     }
-    let leaves = |action: &StepAction| matches!(action, StepAction::Job(_) | StepAction::Http { .. });
+    let leaves = |action: &StepAction| matches!(action, StepAction::Job(_) | StepAction::Http(_));
     for step in plan.steps.iter().filter(|step| leaves(&step.action)) {
         warnings.push(format!("What step {:?} sends leaves this service", step.key));
     }
