@@ -103,5 +103,8 @@ async fn plans_messages_runs_jobs_and_deliveries_are_deleted_when_they_have_ende
     for resource in ["plan", "message", "training_run", "job", "webhook_delivery"] {
         assert_eq!(told(&server, resource).await.len(), 1, "{resource}");
     }
-    assert_eq!(number(&database, "SELECT count(*) FROM am_archives WHERE done_at IS NOT NULL AND removed = 1").await, 5);
+    assert_eq!(
+        number(&database, "SELECT count(*) FROM am_archives WHERE done_at IS NOT NULL AND removed = 1").await,
+        5
+    );
 }
