@@ -29,7 +29,7 @@ use am_communication::{
     transfer::TransferService,
 };
 use am_core::{
-    ambient::{Clock, IdGenerator},
+    ambient::Clock,
     config::{Config, JobClockSetting},
     crypto::Signer,
     supervisor::Supervisor,

@@ -95,11 +95,11 @@ pub fn sent_rows<T: Serialize>(rows: &[T]) -> Result<Vec<Box<RawValue>>, serde_j
 /// How many rows from the first on a page may have.
 fn fitting_rows(rows: &[Box<RawValue>]) -> usize {
     let mut sum = 0;
-    let fits = |row: &&Box<RawValue>| {
-        sum += row.get().len();
+    let fitting = rows.iter().map(|row| row.get().len()).take_while(|length| {
+        sum += length;
         sum <= MAX_PAGE_BYTES
-    };
-    rows.iter().take_while(fits).count().max(rows.len().min(1))
+    });
+    fitting.count().max(rows.len().min(1))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use sqlx::AssertSqlSafe;
 use tokio::time::timeout;
 
 use crate::{
-    harness::{ApiClient, PATIENCE, TestApp, poll_interval},
+    harness::{PATIENCE, TestApp, poll_interval},
     jobs::open,
     kit::{AGENTS, JsonDocument as _, jq, sql, waiting},
     operation::run,
