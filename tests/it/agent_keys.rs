@@ -17,9 +17,10 @@ use crate::{
 };
 
 /// What a key that is bound to an agent may call.
-const ALLOWED: [(&str, &str); 25] = [
+const ALLOWED: [(&str, &str); 26] = [
     ("GET", "/messages/history"),
     ("GET", "/messages/id/{message_id}"),
+    ("DELETE", "/messages/id/{message_id}"),
     ("POST", "/messages/id/{message_id}/read"),
     ("GET", "/messages/inbox"),
     ("POST", "/messages/broadcast"),

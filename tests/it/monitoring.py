@@ -82,6 +82,9 @@ CASES = {
     "LockHeld": slow("db_lock_held_seconds", "0.1", "1"),
     # The series of a write begins with its first one.
     "LongWrites": both(30, {'db_long_writes_total{write="save"}': "_x20 1x200"}, {'db_long_writes_total{write="save"}': "1x200"}),
+    "DiskFull": level("disk_free_bytes", 4 * GIB, 6 * GIB),
+    "RetentionSlow": slow("retention_batch_seconds", "0.032", "0.064"),
+    "RetentionFails": event("retention_failures_total"),
     "ListUnfinished": level("db_list_progress_ratio", 0.9, 1, minutes=90, list="executions"),
     "ReaderWait": slow("db_reader_wait_seconds", "0.05", "0.5"),
     "Busy": event("db_busy_total"),

@@ -172,7 +172,8 @@ async fn rows_of_every_kind_go_by_age_and_what_is_open_or_named_stays() {
     sql(
         &database,
         &format!(
-            "INSERT INTO am_message_contents VALUES ('shared', '{{}}', {old}), ('used', '{{}}', {old});
+            "PRAGMA foreign_keys = OFF;
+             INSERT INTO am_message_contents VALUES ('shared', '{{}}', {old}), ('used', '{{}}', {old});
              INSERT INTO am_messages (message_id, channel_id, seq, sender, recipient, kind, priority, encryption, scope,
                  content, bytes, price, payment_status, status, pushed, created_at, expires_at, content_id)
              SELECT 'm' || value, 'c', value, 'a', 'b', 'TEXT', 'NORMAL', 'NONE', 'NONE', '{{}}', 2, 0, 'NONE',

@@ -67,7 +67,7 @@ pub struct RestoreReport {
     pub restored: u64,
     /// Things that were there already, and were left as they are.
     pub present: u64,
-    /// Rows written.
+    /// Number of rows written.
     pub rows: u64,
 }
 

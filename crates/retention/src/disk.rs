@@ -68,7 +68,7 @@ pub struct CauseUsage {
 pub struct FolderUsage {
     /// What they are.
     pub cause: &'static str,
-    /// The directory.
+    /// The directory that was measured.
     pub path: PathBuf,
     /// Bytes that the files take on the disk.
     pub bytes: u64,

@@ -11,6 +11,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::kinds::RetentionKind;
+
 /// Label of a kind of things.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct KindLabel {
@@ -43,6 +45,12 @@ impl Default for RetentionMetrics {
 
 impl RetentionMetrics {
     pub fn register(&self, registry: &mut Registry) {
+        // Each kind is there from the beginning, so that a first rise is seen as one.
+        for kind in RetentionKind::ALL.map(RetentionKind::word) {
+            let label = KindLabel { kind };
+            drop((self.removed.get_or_create(&label), self.kept.get_or_create(&label)));
+            drop(self.left.get_or_create(&label));
+        }
         registry.register("retention_removed", "Things removed by age or on request, by kind", self.removed.clone());
         registry.register(
             "retention_kept",

@@ -31,8 +31,7 @@ use am_orchestration::{
     run::Execution,
 };
 
-/// Settings of one execution. Put your data under `inputs`. The other members, all optional, override the workflow's limits
-/// for this execution.
+/// Settings of one execution. Put your data under `inputs`; the other members override the workflow's limits for it.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct ExecuteRequest {

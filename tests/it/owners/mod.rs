@@ -28,6 +28,8 @@ fn turn(method: &Method, template: &str) -> u8 {
     match *method {
         Method::DELETE if template.ends_with("/channels/{channel_id}") => 3,
         Method::DELETE if template.ends_with("/workflows/{workflow_id}") => 3,
+        // What remains of a job, once it is ended and told.
+        Method::DELETE if template.ends_with("/jobs/{job_id}/record") => 4,
         Method::DELETE => 2,
         // Ends with the job.
         Method::GET if template.ends_with("/jobs/{job_id}/events") => 3,

@@ -66,7 +66,12 @@ impl ExecutionService {
             Some(wait) if !value.status.is_final() => self.wait(caller, &value.id, wait).await?,
             _ => value,
         };
-        Ok(IdempotentResult { value: self.observed(execution).await?, replayed })
+        let mut observed = self.observed(execution).await?;
+        if wait.is_none() {
+            // The same answer as before, whatever it waits for meanwhile.
+            observed.waits = ExecutionWaits::default();
+        }
+        Ok(IdempotentResult { value: observed, replayed })
     }
 
     async fn observed(&self, execution: Execution) -> Result<Observed> {
