@@ -68,9 +68,9 @@ pub struct PageQuery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ListOrder {
-    /// The oldest.
+    /// The oldest row comes first.
     Asc,
-    /// The newest.
+    /// The newest row comes first.
     Desc,
 }
 
