@@ -68,9 +68,9 @@ pub struct PageQuery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ListOrder {
-    /// The oldest row first.
+    /// The oldest row comes first.
     Asc,
-    /// The newest row first.
+    /// The newest row comes first.
     Desc,
 }
 

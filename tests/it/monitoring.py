@@ -88,6 +88,7 @@ CASES = {
     "ListUnfinished": level("db_list_progress_ratio", 0.9, 1, minutes=90, list="executions"),
     "ReaderWait": slow("db_reader_wait_seconds", "0.05", "0.5"),
     "Busy": event("db_busy_total"),
+    "WriteTimeouts": event("db_write_timeouts_total"),
     "Wal": level("db_wal_bytes", 70 << 20, 32 << 20),
     "PlacesFull": level("engine_executions_working", 512, 511),
     "ExecutionsWaiting": rising("engine_executions_waiting"),

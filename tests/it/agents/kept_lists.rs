@@ -196,9 +196,9 @@ async fn with_rows(count: u32, text: &str) -> (TestApp, String) {
     sql(&database, &coordinator_rows(server.key(), &principal, 0, count)).await;
     let change = format!(
         "UPDATE ai_agent_workflows SET description = {text}, steps = json_object('a', {text}),
-             dependencies = json_object('a', {text}), tags = json_array({text}) WHERE id LIKE 'agent_c%';
+             dependencies = json_object('a', {text}), tags = json_array({text}) WHERE created_at < '2026-02-01';
          UPDATE agent_executions SET step_states = json_object('a', {text}), final_result = json_array({text}),
-             verification_proof = json_array({text}), error_message = {text} WHERE id LIKE 'exec_c%'"
+             verification_proof = json_array({text}), error_message = {text} WHERE created_at < '2026-02-01'"
     );
     (server, change)
 }
