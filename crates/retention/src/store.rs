@@ -286,7 +286,7 @@ pub(crate) async fn archives_after(
     archives.bind(after.0).bind(after.1).bind(most).fetch_all(conn).await
 }
 
-/// One archive, by its number.
+/// One archive, by its name.
 pub(crate) async fn get_archive(conn: &mut Connection, name: &str) -> Result<Option<ArchiveRecord>> {
     sql!("SELECT ", ArchiveRecord::COLUMNS, " FROM am_archives a WHERE a.name = $1")
         .bind(name)
