@@ -205,7 +205,9 @@ async fn rows_of_every_kind_go_by_age_and_what_is_open_or_named_stays() {
              VALUES ('p', 'key_1', 1, 'null', 90, {old}, {old}),
                  ('q', 'key_1', 5, '{{\"canary\":{{\"version\":2,\"share\":0.5}},\"shadow\":null}}', 91, {old}, {old});
              INSERT INTO am_policy_aliases (name, alias, version, updated_at) VALUES ('q', 'kept', 3, {old});
-             INSERT INTO am_policy_versions SELECT name || version, name, version, 'key_1', name || version, 1, 'ppo', '[]', '[]', NULL,
+             INSERT INTO am_policy_versions SELECT name || version, name, version, 'key_1', name || version, 1,
+                 '{{\"algorithm\":\"ppo\",\"state_length\":9,\"actions\":{{\"type\":\"discrete\",\"count\":4}},\"hidden\":[8],\"atoms\":null,\"parameters\":1,\"normalized\":false}}',
+                 '[]', '[]', NULL,
                  'uploaded', NULL, 'x', 'null', 'null', {old}
              FROM (SELECT 'q' AS name, value AS version FROM json_each('[1, 2, 3, 4, 5]') UNION ALL SELECT 'p', 4);
              INSERT INTO ai_agent_workflows SELECT 'agent_n', 'key_1', 'w', '', '{{\"a\":{{\"action\":{{\"kind\":\"policy\",\"policy\":\"q@4\"}}}}}}',

@@ -183,6 +183,10 @@ impl RoomModel for Executions {
         let path = format!("{EXECUTIONS}/{}", self.runs[at].id);
         loop {
             let Some(run) = send(server, &Ask::get(path.clone()), "").await else { return };
+            if run.body["step_states"]["a"]["status"] == "completed" {
+                // By the same action, before its process died.
+                return;
+            }
             if let Some(job) = run.body["step_states"]["a"]["job_id"].as_str() {
                 let done = "state = 'COMPLETED', result = '{\"text\": \"x\"}', receipt = '{\"price\": 0.25}'";
                 sql(&server.database(), &format!("UPDATE job SET {done} WHERE id = '{job}'")).await;
