@@ -9,7 +9,7 @@ use am_keys::ApiKeyService;
 pub(super) fn start(services: &Services, keys: &ApiKeyService, witnesses: &WitnessService) {
     let supervisor = &services.supervisor;
     services.engine.background_tasks().into_iter().for_each(|task| supervisor.adopt(task));
-    services.webhooks.background_task().into_iter().for_each(|task| supervisor.adopt(task));
+    supervisor.adopt(services.webhooks.background_task());
     let assignments = services.assignments.background_tasks(supervisor.stopping());
     assignments.into_iter().for_each(|task| supervisor.adopt(task));
     supervisor.start("lists", |stop| ListKeeper::new(services.db.clone(), services.clock.clone()).work(stop));
@@ -18,6 +18,7 @@ pub(super) fn start(services: &Services, keys: &ApiKeyService, witnesses: &Witne
     supervisor.adopt(services.training.background_task());
     supervisor.start("policies", |stop| services.library.clone().watch(stop));
     supervisor.start("security_policies", |stop| services.security_policies.clone().watch(stop));
+    supervisor.start("audit_webhooks", |stop| services.audit.clone().tell_webhooks(stop));
     supervisor.start("audit", |stop| services.audit.clone().work(stop));
     witnesses.background_tasks(supervisor.stopping()).into_iter().for_each(|task| supervisor.adopt(task));
     supervisor.start("sandboxes", |stop| services.sandboxes.clone().work(stop));

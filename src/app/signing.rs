@@ -34,6 +34,8 @@ fn load_signing_key(config: &Config, set: Option<&SecretString>, name: &str, fil
     Ok(signer)
 }
 
+/// File of the key that secrets of webhooks are derived from, in the data directory.
+const HOOK_SECRETS_FILE: &str = "webhook-secrets.hex";
 /// File of the audit log's key in the data directory.
 const AUDIT_KEY_FILE: &str = "audit-signing-key.hex";
 /// File of the last signed head in the data directory.
@@ -49,7 +51,8 @@ pub async fn open_audit(
     clock: &Clock,
     ids: &IdGenerator,
 ) -> Result<(AuditLog, WebhookService), StartError> {
-    let webhooks = WebhookService::new(db.clone(), clock.clone(), ids.clone(), &config.webhooks)?;
+    let secrets = config.data_dir.join(HOOK_SECRETS_FILE);
+    let webhooks = WebhookService::open(db.clone(), clock.clone(), ids.clone(), &config.webhooks, secrets)?;
     let set = &config.audit;
     let previous = match &set.previous_signing_key {
         Some(key) => Some(Signer::from_hex(key.expose_secret())?),

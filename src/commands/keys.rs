@@ -138,16 +138,18 @@ fn print_issued_key(done: &str, IssuedKey { key, secret }: &IssuedKey) {
 
 fn format_table(keys: &[ApiKey]) -> String {
     let moment = |at: Option<Timestamp>| at.map_or("never".to_owned(), |at| at.0.format("%F %T").to_string());
-    let heads = ["ID", "NAME", "ROLE", "AGENT", "STATE", "PRINCIPAL", "CREATED", "EXPIRES"].map(str::to_owned);
+    let heads =
+        ["ID", "NAME", "ROLE", "AGENT", "STATE", "PRINCIPAL", "CREATED", "EXPIRES", "LAST USED"].map(str::to_owned);
     let rows = keys.iter().map(|key| {
         let (created, expires) = (moment(Some(key.created_at)), moment(key.expires_at));
+        let used = moment(key.last_used_at);
         let [role, state] = [key.role.value(), key.state.word()].map(str::to_owned);
         let agent = key.agent_id.as_ref().map_or("-".to_owned(), AgentId::to_string);
-        [key.id.to_string(), key.name.clone(), role, agent, state, key.principal.to_string(), created, expires]
+        [key.id.to_string(), key.name.clone(), role, agent, state, key.principal.to_string(), created, expires, used]
     });
-    let rows: Vec<[String; 8]> = std::iter::once(heads).chain(rows).collect();
-    let widths: [usize; 8] = std::array::from_fn(|at| rows.iter().map(|row| row[at].len()).max().unwrap_or_default());
-    let line = |row: &[String; 8]| {
+    let rows: Vec<[String; 9]> = std::iter::once(heads).chain(rows).collect();
+    let widths: [usize; 9] = std::array::from_fn(|at| rows.iter().map(|row| row[at].len()).max().unwrap_or_default());
+    let line = |row: &[String; 9]| {
         let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         cells.join("  ").trim_end().to_owned()
     };

@@ -452,11 +452,14 @@ impl From<am_webhooks::WebhookError> for ApiError {
     fn from(error: am_webhooks::WebhookError) -> Self {
         match error {
             am_webhooks::WebhookError::NotFound(text) => Self::not_found(text),
+            am_webhooks::WebhookError::Invalid(found) => found.into(),
+            am_webhooks::WebhookError::Conflict(text) => Self::conflict(text),
             am_webhooks::WebhookError::InvalidState(text) => Self::bad_request(text).code("invalid_state"),
             am_webhooks::WebhookError::Db(error) => error.into(),
             // Reported at startup, when the configuration is read.
             error @ (am_webhooks::WebhookError::InvalidAddress(..)
             | am_webhooks::WebhookError::InvalidSecret(_)
+            | am_webhooks::WebhookError::SecretFile(_)
             | am_webhooks::WebhookError::Client(_)) => Self::internal(error),
         }
     }

@@ -35,8 +35,12 @@ const COORDINATOR_PATHS: [&str; 9] = [
 ];
 
 /// Paths below these that the coordinator does not have: a misspelt member is refused there.
-const OWN_PATHS: [&str; 3] =
-    ["/api/v1/agents/executions/retry", "/api/v1/agents/executions/cancel", "/api/v1/agents/executions/operations"];
+const OWN_PATHS: [&str; 4] = [
+    "/api/v1/agents/security/webhooks",
+    "/api/v1/agents/executions/retry",
+    "/api/v1/agents/executions/cancel",
+    "/api/v1/agents/executions/operations",
+];
 
 /// Names of all operations.
 #[derive(Debug, Default)]
@@ -177,7 +181,7 @@ impl OperationNames {
         let (mut refused, mut ignored) = (Vec::new(), Vec::new());
         for UnknownName { path, name, known, is_own } in unknown {
             let listed = path.len() == 1 && self.is_coordinators && COORDINATOR_MEMBERS.contains(&name.as_str());
-            let lenient = self.is_coordinators && !is_own && !is_lost && nearest(&name, &known).is_none();
+            let lenient = self.is_coordinators && !is_own && !is_lost && nearest_name(&name, &known).is_none();
             if listed || lenient {
                 let path = dotted(&path);
                 let warning = (!listed).then(|| format!("`{path}` was ignored: {}", refusal("member", &name, &known)));
@@ -193,7 +197,7 @@ impl OperationNames {
 
 /// What is said of an unknown name.
 fn refusal(what: &str, name: &str, known: &[&str]) -> String {
-    if let Some(nearest) = nearest(name, known) {
+    if let Some(nearest) = nearest_name(name, known) {
         return format!("Unknown {what}; did you mean `{nearest}`?");
     }
     if known.is_empty() {
@@ -206,7 +210,7 @@ fn refusal(what: &str, name: &str, known: &[&str]) -> String {
 }
 
 /// The known name that `name` is most like, if it is like one.
-fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+pub fn nearest_name<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let name: String = name.chars().take(200).collect::<String>().to_lowercase();
     let likeness = |other: &&str| strsim::jaro_winkler(&name, &other.to_lowercase());
     let best = known.iter().copied().max_by(|one, other| likeness(one).total_cmp(&likeness(other)))?;

@@ -397,3 +397,22 @@ async fn key_in_the_place_of_a_name_is_not_shown() {
     }
     assert!(!server.log().contains("0123456789abcdef"), "{}", server.log());
 }
+
+#[tokio::test]
+async fn the_last_use_of_a_key_is_listed() {
+    let server = TestApp::start().await;
+    let key = create(&server, "ci", "admin", &[]);
+    create(&server, "idle", "admin", &[]);
+    let used = || -> Vec<Value> {
+        let all: Value = serde_json::from_str(&printed(keys(server.dir(), &["list", "--json"]))).unwrap();
+        all.as_array().unwrap().iter().map(|key| key["last_used_at"].clone()).collect()
+    };
+    assert_eq!(used(), [Value::Null, Value::Null]);
+    get_as(&server, &key, &format!("{AGENTS}/workflows")).await.ok();
+    let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
+    while used()[0].is_null() {
+        assert!(std::time::Instant::now() < deadline, "its use was never stored");
+        crate::harness::poll_interval().await;
+    }
+    assert_eq!(used()[1], Value::Null);
+}

@@ -1,5 +1,7 @@
 //! Webhooks from outside: a real receiver that checks each signature with the standard's own library.
 
+mod own;
+
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex},

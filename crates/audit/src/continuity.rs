@@ -18,7 +18,7 @@ use am_core::{
     ids::AuditId,
 };
 use am_db::{Connection, Database, DatabaseError, Tx, codec::Timestamp};
-use am_webhooks::WebhookEventKind;
+use am_webhooks::{WebhookEvent, WebhookEventKind};
 
 /// Reason why the log cannot be opened or restarted.
 #[derive(Debug, thiserror::Error)]
@@ -173,13 +173,13 @@ impl AuditLog {
         if store::insert_head(tx, &head).await? {
             self.record_key(tx, &next, now).await?;
             // Published off the host, because a log alone can't prove that its end was not cut off.
+            let kind = WebhookEventKind::AuditHead;
             let source = match next.epoch {
-                1 => format!("{}/{}", WebhookEventKind::AuditHead.word(), next.size),
-                epoch => format!("{}/{epoch}/{}", WebhookEventKind::AuditHead.word(), next.size),
+                1 => format!("{}/{}", kind.word(), next.size),
+                epoch => format!("{}/{epoch}/{}", kind.word(), next.size),
             };
-            let webhooks = &self.0.webhooks;
-            let sent = webhooks.enqueue(tx, WebhookEventKind::AuditHead, &head, now, Some(&source)).await;
-            sent.map_err(to_database_error)?;
+            let event = WebhookEvent { kind, owner: None, data: &head, source: Some(&source) };
+            self.0.webhooks.enqueue(tx, event, now).await.map_err(to_database_error)?;
         }
         Ok(head)
     }

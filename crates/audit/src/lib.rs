@@ -11,6 +11,7 @@ mod continuity_tests;
 mod cosignature;
 mod cosigned_heads;
 mod custody;
+mod event_webhooks;
 mod export;
 mod key_entries;
 mod leaf;

@@ -321,6 +321,8 @@ pub struct AuditRecord {
     pub user: Option<PrincipalName>,
     /// Id of the workflow concerned, if any.
     pub workflow_id: Option<WorkflowId>,
+    /// Id of the execution or training run concerned, if any.
+    pub execution_id: Option<ExecutionId>,
     /// Further data of the event.
     pub data: JsonText,
 }

@@ -13,7 +13,7 @@ use super::{
     store,
 };
 use am_db::{Tx, codec::Timestamp, owner::PrincipalName};
-use am_webhooks::WebhookEventKind;
+use am_webhooks::{WebhookEvent, WebhookEventKind};
 
 /// Rows of the coordinator's table read per query.
 const SCAN_BATCH: i64 = 5000;
@@ -145,11 +145,10 @@ impl AuditLog {
             let mut alerts = found.clone();
             alerts.retain(|alert| alert.source == EntrySource::Service || alert.timestamp >= news);
             for alert in &alerts {
-                let source = format!("{}/{}", WebhookEventKind::SecurityAlert.word(), alert.id);
-                webhooks
-                    .enqueue(tx, WebhookEventKind::SecurityAlert, alert, alert.timestamp, Some(&source))
-                    .await
-                    .map_err(to_database_error)?;
+                let kind = WebhookEventKind::SecurityAlert;
+                let source = format!("{}/{}", kind.word(), alert.id);
+                let event = WebhookEvent { kind, owner: None, data: alert, source: Some(&source) };
+                webhooks.enqueue(tx, event, alert.timestamp).await.map_err(to_database_error)?;
             }
             tx.after_commit(move || {
                 for alert in &alerts {

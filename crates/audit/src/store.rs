@@ -399,6 +399,7 @@ row! {
         at = "l.timestamp",
         user = "l.user_id",
         workflow_id,
+        execution_id,
         data = "l.event_data",
     }
 }

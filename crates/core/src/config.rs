@@ -38,6 +38,7 @@ use self::{
 use crate::money::Money;
 
 pub use connections::{AddressBlock, ConnectionConfig};
+pub use endpoints::check_hook_url;
 pub use error::ConfigError;
 pub use http_method::HttpMethod;
 pub use messages::MessageConfig;
@@ -382,6 +383,8 @@ settings! {
         "WEBHOOKS" endpoints: BTreeMap<String, WebhookEndpoint> = BTreeMap::new(), endpoints::read_webhook_config;
         /// Factor for the waits between delivery attempts, default 1.0.
         "WEBHOOK_RETRY_SCALE" retry_scale: f64 = 1.0, number(0.0..=100.0);
+        /// Whether endpoints that are made over the API may use http and hosts outside the public Internet, default false.
+        "WEBHOOK_PRIVATE_ADDRESSES" private_addresses: bool = false, boolean;
         /// Retention of finished deliveries, default 30 days.
         "WEBHOOK_KEEP_DAYS" kept: Duration = Duration::from_secs(30 * 86_400), days(1..=36_500);
     }

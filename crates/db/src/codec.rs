@@ -111,7 +111,8 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(DateTime::<Utc>::deserialize(deserializer)?))
+        let read = DateTime::<Utc>::deserialize(deserializer);
+        read.map(Self).map_err(|_| serde::de::Error::custom("Should be a time, as \"2026-12-01T09:00:00Z\""))
     }
 }
 

@@ -47,6 +47,8 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (29, "channel_history", include_str!("../../../migrations/0029_channel_history.sql")),
     (33, "retention", include_str!("../../../migrations/0033_retention.sql")),
     (39, "bulk_operations", include_str!("../../../migrations/0039_bulk_operations.sql")),
+    (40, "own_webhooks", include_str!("../../../migrations/0040_own_webhooks.sql")),
+    (41, "key_use", include_str!("../../../migrations/0041_key_use.sql")),
 ];
 
 /// Result of a migration.

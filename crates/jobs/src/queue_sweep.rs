@@ -18,7 +18,7 @@ use am_core::{
     money::Money,
 };
 use am_db::{Result, Tx, codec::Timestamp, owner, principal::Principal};
-use am_webhooks::WebhookEventKind;
+use am_webhooks::{WebhookEvent, WebhookEventKind};
 
 /// Ended jobs reported per transaction.
 const REPORT_BATCH: usize = 200;
@@ -153,7 +153,9 @@ impl JobQueue {
             ended_at: now,
         };
         let source = format!("job:{id}");
-        self.0.webhooks.enqueue(tx, kind, &data, now, Some(&source)).await.map_err(to_database_error)?;
+        let owner = Some(kept.client_id.as_str());
+        let event = WebhookEvent { kind, owner, data: &data, source: Some(&source) };
+        self.0.webhooks.enqueue(tx, event, now).await.map_err(to_database_error)?;
         if let Some(service) = JobService::from_name(&kept.service) {
             let me = self.clone();
             tx.after_commit(move || me.0.metrics.count_state(service, state));

@@ -1,6 +1,12 @@
 //! Cache of valid keys in memory, so that authenticating a request needs no database access.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
 
 use subtle::Choice;
 
@@ -14,6 +20,9 @@ use am_core::{
 };
 use am_db::codec::Timestamp;
 
+/// Seconds after which the use of a key is stored again.
+const USE_SECONDS: i64 = 60;
+
 /// A cached key that was not revoked.
 pub(super) struct CachedKey {
     pub(super) role: KeyRole,
@@ -24,6 +33,28 @@ pub(super) struct CachedKey {
     /// Previous secret and the time until which it is accepted.
     pub(super) previous: Option<(SaltedHash, Timestamp)>,
     pub(super) expires_at: Option<Timestamp>,
+    /// When it was used; the next cache takes it over.
+    pub(super) used: Arc<KeyUse>,
+}
+
+/// When a key was used last, and up to when that is stored, in seconds of Unix time; 0: never.
+#[derive(Debug, Default)]
+pub(super) struct KeyUse {
+    last: AtomicI64,
+    stored: AtomicI64,
+}
+
+impl KeyUse {
+    fn note(&self, now: Timestamp) {
+        self.last.store(now.0.timestamp(), Ordering::Relaxed);
+    }
+
+    /// The last use, if a minute has passed since what is stored.
+    fn due(&self) -> Option<Timestamp> {
+        let (last, stored) = (self.last.load(Ordering::Relaxed), self.stored.load(Ordering::Relaxed));
+        let is_due = last > 0 && (stored == 0 || last - stored >= USE_SECONDS);
+        is_due.then(|| chrono::DateTime::from_timestamp(last, 0).map(Timestamp)).flatten()
+    }
 }
 
 /// Identity of a valid key.
@@ -60,6 +91,29 @@ impl KeyCache {
         Self { held, agents, nobody: SaltedHash::hash_secret(&secret::random_secret(ids), ids) }
     }
 
+    /// Take over from `before` when keys were used.
+    pub(super) fn keep_use(&mut self, before: &Self) {
+        for (id, key) in &mut self.held {
+            if let Some(known) = before.held.get(id) {
+                key.used = known.used.clone();
+            }
+        }
+    }
+
+    /// The keys whose last use is to be stored.
+    pub(super) fn due_uses(&self) -> Vec<(ApiKeyId, Timestamp)> {
+        self.held.iter().filter_map(|(id, key)| Some((id.clone(), key.used.due()?))).collect()
+    }
+
+    /// Note that these uses are stored.
+    pub(super) fn mark_stored(&self, uses: &[(ApiKeyId, Timestamp)]) {
+        for (id, at) in uses {
+            if let Some(key) = self.held.get(id) {
+                key.used.stored.store(at.0.timestamp(), Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Whether a key that is bound to `agent` is valid at the current time.
     pub(super) fn has_agent(&self, agent: &AgentId, now: impl FnOnce() -> Timestamp) -> bool {
         self.agents.get(agent).is_some_and(|end| end.is_none_or(|end| now() < end))
@@ -81,6 +135,9 @@ impl KeyCache {
         let held = held.filter(|held| held.expires_at.is_none_or(|end| now < end))?;
         let grace = held.previous.as_ref().filter(|_| !bool::from(is_current)).map(|(_, until)| *until);
         let until = [held.expires_at, grace].into_iter().flatten().min();
+        if bool::from(fits) {
+            held.used.note(now);
+        }
         bool::from(fits).then(|| KeyIdentity {
             principal: held.principal.clone(),
             role: held.role,
@@ -108,6 +165,7 @@ mod tests {
             current: SaltedHash::hash_secret("x", &ids),
             previous: None,
             expires_at,
+            used: Arc::default(),
         };
         let all = [
             ("00000001", held(KeyRole::Agent, "a", Some(at(50)))),
@@ -122,6 +180,19 @@ mod tests {
     }
 
     #[test]
+    fn a_use_is_stored_at_once_and_then_once_a_minute() {
+        let use_of = KeyUse::default();
+        assert_eq!(use_of.due(), None, "it was never used");
+        for (used, due) in [(1000, true), (1030, false), (1059, false), (1060, true), (1100, false)] {
+            use_of.note(at(used));
+            assert_eq!(use_of.due(), due.then(|| at(used)), "{used}");
+            if due {
+                use_of.stored.store(used, Ordering::Relaxed);
+            }
+        }
+    }
+
+    #[test]
     fn secrets_and_times_decide() {
         let ids = IdGenerator::seeded(3);
         let [old, new, other] = [(); 3].map(|()| secret::random_secret(&ids));
@@ -132,6 +203,7 @@ mod tests {
             current: SaltedHash::hash_secret(&new, &ids),
             previous: grace.then(|| (SaltedHash::hash_secret(&old, &ids), at(100))),
             expires_at,
+            used: Arc::default(),
         };
         let all = [
             ("00000001", held(false, None)),

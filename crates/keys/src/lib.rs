@@ -154,8 +154,9 @@ impl ApiKeyService {
         if revision == *self.0.seen.borrow() {
             return Ok(false);
         }
-        let ring = Arc::new(KeyCache::new(store::load_cached_keys(&mut conn).await?, &self.0.ids));
-        *self.0.ring.write() = ring;
+        let mut ring = KeyCache::new(store::load_cached_keys(&mut conn).await?, &self.0.ids);
+        ring.keep_use(&self.0.ring.read());
+        *self.0.ring.write() = Arc::new(ring);
         self.0.seen.send_replace(revision);
         Ok(true)
     }
@@ -164,6 +165,9 @@ impl ApiKeyService {
     #[boxed]
     pub async fn watch(self, stop: CancellationToken) {
         while sleep_or_cancelled(&stop, KEY_POLL_INTERVAL).await {
+            if let Err(error) = self.store_uses().await {
+                tracing::warn!(%error, "could not store when API keys were used; it is tried again");
+            }
             match self.refresh().await {
                 Ok(false) => {}
                 Ok(true) => tracing::info!("API keys have changed"),
@@ -172,6 +176,19 @@ impl ApiKeyService {
                 }
             }
         }
+    }
+
+    /// Store when keys were used, once a minute at most for each.
+    async fn store_uses(&self) -> Result<()> {
+        let ring = self.0.ring.read().clone();
+        let uses = ring.due_uses();
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let stored = uses.clone();
+        self.0.db.write(async move |tx: &mut Tx| store::record_use(tx, &stored).await).await?;
+        ring.mark_stored(&uses);
+        Ok(())
     }
 
     /// All keys including revoked ones, in order of creation.
@@ -226,6 +243,7 @@ impl ApiKeyService {
                 rotated_at: None,
                 previous_until: None,
                 revoked_at: None,
+                last_used_at: None,
             };
             store::insert_key(tx, &key, &salted).await?;
             audit.append(tx, vec![audit_entry("created", &key, now).change(None, Some(key.told()))]).await?;

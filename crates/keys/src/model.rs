@@ -74,6 +74,8 @@ pub struct ApiKey {
     pub previous_until: Option<Timestamp>,
     /// Time of revocation; `None`: not revoked.
     pub revoked_at: Option<Timestamp>,
+    /// Time of the last request with the key, to the minute; `None`: none since this is kept.
+    pub last_used_at: Option<Timestamp>,
 }
 
 impl ApiKey {

@@ -1,6 +1,6 @@
 //! SQL of table `am_api_keys`.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
     key_cache::CachedKey,
@@ -23,6 +23,7 @@ row! {
         rotated_at: Option<Timestamp>,
         previous_until: Option<Timestamp>,
         revoked_at: Option<Timestamp>,
+        last_used_at: Option<Timestamp>,
     }
 }
 
@@ -40,6 +41,7 @@ impl Shown {
             rotated_at: self.rotated_at,
             previous_until: self.previous_until,
             revoked_at: self.revoked_at,
+            last_used_at: self.last_used_at,
         }
     }
 }
@@ -86,10 +88,23 @@ pub(super) async fn load_cached_keys(conn: &mut Connection) -> Result<HashMap<Ap
             current,
             previous: previous.zip(row.previous_until),
             expires_at: row.expires_at,
+            used: Arc::default(),
         };
         held.insert(row.id, key);
     }
     Ok(held)
+}
+
+/// Record when keys were used last; a later time that is known stays.
+pub(super) async fn record_use(tx: &mut Tx, used: &[(ApiKeyId, Timestamp)]) -> Result<()> {
+    for (id, at) in used {
+        sql!("UPDATE am_api_keys SET last_used_at = $2 WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)")
+            .bind(id)
+            .bind(*at)
+            .execute(tx.conn().await?)
+            .await?;
+    }
+    Ok(())
 }
 
 /// All keys in order of creation.

@@ -270,7 +270,7 @@ async fn switch(
     agent.open -= released;
     let data = json!({"agent_id": agent.id, "reason": "requested", "released": released});
     store::append_event(tx, kind, now, data).await?;
-    let entry = audit_entry(status.value(), &agent.id, now).by(owner);
+    let entry = audit_entry(status.value(), &agent.id, now).by(owner).data("owner_id", json!(agent.owner_id));
     let entry = entry.change(status_json(was), status_json(status));
     entries.push(entry.data("released", json!(released)));
     Ok(entries)

@@ -42,7 +42,7 @@ const CAUSES: &[(&str, &[&str])] = &[
         &["agent_audit_logs", "am_audit_entries", "am_audit_tiles", "am_audit_heads", "am_audit_cosignatures"],
     ),
     ("idempotency_keys", &["am_idempotency"]),
-    ("webhooks", &["am_webhook_deliveries"]),
+    ("webhooks", &["am_webhook_deliveries", "am_webhook_endpoints", "am_webhook_hooks"]),
 ];
 
 /// Where files are that belong to the service.

@@ -86,15 +86,16 @@ impl WebhookService {
 
     /// Start due deliveries within the concurrency limits. Returns the time until there is more to do.
     async fn round(&self) -> Result<Duration> {
-        let free: Vec<&String> = self
-            .0
-            .targets
-            .iter()
-            .filter(|(_, lane)| lane.places.available_permits() > 0)
-            .map(|(name, _)| name)
-            .collect();
-        let names = serde_json::json!(free).to_string();
-        let due = store::earliest_due(&mut *self.0.db.read().await?, &names).await?;
+        let mut conn = self.0.db.read().await?;
+        self.refresh(&mut conn).await?;
+        let targets = self.targets();
+        if targets.is_empty() {
+            return Ok(DELIVERY_POLL_INTERVAL);
+        }
+        let free = targets.iter().filter(|(_, lane)| lane.places.available_permits() > 0).map(|(name, _)| name);
+        let names = serde_json::json!(free.collect::<Vec<_>>()).to_string();
+        let due = store::earliest_due(&mut conn, &names).await?;
+        drop(conn);
         let now = self.now();
         let (ready, later): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, at)| *at <= now);
         for claimed in self.claim(ready.into_iter().map(|(name, _)| name).collect(), now).await? {
@@ -110,9 +111,9 @@ impl WebhookService {
         }
         let (me, lease) = (self.clone(), self.0.ids.random_id("", 16));
         let all = self.0.db.write(async move |tx: &mut Tx| {
-            let mut all = Vec::new();
+            let (mut all, targets) = (Vec::new(), me.targets());
             for name in names {
-                let Some(lane) = me.0.targets.get(&name) else { continue };
+                let Some(lane) = targets.get(&name) else { continue };
                 let health = store::endpoint_health(tx, &name).await?;
                 store::number_deliveries(tx, &name).await?;
                 if health.is_gone(&lane.target.address_hash) {
@@ -144,7 +145,7 @@ impl WebhookService {
         crash_point!("webhooks.after_claim");
         let place = |claimed: ClaimedDelivery| {
             // Only this task takes permits, so those that were free still are.
-            let permit = self.0.targets.get(&claimed.endpoint)?.places.clone().try_acquire_owned().ok()?;
+            let permit = self.targets().get(&claimed.endpoint)?.places.clone().try_acquire_owned().ok()?;
             Some(DeliveryClaim { claimed, lease: lease.clone(), permit })
         };
         Ok(all.into_iter().filter_map(place).collect())
@@ -161,7 +162,7 @@ impl WebhookService {
     }
 
     async fn deliver(&self, claimed: ClaimedDelivery, lease: String) {
-        let Some(lane) = self.0.targets.get(&claimed.endpoint) else { return };
+        let Some(lane) = self.targets().get(&claimed.endpoint).cloned() else { return };
         let ClaimedDelivery { id, endpoint, body, seq, attempt } = claimed;
         let (begun, body) = (self.now(), store::numbered_body(body, seq));
         self.0.metrics.active.inc();
@@ -224,7 +225,8 @@ impl WebhookService {
         match sign {
             EndpointSign::Works => store::record_success(tx, name).await?,
             EndpointSign::Gone => {
-                let address = self.0.targets.get(name).map(|lane| lane.target.address_hash.as_str());
+                let targets = self.targets();
+                let address = targets.get(name).map(|lane| lane.target.address_hash.as_str());
                 store::record_gone(tx, name, address.unwrap_or_default(), now).await?;
             }
             EndpointSign::Fails => {

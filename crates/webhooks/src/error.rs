@@ -1,6 +1,10 @@
 //! Errors of webhooks. A receiver that does not answer is no error: its failure is recorded in the delivery.
 
-use am_core::{ids::DeliveryId, public_address};
+use am_core::{
+    ids::DeliveryId,
+    public_address,
+    validation::{self, Violation},
+};
 
 /// Error of a webhook operation.
 #[derive(Debug, thiserror::Error)]
@@ -8,6 +12,15 @@ pub enum WebhookError {
     /// The delivery or endpoint does not exist; the text is shown to the client.
     #[error("{0}")]
     NotFound(String),
+    /// The request has faults.
+    #[error("{}", validation::join(.0))]
+    Invalid(Vec<Violation>),
+    /// The request conflicts with what there is; the text is shown to the client.
+    #[error("{0}")]
+    Conflict(String),
+    /// The file of the key for secrets can't be used.
+    #[error("the key for webhooks' secrets: {0}")]
+    SecretFile(#[from] am_core::crypto::KeyFileError),
     /// The delivery's state forbids the action; the text is shown to the client.
     #[error("{0}")]
     InvalidState(String),

@@ -3,11 +3,12 @@
 //!
 //! A delivery is stored in the transaction of the change that it reports ([`WebhookService::enqueue`]) and sent afterwards,
 //! until the endpoint accepts it or the retry schedule ends. Delivery is at least once: receivers recognise repetitions
-//! by `webhook-id`. Endpoints and their secrets come from the configuration only.
+//! by `webhook-id`. Endpoints come from the configuration, or are made over the API ([`WebhookService::create_hook`]).
 
 mod delivery_request;
 mod delivery_worker;
 mod error;
+mod hooks;
 mod metrics;
 mod model;
 mod retry_schedule;
@@ -16,8 +17,9 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
+use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio::sync::{Notify, Semaphore};
@@ -26,13 +28,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     delivery_request::{EndpointTarget, WebhookClients},
     error::delivery_not_found,
+    hooks::{HookOwner, KnownHooks},
     metrics::WebhookMetrics,
     model::DeliveryCount,
     store::NewDelivery,
 };
 pub use self::{
     error::{Result, WebhookError},
-    model::{DeliveryFilter, DeliveryState, EndpointStatus, WebhookDelivery, WebhookEventKind},
+    hooks::{CreatedHook, HookDraft},
+    model::{DeliveryFilter, DeliveryState, EndpointStatus, HookScope, WebhookDelivery, WebhookEventKind},
 };
 use am_core::{
     ambient::{Clock, IdGenerator},
@@ -61,7 +65,9 @@ struct WebhookServiceInner {
     clock: Clock,
     ids: IdGenerator,
     clients: WebhookClients,
-    targets: BTreeMap<String, EndpointState>,
+    /// Endpoints by name: those of the configuration, and those of callers as last read.
+    targets: RwLock<Arc<BTreeMap<String, Arc<EndpointState>>>>,
+    hooks: KnownHooks,
     retry_scale: f64,
     kept: chrono::Duration,
     metrics: WebhookMetrics,
@@ -74,6 +80,27 @@ struct WebhookServiceInner {
 struct EndpointState {
     target: EndpointTarget,
     places: Arc<Semaphore>,
+    /// Who made it over the API; `None`: it is set in the configuration.
+    owner: Option<HookOwner>,
+}
+
+impl EndpointState {
+    /// Whether it receives an event of this kind, of a resource of `owner`.
+    fn receives(&self, kind: WebhookEventKind, owner: Option<&str>, at: Timestamp) -> bool {
+        self.target.accepts_kind(kind) && self.owner.as_ref().is_none_or(|own| own.receives(owner, at))
+    }
+}
+
+/// An event to be delivered.
+pub struct WebhookEvent<'e, T> {
+    /// Kind of the event.
+    pub kind: WebhookEventKind,
+    /// Principal whose resource it is about; `None`: nobody's.
+    pub owner: Option<&'e str>,
+    /// What is told.
+    pub data: &'e T,
+    /// What the event is known by at its origin, so that it is stored once; `None`: it can't be repeated.
+    pub source: Option<&'e str>,
 }
 
 /// Body of a webhook request.
@@ -90,11 +117,25 @@ impl WebhookService {
     /// # Errors
     /// Returns [`WebhookError::InvalidAddress`] for an endpoint that would never be called.
     pub fn new(db: Database, clock: Clock, ids: IdGenerator, config: &WebhookConfig) -> Result<Self> {
-        let lane = |(name, endpoint): (&String, _)| -> Result<(String, EndpointState)> {
-            let target = EndpointTarget::new(name, endpoint)?;
-            Ok((name.clone(), EndpointState { target, places: Arc::new(Semaphore::new(ENDPOINT_CONCURRENCY)) }))
+        Self::open(db, clock, ids, config, PathBuf::new())
+    }
+
+    /// The same, with the file of the key that secrets of endpoints are derived from that callers make.
+    ///
+    /// # Errors
+    /// As [`WebhookService::new`].
+    pub fn open(
+        db: Database,
+        clock: Clock,
+        ids: IdGenerator,
+        config: &WebhookConfig,
+        secret_file: PathBuf,
+    ) -> Result<Self> {
+        let lane = |(name, endpoint): (&String, _)| -> Result<(String, Arc<EndpointState>)> {
+            let (target, places) = (EndpointTarget::new(name, endpoint)?, Semaphore::new(ENDPOINT_CONCURRENCY));
+            Ok((name.clone(), Arc::new(EndpointState { target, places: Arc::new(places), owner: None })))
         };
-        let targets = config.endpoints.iter().map(lane).collect::<Result<_>>()?;
+        let targets: BTreeMap<_, _> = config.endpoints.iter().map(lane).collect::<Result<_>>()?;
         let kept = chrono::Duration::from_std(config.kept).unwrap_or(chrono::Duration::MAX);
         let (retry_scale, clients) = (config.retry_scale, WebhookClients::new()?);
         Ok(Self(Arc::new(WebhookServiceInner {
@@ -102,7 +143,8 @@ impl WebhookService {
             clock,
             ids,
             clients,
-            targets,
+            targets: RwLock::new(Arc::new(targets)),
+            hooks: KnownHooks::new(secret_file, config.private_addresses),
             retry_scale,
             kept,
             metrics: WebhookMetrics::default(),
@@ -117,10 +159,14 @@ impl WebhookService {
         self.0.metrics.register(registry);
     }
 
-    /// The task that delivers, where there are endpoints. It ends with [`WebhookService::stop`].
-    pub fn background_task(&self) -> Option<BackgroundTask> {
-        let work = || self.0.tracker.track_future(self.clone().work());
-        (!self.0.targets.is_empty()).then(|| BackgroundTask::new("webhooks", work()))
+    /// The task that delivers. It ends with [`WebhookService::stop`].
+    pub fn background_task(&self) -> BackgroundTask {
+        BackgroundTask::new("webhooks", self.0.tracker.track_future(self.clone().work()))
+    }
+
+    /// The endpoints as they are known now.
+    fn targets(&self) -> Arc<BTreeMap<String, Arc<EndpointState>>> {
+        self.0.targets.read().clone()
     }
 
     /// Start no further requests and wait until the running ones have ended.
@@ -142,25 +188,17 @@ impl WebhookService {
 
     /// Whether any endpoint receives events of this kind.
     pub fn wanted(&self, kind: WebhookEventKind) -> bool {
-        self.0.targets.values().any(|lane| lane.target.accepts_kind(kind))
+        self.targets().values().any(|lane| lane.target.accepts_kind(kind))
     }
 
-    /// Store a delivery for each endpoint that receives events of this kind, in the transaction of the reported change;
-    /// they are sent after the commit. `source` identifies the event at its origin: an event with a known source is not
-    /// stored again. Returns the number of deliveries stored.
+    /// Store a delivery for each endpoint that receives the event, in the transaction of the reported change; they are sent
+    /// after the commit. An event with a known source is not stored again. Returns the number of deliveries stored.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn enqueue(
-        &self,
-        tx: &mut Tx,
-        kind: WebhookEventKind,
-        data: &impl Serialize,
-        now: Timestamp,
-        source: Option<&str>,
-    ) -> Result<usize> {
-        let (mut owed, body) = (0, serialize_payload(kind, data, now)?);
-        for new in self.owed(kind, &body, source) {
+    pub async fn enqueue(&self, tx: &mut Tx, event: WebhookEvent<'_, impl Serialize>, now: Timestamp) -> Result<usize> {
+        let (mut owed, body) = (0, serialize_payload(event.kind, event.data, now)?);
+        for new in self.owed(&event, &body, now) {
             owed += usize::from(store::insert_delivery(tx, &new, now).await?);
         }
         if owed > 0 {
@@ -178,27 +216,23 @@ impl WebhookService {
     pub fn add_delivery_rows(
         &self,
         rows: &mut RowBatch,
-        kind: WebhookEventKind,
-        data: &impl Serialize,
+        event: WebhookEvent<'_, impl Serialize>,
         now: Timestamp,
-        source: Option<&str>,
     ) -> Result<usize> {
-        if !self.wanted(kind) {
+        if !self.wanted(event.kind) {
             return Ok(0);
         }
-        let body = serialize_payload(kind, data, now)?;
-        let owed = self.owed(kind, &body, source).map(|new| store::add_delivery_row(rows, &new, now));
-        Ok(owed.count())
+        let body = serialize_payload(event.kind, event.data, now)?;
+        let owed = self.owed(&event, &body, now);
+        owed.iter().for_each(|new| store::add_delivery_row(rows, new, now));
+        Ok(owed.len())
     }
 
-    fn owed<'a>(
-        &'a self,
-        kind: WebhookEventKind,
-        body: &'a str,
-        source: Option<&'a str>,
-    ) -> impl Iterator<Item = NewDelivery<'a>> + 'a {
-        let wanting = self.0.targets.iter().filter(move |(_, lane)| lane.target.accepts_kind(kind));
-        wanting.map(move |(name, _)| NewDelivery { id: self.new_id(), endpoint: name, kind, source, body })
+    fn owed<'a, T>(&self, event: &WebhookEvent<'a, T>, body: &'a str, now: Timestamp) -> Vec<NewDelivery<'a>> {
+        let (kind, source) = (event.kind, event.source);
+        let targets = self.targets();
+        let wanting = targets.iter().filter(|(_, lane)| lane.receives(kind, event.owner, now));
+        wanting.map(|(name, _)| NewDelivery { id: self.new_id(), endpoint: name.clone(), kind, source, body }).collect()
     }
 
     fn new_id(&self) -> DeliveryId {
@@ -216,12 +250,11 @@ impl WebhookService {
         let counts = store::count_by_state(&mut conn).await?;
         let health = store::read_health(&mut conn).await?;
         drop(conn);
-        let now = self.now();
+        let (now, targets) = (self.now(), self.targets());
         let mut all: BTreeMap<&str, EndpointStatus> =
-            self.0.targets.iter().map(|(name, lane)| (name.as_str(), endpoint_status(name, Some(lane)))).collect();
+            targets.iter().map(|(name, lane)| (name.as_str(), endpoint_status(name, Some(lane)))).collect();
         for known in &health {
-            let (Some(endpoint), Some(lane)) = (all.get_mut(known.name.as_str()), self.0.targets.get(&known.name))
-            else {
+            let (Some(endpoint), Some(lane)) = (all.get_mut(known.name.as_str()), targets.get(&known.name)) else {
                 continue;
             };
             endpoint.disabled_at = known.gone_at.filter(|_| known.is_gone(&lane.target.address_hash));
@@ -275,7 +308,7 @@ impl WebhookService {
         let me = self.clone();
         let done = self.0.db.write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
             let found = store::get(tx.conn().await?, &id).await?.ok_or_else(|| delivery_not_found(&id))?;
-            if !me.0.targets.contains_key(&found.endpoint) {
+            if !me.targets().contains_key(&found.endpoint) {
                 return Err(WebhookError::InvalidState(format!(
                     "The endpoint {} is no longer configured",
                     found.endpoint
@@ -304,7 +337,7 @@ impl WebhookService {
         beside: RowBatch,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<WebhookDelivery>> {
-        if !self.0.targets.contains_key(name) {
+        if !self.targets().contains_key(name) {
             return Err(WebhookError::NotFound(format!("No webhook endpoint {name}")));
         }
         let (endpoint, now) = (name.to_owned(), self.now());
@@ -313,7 +346,7 @@ impl WebhookService {
             let data = serde_json::json!({"message": "This is a test", "endpoint": endpoint});
             let (id, body) = (me.new_id(), serialize_payload(WebhookEventKind::EndpointTest, &data, now)?);
             let kind = WebhookEventKind::EndpointTest;
-            let new = NewDelivery { id, endpoint: &endpoint, kind, source: None, body: &body };
+            let new = NewDelivery { id, endpoint: endpoint.clone(), kind, source: None, body: &body };
             store::insert_delivery(tx, &new, now).await?;
             store::reopen_endpoint(tx, &endpoint).await?;
             beside.execute(tx).await?;
@@ -329,7 +362,7 @@ fn serialize_payload(kind: WebhookEventKind, data: &impl Serialize, now: Timesta
     serde_json::to_string(&message).map_err(|error| am_db::DatabaseError::InvalidValue(error.to_string()).into())
 }
 
-fn endpoint_status(name: &str, lane: Option<&EndpointState>) -> EndpointStatus {
+fn endpoint_status(name: &str, lane: Option<&Arc<EndpointState>>) -> EndpointStatus {
     let target = lane.map(|lane| &lane.target);
     let address = |target: &EndpointTarget| {
         let mut url = target.url.clone();
@@ -344,6 +377,9 @@ fn endpoint_status(name: &str, lane: Option<&EndpointState>) -> EndpointStatus {
         events: target.map(events).unwrap_or_default(),
         allow_private: target.is_some_and(|target| target.allow_private),
         timeout_seconds: target.map(|target| target.timeout.as_secs_f64()),
+        owner_id: lane.and_then(|lane| lane.owner.as_ref()).map(|owner| owner.id.clone()),
+        scope: lane.and_then(|lane| lane.owner.as_ref()).map(|owner| owner.scope),
+        created_at: lane.and_then(|lane| lane.owner.as_ref()).map(|owner| owner.since),
         active: lane.is_some(),
         disabled_at: None,
         failures: 0,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use am_core::ids::DeliveryId;
+use am_core::ids::{DeliveryId, PrincipalId};
 use am_db::{codec::Timestamp, stored_enum};
 
 /// Kind of an event that endpoints can receive.
@@ -18,6 +18,28 @@ pub enum WebhookEventKind {
     JobCanceled,
     /// A client's job has expired.
     JobExpired,
+    /// An execution was completed.
+    ExecutionCompleted,
+    /// An execution has failed.
+    ExecutionFailed,
+    /// An execution was cancelled.
+    ExecutionCancelled,
+    /// An execution has failed because its budget was used up.
+    BudgetExceeded,
+    /// A training run was completed, with a new version.
+    TrainingCompleted,
+    /// A training run has failed.
+    TrainingFailed,
+    /// A training run was cancelled.
+    TrainingCancelled,
+    /// A plan's execution was completed.
+    PlanCompleted,
+    /// A plan's execution has failed.
+    PlanFailed,
+    /// A plan was cancelled, or its execution was.
+    PlanCancelled,
+    /// An agent went offline.
+    AgentOffline,
     /// An audit entry needs investigation.
     SecurityAlert,
     /// The audit log has a new signed head.
@@ -27,6 +49,33 @@ pub enum WebhookEventKind {
 }
 
 impl WebhookEventKind {
+    /// All of them.
+    pub const ALL: [Self; 18] = [
+        Self::JobCompleted,
+        Self::JobFailed,
+        Self::JobCanceled,
+        Self::JobExpired,
+        Self::ExecutionCompleted,
+        Self::ExecutionFailed,
+        Self::ExecutionCancelled,
+        Self::BudgetExceeded,
+        Self::TrainingCompleted,
+        Self::TrainingFailed,
+        Self::TrainingCancelled,
+        Self::PlanCompleted,
+        Self::PlanFailed,
+        Self::PlanCancelled,
+        Self::AgentOffline,
+        Self::SecurityAlert,
+        Self::AuditHead,
+        Self::EndpointTest,
+    ];
+
+    /// Whether events of this kind are about a resource that has an owner.
+    pub fn has_owner(self) -> bool {
+        !matches!(self, Self::SecurityAlert | Self::AuditHead)
+    }
+
     /// The kind in payloads, in the configuration and as stored.
     pub fn word(self) -> &'static str {
         match self {
@@ -34,6 +83,17 @@ impl WebhookEventKind {
             Self::JobFailed => "job.failed",
             Self::JobCanceled => "job.canceled",
             Self::JobExpired => "job.expired",
+            Self::ExecutionCompleted => "execution.completed",
+            Self::ExecutionFailed => "execution.failed",
+            Self::ExecutionCancelled => "execution.cancelled",
+            Self::BudgetExceeded => "budget.exceeded",
+            Self::TrainingCompleted => "training.completed",
+            Self::TrainingFailed => "training.failed",
+            Self::TrainingCancelled => "training.cancelled",
+            Self::PlanCompleted => "plan.completed",
+            Self::PlanFailed => "plan.failed",
+            Self::PlanCancelled => "plan.cancelled",
+            Self::AgentOffline => "agent.offline",
             Self::SecurityAlert => "security.alert",
             Self::AuditHead => "audit.head",
             Self::EndpointTest => "test",
@@ -126,10 +186,21 @@ impl EndpointHealth {
 pub struct DeliveryFilter {
     /// State of the deliveries.
     pub state: Option<DeliveryState>,
-    /// Name of the endpoint.
-    pub endpoint: Option<String>,
+    /// Names of the endpoints.
+    pub endpoints: Option<Vec<String>>,
     /// Kind of the event.
     pub kind: Option<String>,
+}
+
+/// Whose events an endpoint receives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HookScope {
+    /// Events of its owner's resources.
+    #[default]
+    Own,
+    /// Everybody's, and those that belong to nobody; for admins.
+    All,
 }
 
 /// An endpoint with counts of its deliveries. Secrets are never shown.
@@ -142,6 +213,13 @@ pub struct EndpointStatus {
     pub url: Option<String>,
     /// Event kinds that the endpoint receives; `*` stands for all.
     pub events: Vec<String>,
+    /// Principal that made the endpoint over the API; null: it is set in the configuration.
+    #[schema(value_type = Option<String>)]
+    pub owner_id: Option<PrincipalId>,
+    /// Whose events the endpoint receives; null: it is set in the configuration, and receives everybody's.
+    pub scope: Option<HookScope>,
+    /// When the endpoint was made over the API; null: it is set in the configuration.
+    pub created_at: Option<Timestamp>,
     /// Whether the URL may name a host outside the public Internet.
     pub allow_private: bool,
     /// Time limit of a request in seconds; null when the endpoint is no longer configured.

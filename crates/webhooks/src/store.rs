@@ -40,7 +40,7 @@ row! {
 /// A new delivery.
 pub(super) struct NewDelivery<'a> {
     pub id: DeliveryId,
-    pub endpoint: &'a str,
+    pub endpoint: String,
     pub kind: WebhookEventKind,
     pub source: Option<&'a str>,
     pub body: &'a str,
@@ -76,7 +76,7 @@ pub(super) struct AttemptRecord {
 pub(super) fn add_delivery_row(rows: &mut RowBatch, new: &NewDelivery<'_>, now: Timestamp) {
     push_row!(rows, "am_webhook_deliveries" {
         id: &new.id,
-        endpoint: new.endpoint,
+        endpoint: &new.endpoint,
         kind: new.kind.word(),
         source: new.source,
         body: new.body,
@@ -90,7 +90,7 @@ pub(super) fn add_delivery_row(rows: &mut RowBatch, new: &NewDelivery<'_>, now: 
 pub(super) async fn insert_delivery(tx: &mut Tx, new: &NewDelivery<'_>, now: Timestamp) -> Result<bool> {
     let inserted = insert!("am_webhook_deliveries" {
         id: &new.id,
-        endpoint: new.endpoint,
+        endpoint: &new.endpoint,
         kind: new.kind.word(),
         source: new.source,
         body: new.body,
@@ -264,6 +264,18 @@ pub(super) async fn give_up_due(tx: &mut Tx, endpoint: &str, now: Timestamp, err
     Ok(done)
 }
 
+/// Give up all pending deliveries of an endpoint.
+pub(super) async fn give_up_all(tx: &mut Tx, endpoint: &str, error: &str) -> Result<()> {
+    sql!(
+        "UPDATE am_webhook_deliveries SET lease = NULL, state = 'DEAD', last_error = $2 WHERE endpoint = $1 AND state = 'PENDING'"
+    )
+    .bind(endpoint)
+    .bind(error)
+    .execute(tx.conn().await?)
+    .await?;
+    Ok(())
+}
+
 /// Make a delivery due now, with all its attempts ahead. Returns false while an attempt is running.
 pub(super) async fn requeue(tx: &mut Tx, id: &DeliveryId, now: Timestamp) -> Result<bool> {
     let done = sql!(
@@ -346,10 +358,13 @@ impl FromRow for WithBody {
     }
 }
 
-const MATCHING: &str = " WHERE true [AND state = $1] [AND endpoint = $2] [AND kind = $3] ";
+const MATCHING: &str = " WHERE true [AND state = $1] [AND endpoint IN ($2)] [AND kind = $3] ";
 
 fn bind_filter(query: Query, filter: &DeliveryFilter) -> Query {
-    query.bind_some(filter.state).bind_some(filter.endpoint.as_ref()).bind_some(filter.kind.as_ref())
+    query
+        .bind_some(filter.state)
+        .bind_all_some(filter.endpoints.as_ref().map(|all| all.iter()))
+        .bind_some(filter.kind.as_ref())
 }
 
 /// A page of deliveries, newest first, and the total number of matches.

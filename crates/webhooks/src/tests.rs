@@ -36,7 +36,9 @@ async fn open() -> WebhookTestService {
 impl WebhookTestService {
     async fn enqueue(&self, kind: WebhookEventKind, source: Option<&'static str>) -> usize {
         let (webhooks, now) = (self.webhooks.clone(), self.webhooks.now());
-        let work = async move |tx: &mut Tx| webhooks.enqueue(tx, kind, &json!({"x": 1}), now, source).await;
+        let work = async move |tx: &mut Tx| {
+            webhooks.enqueue(tx, WebhookEvent { kind, owner: None, data: &json!({"x": 1}), source }, now).await
+        };
         self.db.write(work).await.unwrap()
     }
 
@@ -84,13 +86,9 @@ async fn an_event_is_owed_to_whoever_wants_its_kind_and_once_for_each_source() {
     // Among rows it is the same.
     for _ in 0..2 {
         let mut rows = RowBatch::default();
-        let now = room.webhooks.now();
-        assert_eq!(
-            room.webhooks
-                .add_delivery_rows(&mut rows, WebhookEventKind::JobCompleted, &json!({"x": 1}), now, Some("s3"))
-                .unwrap(),
-            2
-        );
+        let (now, kind) = (room.webhooks.now(), WebhookEventKind::JobCompleted);
+        let event = WebhookEvent { kind, owner: None, data: &json!({"x": 1}), source: Some("s3") };
+        assert_eq!(room.webhooks.add_delivery_rows(&mut rows, event, now).unwrap(), 2);
         room.db.insert(rows, || {}).await.unwrap();
         assert_eq!(room.total().await, 8);
     }
@@ -109,7 +107,8 @@ async fn what_is_undone_is_not_owed() {
     let room = open().await;
     let (webhooks, now) = (room.webhooks.clone(), room.webhooks.now());
     let work = async move |tx: &mut Tx| {
-        webhooks.enqueue(tx, WebhookEventKind::JobCompleted, &json!(null), now, None).await?;
+        let (kind, data) = (WebhookEventKind::JobCompleted, json!(null));
+        webhooks.enqueue(tx, WebhookEvent { kind, owner: None, data: &data, source: None }, now).await?;
         Err::<(), _>(WebhookError::InvalidState("no".to_owned()))
     };
     assert!(room.db.write(work).await.is_err());

@@ -22,7 +22,7 @@ pub const DATABASE_FILE: &str = "coordinator.db";
 /// Directory of the policies' weights, in a backup and in the data directory.
 pub const POLICIES_DIR: &str = "policies";
 /// Names of the signing keys, in a backup and in the data directory.
-pub const KEY_FILES: [&str; 2] = ["receipt-signing-key.hex", "audit-signing-key.hex"];
+pub const KEY_FILES: [&str; 3] = ["receipt-signing-key.hex", "audit-signing-key.hex", "webhook-secrets.hex"];
 /// Form of the manifests that this version writes.
 const MANIFEST_FORMAT: u32 = 1;
 /// Access to the files of a backup: their owner's alone.

@@ -1,6 +1,6 @@
 //! JSON request bodies and responses.
 
-use std::{borrow::Cow, error::Error as _, sync::Arc};
+use std::{error::Error as _, sync::Arc};
 
 use axum::{
     body::Body,
@@ -15,11 +15,11 @@ use serde::{
     de::{self, DeserializeOwned},
 };
 use serde_json::{Value, error::Category};
-use serde_path_to_error::Segment;
 use tokio::sync::oneshot;
 
 use am_core::{blocking::INLINE_BYTES, json_number::exact_numbers};
 
+use super::body_faults::find_faults;
 use crate::http::{
     context::RequestContext,
     error::{ApiError, ErrorDetail, FieldError, LocationSegment},
@@ -207,66 +207,16 @@ fn decode_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         let mut reader = serde_json::Deserializer::from_slice(present);
         match serde_path_to_error::deserialize::<_, T>(&mut reader) {
             _ if body.is_empty() => ApiError::invalid_field(vec!["body".into()], "Field required", "missing"),
-            Err(error) => ApiError::unprocessable(vec![field_error(present, error)]),
+            Err(error) if error.inner().classify() != Category::Data => {
+                ApiError::unprocessable(vec![syntax_error(present, error.inner())])
+            }
+            Err(error) => ApiError::unprocessable(find_faults::<T>(present, error)),
             Ok(_) => match reader.end() {
                 Err(error) => ApiError::unprocessable(vec![syntax_error(present, &error)]),
                 Ok(()) => ApiError::internal("a body that parses the second time only"),
             },
         }
     })
-}
-
-fn field_error(body: &[u8], error: serde_path_to_error::Error<serde_json::Error>) -> FieldError {
-    let inner = error.inner();
-    if inner.classify() != Category::Data {
-        return syntax_error(body, inner);
-    }
-    let mut loc: Vec<LocationSegment> = vec!["body".into()];
-    loc.extend(error.path().iter().filter_map(|segment| match segment {
-        Segment::Seq { index } => Some((*index).into()),
-        Segment::Map { key } => Some(key.clone().into()),
-        Segment::Enum { variant } => Some(variant.clone().into()),
-        Segment::Unknown => None,
-    }));
-    let text = inner.to_string();
-    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
-    if let Some(name) = quoted_name(text, "missing field ") {
-        loc.push(name.into());
-        return FieldError::new(loc, "Field required", "missing");
-    }
-    if let Some(name) = quoted_name(text, "duplicate field ") {
-        loc.push(name.into());
-        return FieldError::invalid_value(loc, "Given twice");
-    }
-    FieldError::new(loc, text, error_kind(text))
-}
-
-/// Return the name in ``missing field `name` ``.
-fn quoted_name(text: &str, before: &str) -> Option<String> {
-    let rest = text.strip_prefix(before)?.strip_prefix('`')?;
-    Some(rest.split('`').next()?.to_owned())
-}
-
-/// Return the monolith's (pydantic's) code for a serde error.
-fn error_kind(text: &str) -> Cow<'static, str> {
-    if text.starts_with("unknown variant") {
-        return "enum".into();
-    }
-    if !text.starts_with("invalid type") {
-        return "value_error".into();
-    }
-    let wanted = text.rsplit_once("expected ").map_or("", |(_, wanted)| wanted);
-    let kind = match wanted {
-        "a string" | "a borrowed string" | "a character" => "string_type",
-        "a boolean" => "bool_type",
-        "f32" | "f64" => "float_type",
-        _ if wanted.starts_with(['i', 'u']) && wanted[1..].parse::<u8>().is_ok() => "int_type",
-        "isize" | "usize" => "int_type",
-        _ if wanted.starts_with("a sequence") || wanted.starts_with("a tuple") => "list_type",
-        _ if wanted.starts_with("a map") || wanted.starts_with("struct") => "dict_type",
-        _ => "type_error",
-    };
-    kind.into()
 }
 
 fn syntax_error(body: &[u8], error: &serde_json::Error) -> FieldError {
@@ -393,6 +343,25 @@ mod tests {
             assert_eq!((&field["loc"], field["type"].as_str()), (&loc, Some(kind)), "{body}: {field}");
             assert!(!field["msg"].as_str().unwrap().contains("line 1"), "{field}");
         }
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let body = r#"{"name": 5, "tags": [1, 2], "steps": {"a": {"timeout_seconds": "5", "kind": "inferense"}, "b": {}, "c": 7}}"#;
+        let error = decode_json::<Workflow>(body.as_bytes()).err().expect("refused");
+        let ErrorDetail::Fields(fields) = error.detail else { panic!("{error}") };
+        let found: Vec<Value> = fields.iter().map(|field| serde_json::to_value(&field.loc).unwrap()).collect();
+        let expected = [
+            json!(["body", "name"]),
+            json!(["body", "tags", 0]),
+            json!(["body", "steps", "a", "timeout_seconds"]),
+            json!(["body", "steps", "a", "kind"]),
+            json!(["body", "steps", "b", "timeout_seconds"]),
+            json!(["body", "steps", "c"]),
+        ];
+        assert_eq!(found, expected, "{fields:?}");
+        assert_eq!(fields[0].msg, "Should be a string, not the number 5");
+        assert!(fields[3].msg.contains("did you mean `inference`?"), "{}", fields[3].msg);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Extractors whose rejections have the common form of errors and name the invalid field.
 
+mod body_faults;
 mod json;
 mod path;
 mod query;

@@ -41,7 +41,7 @@ impl<'de> Visitor<'de> for StepVisitor {
     type Value = Map<String, Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map")
+        f.write_str(r#"a map, step name to step: {"fetch": {"step_type": "custom"}}"#)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, steps: A) -> Result<Self::Value, A::Error> {

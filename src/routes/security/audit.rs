@@ -257,6 +257,7 @@ pub struct AuditExportQuery {
 ///
 /// JSON lines: each entry with all of its columns as stored, its place and its leaf, up to the last signed head; each
 /// signed head after its entries, with the cosignatures of witnesses over it. `agent-management verify-audit` verifies the file offline.
+/// An entry `exported` tells who exported it; it is not part of the export.
 #[utoipa::path(
     get, path = "/api/v1/agents/security/audit-logs/export", operation_id = "audit_export", tag = "audit",
     security(("ApiKey" = ["admin"])),
@@ -267,10 +268,13 @@ pub struct AuditExportQuery {
 )]
 pub async fn export_audit_log(
     State(app): State<App>,
-    _: AdminKey,
+    AdminKey(caller): AdminKey,
     QueryParams(query): QueryParams<AuditExportQuery>,
 ) -> Result<Response, ApiError> {
-    let export = app.audit.export(query.from.unwrap_or(1)).await?;
+    let from = query.from.unwrap_or(1);
+    let export = app.audit.export(from).await?;
+    let entry = AuditEntry::new(EventType::WorkflowUpdated, Timestamp(app.clock.now())).by(&caller);
+    app.audit.record_once(entry.of("audit_log", "exported").data("from", from.into()), None).await?;
     let lines = stream::try_unfold(export, async |mut export| {
         // An answer that breaks off is not whole, and the client's HTTP library says so.
         export.next().await.map(|lines| lines.map(|lines| (Bytes::from(lines), export)))

@@ -122,6 +122,7 @@ pub(super) async fn prepare(server: &ApiClient, template: &str) -> (String, Valu
         "/security/audit-logs" => (path(""), json!({"event_type": "step_failed"})),
         "/security/policies" => (path("") + "?name=once&description=d&security_level=restricted", json!({})),
         "/security/validate-workflow/{workflow_id}" => (path(&server.workflow(quick()).await), json!({})),
+        "/security/webhooks" => (path(""), json!({"url": "https://example.com/hook", "events": ["test"]})),
         "/security/webhooks/{name}/test" => (path("ops"), json!({})),
         "/security/webhooks/deliveries/{id}/redeliver" => (path(&dead_delivery(server).await), json!({})),
         "/security/trust-scores/{entity_type}/{entity_id}/update" => {

@@ -176,6 +176,7 @@ impl Things {
             "/{agent_id}/status" => json!({"status": "active"}),
             "/networks/{network_id}/execute" => json!({"task": {"x": 1}}),
             "/receipts/verify" => json!({"receipt": {}}),
+            "/security/webhooks" => json!({"url": "https://example.com/hook", "events": ["test"]}),
             "/executions/retry" | "/executions/cancel" => json!({"filter": {"workflow_id": "agent_00000000"}}),
             "/messages/send" => json!({"sender": "alice", "recipient": "bob", "content": content}),
             "/messages/broadcast" => json!({"sender": "alice", "topic": "t", "content": content}),

@@ -200,6 +200,18 @@ fn webhook(raw: RawWebhook, from: &SettingReader) -> Result<WebhookEndpoint, Str
     })
 }
 
+/// Read the address of a webhook that is made over the API: https, or http where private addresses are allowed.
+///
+/// # Errors
+/// What is wrong with it, for its author.
+pub fn check_hook_url(text: &str, allow_private: bool) -> Result<Url, String> {
+    let url = parse_webhook_url(text)?;
+    if url.scheme() == "http" && !allow_private {
+        return Err("url has the scheme `http`: should be https".to_owned());
+    }
+    Ok(url)
+}
+
 pub(super) fn parse_webhook_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("url is invalid: {error}"))?;
     if !url.username().is_empty() || url.password().is_some() {

@@ -184,6 +184,7 @@ impl AssignmentServiceInner {
         let hub = self.hub.clone();
         tx.after_commit(move || hub.wake(agents::store::REGISTRY_STREAM));
         let entry = agents::audit_entry("offline", id, now).on_behalf_of(owner::SYSTEM_PRINCIPAL);
+        let entry = entry.data("reason", json!("silent")).data("owner_id", json!(agent.owner_id));
         let (before, after) = (json!({"status": AgentStatus::Online}), json!({"status": AgentStatus::Offline}));
         entries.push(entry.data("released", json!(released)).change(Some(before), Some(after)));
         Ok(entries)

@@ -75,6 +75,7 @@ fn event_entry(run: &RunState, event: &PendingEvent) -> AuditEntry {
             .change(Some(json!({"status": "running"})), Some(json!({"status": "completed"}))),
         ExecutionEventKind::ExecutionFailed => of(EventType::ExecutionFailed, "failed")
             .error("execution_failed", data["error"].as_str())
+            .data("class", data["class"].clone())
             .data("failed_step", data["failed_step"].clone())
             .data("execution_time", json!(seconds))
             .data("total_cost", data["total_cost"].clone())

@@ -316,6 +316,13 @@ impl RunState {
         jobs
     }
 
+    /// Add the kind of the failure to the event of the run's failure, which was told last.
+    pub fn tell_class(&mut self, class: &str) {
+        if let Some(event) = self.events.last_mut().filter(|event| event.kind == ExecutionEventKind::ExecutionFailed) {
+            event.data["class"] = class.into();
+        }
+    }
+
     fn ensure_started(&mut self, now: Timestamp) {
         if self.started_at.is_none() {
             self.started_at = Some(now);

@@ -63,6 +63,7 @@ use am_db::{
     Database, Tx,
     codec::Timestamp,
     idempotency::{IdempotencyKey, IdempotentResult},
+    owner::PrincipalName,
     page::PageRequest,
     principal::Principal,
 };
@@ -295,7 +296,8 @@ impl TrainingRuns {
                 let entry = am_audit::AuditEntry::new(event, now)
                     .of("training_run", action)
                     .by(&caller.principal)
-                    .training_run(&id);
+                    .training_run(&id)
+                    .data("owner_id", json!(PrincipalName::from_stored(&found.owner_id).as_str()));
                 audit.append(tx, vec![entry.change(state(&found), state(&changed))]).await?;
                 tx.after_commit(move || hub.wake(&id));
                 Ok(changed)

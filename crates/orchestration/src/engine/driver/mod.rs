@@ -349,6 +349,7 @@ impl RunDriver {
     fn fail(&mut self, at: Option<usize>, error: &str, class: &'static str, now: Timestamp) {
         self.failure_class = class;
         let jobs = self.run.fail(at, error, now);
+        self.run.tell_class(class);
         self.stop_in_flight(jobs);
     }
 
@@ -470,7 +471,10 @@ impl RunDriver {
                 let failure = failure.into_attempt(self.engine.clock.now());
                 match self.run.fail_attempt(at, &failure, seconds, random, now) {
                     AfterFailure::Retry(wait) => self.retry_after(at, wait),
-                    AfterFailure::Final(jobs) => self.stop_in_flight(jobs),
+                    AfterFailure::Final(jobs) => {
+                        self.run.tell_class(self.failure_class);
+                        self.stop_in_flight(jobs);
+                    }
                 }
             }
         }
