@@ -25,7 +25,7 @@ const JOBS_PATH: &str = "/api/v1/services/jobs";
 pub enum JobsCommand {
     /// List jobs, the newest first: with an admin key everybody's, otherwise the key's owner's.
     List {
-        /// Only jobs in this state: QUEUED, RUNNING, COMPLETED, FAILED, CANCELED or EXPIRED.
+        /// Only jobs in this state: QUEUED, RUNNING, COMPLETED, FAILED, CANCELED or EXPIRED; several are separated by commas.
         #[arg(long)]
         state: Option<String>,
         /// Only jobs of this service, such as whisper.
@@ -93,7 +93,7 @@ async fn list_jobs(
     list: &ListArguments,
     form: OutputForm,
 ) -> Result<(), CommandError> {
-    let listed = list_rows(client, JOBS_PATH, query, list, "requested_at").await?;
+    let listed = list_rows(client, JOBS_PATH, query, list).await?;
     if form == OutputForm::Json {
         print_document(&Value::Array(listed.rows));
         return Ok(());

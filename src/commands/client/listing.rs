@@ -1,11 +1,14 @@
 //! Rows of a list of the API, from as many pages as a command asks for.
 
 use am_core::ambient::Clock;
-use chrono::{DateTime, Utc};
+use chrono::{SecondsFormat, TimeDelta};
 use clap::Args;
 use serde_json::Value;
 
-use crate::commands::since_moment::{SinceMoment, parse_since};
+use crate::commands::{
+    output::cell,
+    since_moment::{SinceMoment, parse_since},
+};
 
 use super::service_client::{ServiceClient, ServiceError};
 
@@ -32,11 +35,11 @@ pub struct ListedRows {
     pub rows: Vec<Value>,
     /// Whether the list goes on.
     pub has_more: bool,
-    /// Number of all rows that match, where the service counts them. `--since` is no part of it.
+    /// Number of all rows that match, where the service counts them.
     pub total: Option<u64>,
 }
 
-/// The first rows of a list, which has the newest first by its member `time`.
+/// The first rows of a list, the newest first.
 ///
 /// # Errors
 /// Any but good answers.
@@ -45,11 +48,14 @@ pub async fn list_rows(
     path: &str,
     query: &[(&str, String)],
     arguments: &ListArguments,
-    time: &str,
 ) -> Result<ListedRows, ServiceError> {
     let wanted = if arguments.all { usize::MAX } else { arguments.limit as usize };
-    let since = arguments.since.map(|since| since.instant(&Clock::system()));
-    let query = [query, &[("limit", wanted.min(PAGE_ROWS).to_string())]].concat();
+    let mut query = [query, &[("limit", wanted.min(PAGE_ROWS).to_string())]].concat();
+    if let Some(since) = arguments.since {
+        // The service's bound is no part of what it bounds; times have microseconds.
+        let since = since.instant(&Clock::system()) - TimeDelta::microseconds(1);
+        query.push(("created_after", since.to_rfc3339_opts(SecondsFormat::Micros, true)));
+    }
     let mut answer = client.get(path, &query).await?;
     let total = answer.total();
     let mut rows = Vec::new();
@@ -59,9 +65,6 @@ pub async fn list_rows(
             return Err(ServiceError::Foreign { url: client.url().to_string(), what: format!("{path} is no list") });
         };
         for row in page {
-            if is_before(&row[time], since) {
-                return Ok(ListedRows { rows, has_more: false, total });
-            }
             if rows.len() == wanted {
                 return Ok(ListedRows { rows, has_more: true, total });
             }
@@ -75,9 +78,10 @@ pub async fn list_rows(
     }
 }
 
-fn is_before(at: &Value, since: Option<DateTime<Utc>>) -> bool {
-    let at = at.as_str().and_then(|at| DateTime::parse_from_rfc3339(at).ok());
-    at.zip(since).is_some_and(|(at, since)| at < since)
+/// A member of a row as a cell; one that lists leave out because it is long is named as such.
+pub fn listed_cell(row: &Value, name: &str) -> String {
+    let omitted = row["omitted"].as_array().is_some_and(|omitted| omitted.iter().any(|member| *member == name));
+    if omitted { "(long)".to_owned() } else { cell(&row[name]) }
 }
 
 /// What is said below a table that does not show all.
@@ -97,16 +101,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_end_at_the_moment_and_rows_without_one_are_kept() {
-        let since = Some("2027-01-31T00:00:00Z".parse().unwrap());
-        for (at, expected) in [
-            (json!("2027-01-30T23:59:59.999999Z"), true),
-            (json!("2027-01-31T00:00:00.000000Z"), false),
-            (json!(null), false),
-            (json!("nonsense"), false),
-        ] {
-            assert_eq!(is_before(&at, since), expected, "{at}");
-        }
-        assert!(!is_before(&json!("2027-01-30T23:59:59Z"), None));
+    fn members_that_lists_leave_out_are_told_from_empty_ones() {
+        let row = json!({"name": "n", "description": "", "steps": {}, "omitted": ["description", "steps"]});
+        assert_eq!(["name", "description", "steps"].map(|name| listed_cell(&row, name)), ["n", "(long)", "(long)"]);
+        assert_eq!(listed_cell(&json!({"error_message": null}), "error_message"), "-");
     }
 }

@@ -11,7 +11,7 @@ use crate::commands::{
 };
 
 use super::{
-    listing::{ListArguments, list_rows, rest_notice},
+    listing::{ListArguments, list_rows, listed_cell, rest_notice},
     run_progress::{check_completed, follow_run, is_ended, print_run, run_path},
     service_client::{ServiceArguments, ServiceClient},
 };
@@ -22,7 +22,7 @@ pub enum RunsCommand {
     /// List executions, the newest first.
     #[command(after_help = "Example:\n  agent-management runs list --status failed --since 7d")]
     List {
-        /// Only executions in this status: pending, running, completed, failed or cancelled.
+        /// Only executions in this status: pending, running, completed, failed or cancelled; several are separated by commas.
         #[arg(long)]
         status: Option<String>,
         /// Only executions of this workflow.
@@ -131,7 +131,7 @@ async fn list_runs(
     list: &ListArguments,
     form: OutputForm,
 ) -> Result<(), CommandError> {
-    let listed = list_rows(client, "/api/v1/agents/executions", query, list, "created_at").await?;
+    let listed = list_rows(client, "/api/v1/agents/executions", query, list).await?;
     if form == OutputForm::Json {
         print_document(&Value::Array(listed.rows));
         return Ok(());
@@ -141,7 +141,7 @@ async fn list_runs(
         let steps = format!("{}/{}", cell(&run["completed_steps"]), cell(&run["total_steps"]));
         let (time, cost) = (seconds(&run["total_execution_time"]), cell(&run["total_cost"]));
         let (id, workflow) = (cell(&run["execution_id"]), cell(&run["workflow_id"]));
-        vec![id, workflow, status, steps, cell(&run["created_at"]), time, cost, cell(&run["error_message"])]
+        vec![id, workflow, status, steps, cell(&run["created_at"]), time, cost, listed_cell(run, "error_message")]
     });
     print_table(&["EXECUTION", "WORKFLOW", "STATUS", "STEPS", "CREATED (UTC)", "TIME", "COST", "ERROR"], rows);
     if let Some(notice) = rest_notice(&listed) {

@@ -16,7 +16,7 @@ use crate::commands::{
 };
 
 use super::{
-    listing::{ListArguments, list_rows, rest_notice},
+    listing::{ListArguments, list_rows, listed_cell, rest_notice},
     run_progress::follow_run,
     runs::show_started,
     service_client::{ServiceArguments, ServiceClient},
@@ -116,13 +116,16 @@ async fn list_workflows(
     list: &ListArguments,
     form: OutputForm,
 ) -> Result<(), CommandError> {
-    let listed = list_rows(client, WORKFLOWS_PATH, query, list, "created_at").await?;
+    let listed = list_rows(client, WORKFLOWS_PATH, query, list).await?;
     if form == OutputForm::Json {
         print_document(&Value::Array(listed.rows));
         return Ok(());
     }
     let rows = listed.rows.iter().map(|workflow| {
-        let steps = workflow["steps"].as_object().map_or_else(|| "-".to_owned(), |steps| steps.len().to_string());
+        let steps = match workflow["steps"].as_object() {
+            Some(steps) if !steps.is_empty() => steps.len().to_string(),
+            _ => listed_cell(workflow, "steps").replace("{}", "0"),
+        };
         let [id, name, owner, public, created] =
             ["id", "name", "owner_id", "is_public", "created_at"].map(|name| cell(&workflow[name]));
         vec![id, name, steps, owner, public, created]

@@ -126,6 +126,9 @@ async fn runs_are_listed_retried_and_cancelled() {
     let running = server.execute(&long, json!({})).await;
     let listed = document(&ask_service(&server, &["runs", "list", "--status", "failed"]));
     assert_eq!((listed.as_array().unwrap().len(), listed[0].text("execution_id")), (1, id));
+    let several =
+        document(&ask_service(&server, &["runs", "list", "--status", "failed,running,pending", "--since", "1h"]));
+    assert_eq!(several.as_array().unwrap().len(), 2, "{several}");
     let by_workflow = document(&ask_service(&server, &["runs", "list", "--workflow", &long, "--since", "1d"]));
     assert_eq!((by_workflow.as_array().unwrap().len(), &by_workflow[0]["id"]), (1, &running["id"]));
     // Mended, and retried with what it is now.
