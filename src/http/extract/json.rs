@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn all_faults_are_told_at_once() {
         let body = r#"{"name": 5, "tags": [1, 2], "steps": {"a": {"timeout_seconds": "5", "kind": "inferense"}, "b": {}, "c": 7}}"#;
-        let error = decode_json::<Workflow>(body.as_bytes()).err().expect("refused");
+        let error = decode_json::<Workflow>(body.as_bytes()).expect_err("refused");
         let ErrorDetail::Fields(fields) = error.detail else { panic!("{error}") };
         let found: Vec<Value> = fields.iter().map(|field| serde_json::to_value(&field.loc).unwrap()).collect();
         let expected = [

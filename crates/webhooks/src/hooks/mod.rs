@@ -89,6 +89,9 @@ pub(super) struct KnownHooks {
     state: Mutex<(i64, i64)>,
 }
 
+/// Makes the rows that are inserted together with an endpoint, of its name.
+pub type RowsBeside = Box<dyn FnOnce(&str) -> RowBatch + Send>;
+
 impl KnownHooks {
     pub(super) fn new(secret_file: PathBuf, private_addresses: bool) -> Self {
         Self { secret_file, private_addresses, state: Mutex::default() }
@@ -178,7 +181,7 @@ impl WebhookService {
         &self,
         owner: &Principal,
         draft: HookDraft,
-        beside: Box<dyn FnOnce(&str) -> RowBatch + Send>,
+        beside: RowsBeside,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<CreatedHook>> {
         let url = self.check_draft(&draft)?;
@@ -192,13 +195,14 @@ impl WebhookService {
             timeout_seconds: draft.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS),
             created_at: self.now(),
         };
+        let rows = beside(&name);
         let work = async move |tx: &mut Tx| {
             let known = store::count_of(tx.conn().await?, &row.owner_id).await?;
             if known >= MAX_HOOKS {
                 return Err(WebhookError::Conflict(format!("You have {known} webhooks; delete one to make another")));
             }
             store::insert(tx, &row).await?;
-            beside(&name).execute(tx).await?;
+            rows.execute(tx).await?;
             // The answer that is kept for a repetition holds no secret.
             Ok(name)
         };
