@@ -222,6 +222,7 @@ async fn webhook_event_is_signed_delivered_and_audited() {
     let endpoints = server.get(WEBHOOKS).await;
     let expected = json!([{
         "name": "ops", "url": format!("http://127.0.0.1:{}/hook", receiver.port), "events": ["x"], "allow_private": true,
+        "owner_id": null, "scope": null, "created_at": null,
         "timeout_seconds": 15.0, "active": true, "disabled_at": null, "failures": 0, "paused_until": null,
         "last_sequence": 1, "pending": 0, "delivered": 1, "dead": 0,
     }]);

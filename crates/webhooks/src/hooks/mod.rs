@@ -49,11 +49,11 @@ const DEFAULT_TIMEOUT_SECONDS: f64 = 15.0;
 /// Endpoint to make.
 #[derive(Clone, Debug)]
 pub struct HookDraft {
-    /// Address.
+    /// Address that gets the calls.
     pub url: String,
     /// Kinds of events; `None`: all that it may receive.
     pub events: Option<Vec<String>>,
-    /// Whose events.
+    /// Whose events it receives.
     pub scope: HookScope,
     /// Time limit of a call in seconds; `None`: the default.
     pub timeout_seconds: Option<f64>,
@@ -63,7 +63,7 @@ pub struct HookDraft {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = CreatedWebhook)]
 pub struct CreatedHook {
-    /// The endpoint.
+    /// The endpoint that was made.
     #[serde(flatten)]
     pub endpoint: EndpointStatus,
     /// Secret that its calls are signed with: `whsec_` and base64. It is shown in this answer only.
