@@ -14,7 +14,7 @@ use crate::{
 
 const README: &str = include_str!("../../README.md");
 const API: &str = include_str!("../../docs/API.md");
-const DOCUMENTS: [(&str, &str); 13] = [
+const DOCUMENTS: [(&str, &str); 14] = [
     ("README.md", README),
     ("CHANGELOG.md", include_str!("../../CHANGELOG.md")),
     ("docs/API.md", API),
@@ -24,6 +24,7 @@ const DOCUMENTS: [(&str, &str); 13] = [
     ("docs/GUIDES.md", include_str!("../../docs/GUIDES.md")),
     ("docs/OPERATIONS.md", include_str!("../../docs/OPERATIONS.md")),
     ("docs/RL.md", include_str!("../../docs/RL.md")),
+    ("docs/SCALE.md", include_str!("../../docs/SCALE.md")),
     ("docs/SECURITY-FIGURES.md", include_str!("../../docs/SECURITY-FIGURES.md")),
     ("docs/SERVICES.md", include_str!("../../docs/SERVICES.md")),
     ("SECURITY.md", include_str!("../../SECURITY.md")),

@@ -98,7 +98,7 @@ async fn executions_are_listed_by_several_states_and_by_their_end() {
     let server = TestApp::start().await;
     let fails = json!({"a": {"step_type": "data_processing", "max_retries": 0, "action": {"kind": "jq", "program": "error(\"no\")"}}});
     let mut runs = Vec::new();
-    for steps in [json!({"a": jq("1")}), fails, json!({"a": waiting()})] {
+    for steps in [json!({"a": jq("1")}), fails, json!({"a": waits_for_days()})] {
         let workflow = server.workflow(steps).await;
         let run = server.execute(&workflow, json!({})).await;
         runs.push((workflow, run.text("id").to_owned()));
@@ -202,4 +202,12 @@ async fn every_list_refuses_what_is_no_time_and_no_order() {
         }
     }
     assert!(lists > 15, "{lists}");
+}
+
+/// A step whose job is still in time when the clock has advanced by hours.
+fn waits_for_days() -> Value {
+    let mut step = waiting();
+    step["timeout_seconds"] = json!(604_800);
+    step["action"]["ttl_seconds"] = json!(604_800);
+    step
 }

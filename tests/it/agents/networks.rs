@@ -169,11 +169,11 @@ async fn network_status_comes_from_its_executions() {
 
 #[tokio::test]
 async fn network_optimize_orders_agents_by_measurements() {
-    let server = TestApp::builder().env("JQ_TIMEOUT_MS", 20000).start().await;
+    let server = TestApp::builder().env("JQ_TIMEOUT_MS", 60000).start().await;
     let lead = server.workflow(json!({"s": jq("1")})).await;
     // Both count to the same end, one of them by far more steps.
-    let slow = server.workflow(json!({"s": jq("reduce range(100000) as $i (0; . + 1)")})).await;
-    let quick = server.workflow(json!({"s": jq("100000")})).await;
+    let slow = server.workflow(json!({"s": jq("reduce range(400000) as $i (0; . + 1)")})).await;
+    let quick = server.workflow(json!({"s": jq("400000")})).await;
     let never = server.workflow(json!({"s": waiting()})).await;
     let agents = json!([lead, never, {"id": slow, "note": "kept"}, quick]);
     let id = network(&server, "centralized", agents).await;

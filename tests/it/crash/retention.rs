@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use serde_json::json;
 
 use crate::{
-    harness::Server,
+    harness::{Builder, Server},
     kit::{JsonDocument as _, jq, sql},
     retention::{archive, number, printed, until},
 };
@@ -21,6 +21,17 @@ fn archived(path: &std::path::Path) -> Vec<String> {
     lines.filter_map(|line| Some(line["id"].as_str()?.to_owned())).collect()
 }
 
+/// What a process was started with that died at its crash point, before it served or after.
+fn died(builder: Builder) -> Builder {
+    let mut server = match builder.try_start() {
+        Ok(server) => server,
+        Err(builder) => return builder,
+    };
+    let status = server.wait();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{}", server.log());
+    server.again()
+}
+
 async fn dies_at(point: &str) {
     let server = Server::start().await;
     let workflow = server.workflow(json!({"a": jq(".x")})).await;
@@ -32,14 +43,13 @@ async fn dies_at(point: &str) {
     let old = "2020-01-01 10:00:00.000000";
     let age = format!("UPDATE am_runs SET queued_at = '{old}'; UPDATE agent_executions SET completed_at = '{old}'");
     sql(&server.database(), &age).await;
+    let database = server.database();
     let builder = server.again().env("RETENTION_EXECUTIONS", "1d").env("RETENTION_INTERVAL_SECONDS", 1);
-    let mut server = builder.env("FAILPOINTS", format!("{point}=return")).start().await;
-    let status = server.wait();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{point}: {}", server.log());
-    let left = number(&server.database(), "SELECT count(*) FROM agent_executions").await;
+    let builder = died(builder.env("FAILPOINTS", format!("{point}=return")));
+    let left = number(&database, "SELECT count(*) FROM agent_executions").await;
     assert_eq!(left < OLD, point == "retention.after_batch", "{point}: {left}");
 
-    let server = server.again().env("FAILPOINTS", "").start().await;
+    let server = builder.env("FAILPOINTS", "").start().await;
     until(&server.database(), "SELECT count(*) FROM agent_executions", 0).await;
     until(&server.database(), "SELECT count(*) FROM am_archives WHERE done_at IS NULL", 0).await;
     let listed = printed(archive(server.dir(), &["list"]));
@@ -87,11 +97,11 @@ async fn what_changed_after_it_was_archived_stays() {
     let old = "2020-01-01 10:00:00.000000";
     let age = format!("UPDATE am_runs SET queued_at = '{old}'; UPDATE agent_executions SET completed_at = '{old}'");
     sql(&server.database(), &age).await;
+    let database = server.database();
     let builder = server.again().env("RETENTION_EXECUTIONS", "1d").env("RETENTION_INTERVAL_SECONDS", 1);
-    let mut server = builder.env("FAILPOINTS", "retention.before_delete=return").start().await;
-    server.wait();
-    sql(&server.database(), "UPDATE agent_executions SET total_cost = 7.5").await;
-    let server = server.again().env("FAILPOINTS", "").env("RETENTION_EXECUTIONS", "0").start().await;
+    let builder = died(builder.env("FAILPOINTS", "retention.before_delete=return"));
+    sql(&database, "UPDATE agent_executions SET total_cost = 7.5").await;
+    let server = builder.env("FAILPOINTS", "").env("RETENTION_EXECUTIONS", "0").start().await;
     until(&server.database(), "SELECT count(*) FROM am_archives WHERE done_at IS NULL", 0).await;
     let listed = printed(archive(server.dir(), &["list"]));
     assert_eq!((&listed[0]["removed"], &listed[0]["kept"]), (&json!(0), &json!(1)), "{listed}");
