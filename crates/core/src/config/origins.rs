@@ -11,7 +11,7 @@ use super::{
 use crate::validation::Violations;
 
 /// Types whose values may be shown: no secret is in any of them.
-const SHOWN_TYPES: [&str; 20] = [
+const SHOWN_TYPES: [&str; 21] = [
     "u16",
     "u32",
     "u64",
@@ -20,6 +20,7 @@ const SHOWN_TYPES: [&str; 20] = [
     "f64",
     "bool",
     "Duration",
+    "Option<Duration>",
     "PathBuf",
     "Option<PathBuf>",
     "String",

@@ -4,7 +4,7 @@ mod store;
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
@@ -28,7 +28,7 @@ use store::{AssignmentWaitRow, TrainingWaitRow};
 const MAX_WAITS: usize = 200;
 
 /// What somebody waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitKind {
     /// The execution is in the queue, until a worker has a place for it.
