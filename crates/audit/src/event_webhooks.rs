@@ -99,10 +99,15 @@ struct ToldEvent<'e> {
     audit_id: &'e AuditId,
 }
 
+/// Whether an entry tells of a plan, which takes the place of a workflow.
+fn is_of_plan(record: &AuditRecord) -> bool {
+    record.workflow_id.as_ref().is_some_and(|id| id.starts_with("plan_"))
+}
+
 /// The kinds of what an entry tells of.
 fn kinds_of(record: &AuditRecord, data: &EntryData) -> Vec<WebhookEventKind> {
     use WebhookEventKind as Kind;
-    let of_plan = record.workflow_id.as_ref().is_some_and(|id| id.starts_with("plan_"));
+    let of_plan = is_of_plan(record);
     let resource = data.resource.as_deref().unwrap_or_default();
     match (record.event, resource) {
         (EventType::ExecutionCompleted, "training_run") => vec![Kind::TrainingCompleted],
@@ -129,7 +134,7 @@ fn kinds_of(record: &AuditRecord, data: &EntryData) -> Vec<WebhookEventKind> {
 
 fn told<'e>(record: &'e AuditRecord, data: &'e EntryData, owner: Option<&'e str>) -> ToldEvent<'e> {
     let is_training = data.resource.as_deref() == Some("training_run");
-    let is_plan = record.workflow_id.as_ref().is_some_and(|id| id.starts_with("plan_"));
+    let is_plan = is_of_plan(record);
     let execution = record.execution_id.as_ref();
     let workflow = record.workflow_id.as_ref();
     ToldEvent {

@@ -47,7 +47,7 @@ impl ExecutionService {
             Some(wait) => self.wait(caller, id, wait).await?,
             None => self.get(caller, id).await?,
         };
-        self.observed(execution).await
+        self.observed(execution, true).await
     }
 
     /// What was begun, once it has ended or `wait` is over. An answer given before is given again as it was, unless its
@@ -66,22 +66,22 @@ impl ExecutionService {
             Some(wait) if !value.status.is_final() => self.wait(caller, &value.id, wait).await?,
             _ => value,
         };
-        let mut observed = self.observed(execution).await?;
-        if wait.is_none() {
-            // The same answer as before, whatever it waits for meanwhile.
-            observed.waits = ExecutionWaits::default();
-        }
-        Ok(IdempotentResult { value: observed, replayed })
+        // Without a wait it is the same answer as before, whatever the execution waits for meanwhile.
+        Ok(IdempotentResult { value: self.observed(execution, wait.is_some()).await?, replayed })
     }
 
-    async fn observed(&self, execution: Execution) -> Result<Observed> {
+    /// An execution as it is shown; `shows_waits`: with what it waits for, if it is open.
+    async fn observed(&self, execution: Execution, shows_waits: bool) -> Result<Observed> {
         if execution.status.is_final() {
             let inputs = store::inputs(&mut *self.db.read().await?, &execution.id).await?;
             return Ok(Observed { inputs, ..Observed::listed(execution) });
         }
         let estimate = self.estimates.of(&execution.workflow_id, execution.total_steps).await?;
         let inputs = store::inputs(&mut *self.db.read().await?, &execution.id).await?;
-        let waits = waiting::find_waits(&self.db, &self.engine, &execution, Timestamp(self.clock.now())).await?;
+        let waits = match shows_waits {
+            true => waiting::find_waits(&self.db, &self.engine, &execution, Timestamp(self.clock.now())).await?,
+            false => ExecutionWaits::default(),
+        };
         Ok(Observed { inputs, estimate: Some(estimate), waits, execution })
     }
 

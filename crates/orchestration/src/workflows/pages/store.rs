@@ -91,6 +91,40 @@ const PARTS: [&str; 1 + MAX_OWNER_PARTS] = [
     " UNION ALL SELECT l.id, l.created_at FROM am_workflow_list l WHERE l.owner_id = $8 AND l.is_public = $9 ",
 ];
 
+/// The statement of a page, with these pieces for the total.
+macro_rules! page_statement {
+    ($($total:expr),+ $(,)?) => {
+        sql!(
+            "SELECT ",
+            NEWS,
+            $($total,)+
+            ROWS_FROM,
+            WorkflowRow::LISTED,
+            PARTS[0],
+            TAGGED,
+            MADE,
+            POSITION,
+            PARTS[1],
+            TAGGED,
+            MADE,
+            POSITION,
+            PARTS[2],
+            TAGGED,
+            MADE,
+            POSITION,
+            PARTS[3],
+            TAGGED,
+            MADE,
+            POSITION,
+            PARTS[4],
+            TAGGED,
+            MADE,
+            POSITION,
+            ROWS_END,
+        )
+    };
+}
+
 /// Read a page, newest first, by the list of workflows; `None`: it can't be used yet.
 async fn list_kept(
     db: &Database,
@@ -104,68 +138,18 @@ async fn list_kept(
     let statement = |page: &PageRequest, place: i64| {
         let is_counted = tags.is_none() && page.created.is_unbounded();
         let query = if is_counted {
-            sql!(
-                "SELECT ",
-                NEWS,
+            page_statement!(
                 "(SELECT CAST(coalesce(sum(c.entries), 0) AS BIGINT) FROM {records $21 owner:text kind:text} AS part
                      JOIN am_list_counts c ON c.list = 'workflows' AND c.owner_id = part.owner AND c.kind = part.kind), ",
-                ROWS_FROM,
-                WorkflowRow::LISTED,
-                PARTS[0],
-                TAGGED,
-                MADE,
-                POSITION,
-                PARTS[1],
-                TAGGED,
-                MADE,
-                POSITION,
-                PARTS[2],
-                TAGGED,
-                MADE,
-                POSITION,
-                PARTS[3],
-                TAGGED,
-                MADE,
-                POSITION,
-                PARTS[4],
-                TAGGED,
-                MADE,
-                POSITION,
-                ROWS_END,
             )
         } else {
-            sql!(
-                "SELECT ",
-                NEWS,
+            page_statement!(
                 "(SELECT count(*) FROM am_workflow_list l WHERE (l.is_public = $1 OR (l.owner_id = $2 AND l.is_public = $3)
                      OR (l.owner_id = $4 AND l.is_public = $5) OR (l.owner_id = $6 AND l.is_public = $7)
                      OR (l.owner_id = $8 AND l.is_public = $9))",
                 TAGGED,
                 MADE,
                 "), ",
-                ROWS_FROM,
-                WorkflowRow::LISTED,
-                PARTS[0],
-                TAGGED,
-                MADE,
-                POSITION,
-                PARTS[1],
-                TAGGED,
-                MADE,
-                POSITION,
-                PARTS[2],
-                TAGGED,
-                MADE,
-                POSITION,
-                PARTS[3],
-                TAGGED,
-                MADE,
-                POSITION,
-                PARTS[4],
-                TAGGED,
-                MADE,
-                POSITION,
-                ROWS_END,
             )
         };
         let query = parts.bind(query).bind_some(tags.as_deref()).bind_span(page.created).bind_positions(page);
