@@ -21,8 +21,8 @@ run: libtorch ## Build and serve on 127.0.0.1:8012, with the database ./data/coo
 	exec $${CARGO_TARGET_DIR:-target}/release/agent-management serve
 
 .PHONY: test
-test: libtorch ## Run every test, three at a time on each core: many wait for processes
-	@export PATH="$$PATH:$$(scripts/test-tools.sh)" RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((3 * $$(nproc)))}; \
+test: libtorch ## Run every test, two at a time on each core: many wait for processes
+	@export PATH="$$PATH:$$(scripts/test-tools.sh)" RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))}; \
 	set -x; $(CARGO) test --locked --workspace --no-fail-fast $(TEST_FLAGS)
 
 .PHONY: lint
