@@ -141,7 +141,7 @@ MANY = ("ai_agent_workflows", "agent_executions", "am_runs")
 FIFTH = ("job", "am_jobs", "am_assignments", "am_assignment_attempts", "am_plans", "am_messages")
 # Steps and events are copied for the older half of the executions: those that retention removes.
 HISTORY = ("agent_step_executions", "am_events")
-TIMES = ("created_at", "requested_at", "submitted_at", "placed_at", "queued_at")
+TIMES = ("created_at", "requested_at", "submitted_at", "placed_at", "queued_at", "started_at", "completed_at", "updated_at", "ended_at")
 
 
 def fill(database, template, rows):
@@ -174,6 +174,9 @@ def fill(database, template, rows):
                     select.append("NULL")
                 elif name == "seq" and table == "am_messages":
                     select.append("n + 1")
+                elif name == "held_since":
+                    # The template's plan still has the slot of its ended run: the next start of a plan frees it.
+                    select.append("NULL")
                 elif name in ("owner_id", "client_id") and value == template.owner:
                     select.append("CASE n % 3 WHEN 0 THEN ? ELSE ? END")
                     bound += [template.other, template.owner]
@@ -435,7 +438,7 @@ def retention(binary, folder, port, report, seconds, rows, setting):
     service.stop()
     for name, during, base in (("get", gets, base_get), ("create", creates, base_create)):
         own = statistics.median(during) if during else float("nan")
-        report.add(f"retention of {removed:,} executions ({took:.0f} s): p99 of {name}", f"{own:.2f} ms", f"{base:.2f} ms before", f"{own / base:.2f}", "≤ 2 times", bool(during) and own <= 2 * base)
+        report.add(f"retention of {removed:,} executions ({took:.0f} s): p99 of {name}", f"{own:.2f} ms", f"{base:.2f} ms before", f"{own / base:.2f}", "≤ 2 times", removed > 0 and own <= 2 * base)
 
 
 def service_total(service):

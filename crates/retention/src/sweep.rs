@@ -34,7 +34,7 @@ const MAX_ARCHIVE_THINGS: usize = 20_000;
 /// Bytes of the lines of an archive, before compression, after which it is closed.
 const MAX_ARCHIVE_BYTES: u64 = 256 << 20;
 /// Time that a batch of deletions should have the write lock: a small part of what a write may.
-const BATCH_TIME: Duration = Duration::from_millis(5);
+const BATCH_TIME: Duration = Duration::from_millis(2);
 /// Things of a batch at most, and at the beginning.
 const BATCH_THINGS: (usize, usize) = (500, 8);
 /// Time from the start to the first round.
@@ -296,7 +296,8 @@ impl RetentionInner {
             self.metrics.kept.get_or_create(&label).inc_by(done.kept.unsigned_abs());
             (total.removed, total.kept) = (total.removed + done.removed, total.kept + done.kept);
             size = if took > BATCH_TIME { size / 2 } else { size + size.div_ceil(4) }.clamp(1, most);
-            tokio::time::sleep(took.clamp(Duration::from_millis(1), Duration::from_millis(200))).await;
+            // Two thirds of the time are others'.
+            tokio::time::sleep((took * 2).clamp(Duration::from_millis(1), Duration::from_millis(400))).await;
         }
         left.set(0);
         if let Some(name) = archive {
