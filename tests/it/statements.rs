@@ -28,7 +28,7 @@ const PRICING_HISTORY: &str = "CREATE TABLE pricing_history (id VARCHAR NOT NULL
      demand_level FLOAT NOT NULL, created_at TIMESTAMP NOT NULL, competitor_prices JSON);";
 
 /// Columns that are truth values: SQLite has integers for them.
-const TRUTHS: [&str; 10] = [
+const TRUTHS: [&str; 11] = [
     "am_runs.paused",
     "am_audit_entries.requires_investigation",
     "am_audit_counts.requires_investigation",
@@ -39,6 +39,7 @@ const TRUTHS: [&str; 10] = [
     "am_policy_alias_moves.rollback",
     "am_sandboxes.fixed",
     "am_workflow_list.is_public",
+    "am_sandbox_list.is_active",
 ];
 
 /// In an order that does not change: by their place, and by their text within one.

@@ -146,7 +146,7 @@ pub async fn list_jobs(
 ) -> Result<Response, ApiError> {
     let filter = JobFilter { states: query.state, service: query.service_type, ended: ended.span(&app.clock) };
     let found = app.jobs.list(&job_viewer(&caller), &filter, &paging.page).await?;
-    Ok(paging.answer_shown(found, |job| (job.requested_at, &job.id), |job| job_summary(&app, job, None)))
+    Ok(paging.answer_list(found, |job| (job.requested_at, &job.id), |job| job_summary(&app, job, None)))
 }
 
 /// Get a job

@@ -1,7 +1,7 @@
 //! Lists beside the coordinator's tables, which have no index in the order of lists.
 //!
 //! A list has one row for each row of its table, with what lists filter and order by. Own writes change both in one transaction:
-//! triggers of the write connection's temporary schema do it (`list_triggers.sql`), of which the coordinator's connections know
+//! triggers of the write connection's temporary schema do it (`triggers/`), of which the coordinator's connections know
 //! nothing. What the coordinator writes is followed: new rows by their rowid before each reading, open ones and those of a page
 //! where they are read, and all of them by a slow sweep (`keeper.rs`). Until a list is complete, nobody reads it.
 
@@ -21,10 +21,8 @@ use super::{
     row::{ListedRow, PackedRow},
     statement::Query,
 };
-use crate::{foreign_rows::log_unreadable, has_table};
+use crate::{foreign_rows::log_unreadable, owner::PrincipalName};
 
-/// Triggers of the write connection.
-const TRIGGERS: &str = include_str!("../list_triggers.sql");
 /// Rows that are looked at together.
 const FOLLOW_BATCH: i64 = 500;
 /// Maximum number of such batches before a reading; the keeper follows the rest.
@@ -45,17 +43,48 @@ pub enum ListedTable {
     Executions,
     /// Workflows, table `ai_agent_workflows`.
     Workflows,
+    /// Jobs, table `job`.
+    Jobs,
+    /// Trust scores, table `agent_trust_scores`.
+    TrustScores,
+    /// Limits of sandboxes, table `agent_sandbox_configs`.
+    Sandboxes,
 }
 
 impl ListedTable {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Executions, Self::Workflows];
+    pub const ALL: [Self; 5] = [Self::Executions, Self::Workflows, Self::Jobs, Self::TrustScores, Self::Sandboxes];
 
     /// Its name in counters and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Executions => "executions",
             Self::Workflows => "workflows",
+            Self::Jobs => "jobs",
+            Self::TrustScores => "trust_scores",
+            Self::Sandboxes => "sandboxes",
+        }
+    }
+
+    /// Names of the table and of its list.
+    const fn tables(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Executions => ("agent_executions", "am_execution_list"),
+            Self::Workflows => ("ai_agent_workflows", "am_workflow_list"),
+            Self::Jobs => ("job", "am_job_list"),
+            Self::TrustScores => ("agent_trust_scores", "am_trust_list"),
+            Self::Sandboxes => ("agent_sandbox_configs", "am_sandbox_list"),
+        }
+    }
+
+    /// Triggers of the write connection.
+    const fn triggers(self) -> &'static str {
+        match self {
+            Self::Executions => include_str!("triggers/executions.sql"),
+            Self::Workflows => include_str!("triggers/workflows.sql"),
+            Self::Jobs => include_str!("triggers/jobs.sql"),
+            Self::TrustScores => include_str!("triggers/trust_scores.sql"),
+            Self::Sandboxes => include_str!("triggers/sandboxes.sql"),
         }
     }
 }
@@ -96,13 +125,22 @@ pub struct PageReader<'r, R> {
     pub matches: &'r (dyn Fn(&R) -> bool + Sync),
 }
 
+/// Note the owner of a job that was inserted in this transaction under an id by which the coordinator knows its client: the list has
+/// the principal that this id is read as.
+///
+/// # Errors
+/// Returns a database error when the update fails.
+pub async fn list_job_of(tx: &mut Tx, id: &str, stored_client: &str) -> Result<()> {
+    let owner = PrincipalName::from_stored(stored_client);
+    if owner.as_str() == stored_client { Ok(()) } else { store::set_job_owner(tx, id, &owner).await }
+}
+
 /// Make the triggers of the write connection, where there are lists.
 pub(super) async fn install_triggers(conn: &mut Connection) -> Result<()> {
-    if has_table(conn, "am_workflow_list").await?
-        && has_table(conn, "agent_executions").await?
-        && has_table(conn, "ai_agent_workflows").await?
-    {
-        sqlx::raw_sql(TRIGGERS).execute(conn).await?;
+    for table in ListedTable::ALL {
+        if store::has_tables(conn, table).await? {
+            sqlx::raw_sql(table.triggers()).execute(&mut *conn).await?;
+        }
     }
     Ok(())
 }
@@ -137,8 +175,8 @@ impl Database {
             self.refresh_list(table, store::differing(conn, table, &ids).await?).await?;
             state.place.fetch_max(last, Ordering::AcqRel);
         }
-        if open && table == ListedTable::Executions {
-            self.refresh_list(table, store::changed_open_executions(conn, MAX_OPEN_ROWS).await?).await?;
+        if open {
+            self.refresh_list(table, store::changed_open(conn, table, MAX_OPEN_ROWS).await?).await?;
         }
         Ok(true)
     }
@@ -195,8 +233,8 @@ impl Database {
         if !self.is_list_built(conn, table).await? {
             return Ok(None);
         }
-        if reader.by_state && table == ListedTable::Executions {
-            self.refresh_list(table, store::changed_open_executions(conn, MAX_OPEN_ROWS).await?).await?;
+        if reader.by_state {
+            self.refresh_list(table, store::changed_open(conn, table, MAX_OPEN_ROWS).await?).await?;
         }
         let (mut found, mut rest) = (Vec::new(), reader.page.clone());
         let (mut bytes, mut corrected, mut total) = (0, 0, 0);
