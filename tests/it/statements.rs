@@ -173,7 +173,8 @@ fn translated_schema() -> Vec<String> {
 fn translated(statement: &str) -> String {
     let Some((head, columns)) = statement.strip_prefix("CREATE TABLE ").and_then(|rest| rest.split_once(" (")) else {
         let typed = statement.replace("ADD COLUMN security_level TEXT", "ADD COLUMN security_level VARCHAR");
-        return typed.replace("ADD COLUMN ended_at TEXT", "ADD COLUMN ended_at TIMESTAMP");
+        let typed = typed.replace("ADD COLUMN ended_at TEXT", "ADD COLUMN ended_at TIMESTAMP");
+        return typed.replace("ADD COLUMN made_at TEXT", "ADD COLUMN made_at TIMESTAMP");
     };
     let columns = columns.replace(" WITHOUT ROWID", "").replace(" AUTOINCREMENT", "");
     let columns: Vec<String> = columns.trim().split(", ").map(|column| translated_column(head, column)).collect();

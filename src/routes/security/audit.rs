@@ -123,7 +123,7 @@ fn check_risk_score(name: &'static str, risk: Option<i64>) -> Result<Option<i64>
 
 /// List audit entries
 ///
-/// The newest first. Follow `Link` to the next page even if a page is short or empty: where few of many entries
+/// The newest first; with `order=asc` in the order in which they were written. Follow `Link` to the next page even if a page is short or empty: where few of many entries
 /// match, a page searches 10 000 of them. `X-Total-Count` is only sent for filters by event, level, risk and
 /// investigation, which are counted.
 #[utoipa::path(
@@ -151,17 +151,10 @@ pub async fn list_audit_entries(
         risk_max: check_risk_score("risk_score_max", query.risk_score_max)?,
         created: paging.page.created,
     };
-    if paging.page.oldest_first {
-        let loc = vec!["query".into(), "order".into()];
-        return Err(ApiError::invalid_field(
-            loc,
-            "Audit entries are listed newest first; export them for another order",
-            "value_error",
-        ));
-    }
     let page = &paging.page;
     let place = AuditPageRequest {
         after: page.after.as_ref().map(|(_, id)| id.as_str().into()),
+        oldest_first: page.oldest_first,
         limit: page.limit,
         offset: page.offset,
     };
