@@ -20,6 +20,7 @@ use utoipa::{
 use am_db::{
     codec::Timestamp,
     kept_list::ListPage,
+    moment::QueryMoment,
     owner::PrincipalName,
     page::PageRequest,
     principal::Principal,
@@ -32,7 +33,7 @@ use super::{
     error::ApiError,
     extract::{JsonBody, QueryParams},
     list_rows::{list_row, sent_rows},
-    time_query::{QueryMoment, time_span},
+    time_query::time_span,
 };
 
 /// Header with the total number of matching rows.
