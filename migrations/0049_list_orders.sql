@@ -6,3 +6,6 @@ CREATE INDEX am_channel_members_made ON am_channel_members (agent_id, made_at, c
 -- What an agent holds, the most urgent first.
 CREATE INDEX am_assignments_held_order ON am_assignments (agent_id, priority, placed_at, id)
     WHERE state IN ('OFFERED', 'ACCEPTED');
+
+-- What the coordinator ended first.
+CREATE INDEX am_execution_list_ended ON am_execution_list (ended_at, id) WHERE ended_at IS NOT NULL;
