@@ -99,6 +99,17 @@ struct ListState {
     is_built: AtomicBool,
     /// The rowid up to which rows of the table are known to be in the list.
     place: AtomicI64,
+    /// The highest rowid of the table while this process makes the list; 0: it does not.
+    making: AtomicI64,
+}
+
+/// A list that is being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnfinishedList {
+    /// Its name, as in metrics.
+    pub name: &'static str,
+    /// How much of it is made, in percent, 0 to 99.
+    pub percent: u8,
 }
 
 /// A page of a list.
@@ -146,6 +157,18 @@ pub(super) async fn install_triggers(conn: &mut Connection) -> Result<()> {
 }
 
 impl Database {
+    /// The lists that this process makes at present, because the database had none.
+    pub fn unfinished_lists(&self) -> Vec<UnfinishedList> {
+        let unfinished = |table: ListedTable| {
+            let state = self.list_state(table);
+            let top = state.making.load(Ordering::Acquire);
+            let is_made = top == 0 || state.is_built.load(Ordering::Acquire);
+            let share = state.place.load(Ordering::Acquire).saturating_mul(100) / top.max(1);
+            (!is_made).then(|| UnfinishedList { name: table.name(), percent: share.clamp(0, 99) as u8 })
+        };
+        ListedTable::ALL.into_iter().filter_map(unfinished).collect()
+    }
+
     fn list_state(&self, table: ListedTable) -> &ListState {
         &self.0.lists.0[table as usize]
     }
@@ -285,6 +308,12 @@ impl Database {
 }
 
 impl ListState {
+    /// Note how far this process has made the list.
+    fn advance(&self, place: i64, top: i64) {
+        self.place.fetch_max(place, Ordering::AcqRel);
+        self.making.store(top, Ordering::Release);
+    }
+
     fn complete(&self, place: i64) {
         self.place.fetch_max(place, Ordering::AcqRel);
         self.is_built.store(true, Ordering::Release);
@@ -294,4 +323,29 @@ impl ListState {
 /// A list's table that can't be followed, for the log.
 fn log_failure(table: ListedTable, error: &DatabaseError) {
     tracing::warn!(list = table.name(), %error, "a list could not be kept");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::DatabaseSettings;
+
+    #[tokio::test]
+    async fn a_list_is_unfinished_while_it_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = DatabaseSettings { readers: 1, busy_timeout: Duration::from_secs(5) };
+        let db = Database::open(&folder.path().join("t.db"), &settings).await.unwrap();
+        assert_eq!(db.unfinished_lists(), [], "nobody makes one");
+        let state = db.list_state(ListedTable::Jobs);
+        state.advance(0, 0);
+        assert_eq!(db.unfinished_lists(), [], "there is nothing to be made of an empty table");
+        for (place, percent) in [(0, 0), (70, 35), (200, 99)] {
+            state.advance(place, 200);
+            assert_eq!(db.unfinished_lists(), [UnfinishedList { name: "jobs", percent }]);
+        }
+        state.complete(200);
+        assert_eq!(db.unfinished_lists(), []);
+    }
 }
