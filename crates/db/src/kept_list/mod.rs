@@ -169,6 +169,12 @@ impl Database {
         ListedTable::ALL.into_iter().filter_map(unfinished).collect()
     }
 
+    /// The rowid up to which the list of `table` has all rows, as far as this process knows; `None`: it is not complete.
+    pub fn list_place(&self, table: ListedTable) -> Option<i64> {
+        let state = self.list_state(table);
+        state.is_built.load(Ordering::Acquire).then(|| state.place.load(Ordering::Acquire))
+    }
+
     fn list_state(&self, table: ListedTable) -> &ListState {
         &self.0.lists.0[table as usize]
     }
