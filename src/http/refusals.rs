@@ -115,7 +115,8 @@ mod tests {
         }
         assert_eq!(watch.take(), []);
         watch.note(&often, "forbidden", None, at(1));
-        let told = RepeatedRefusals { key: often.clone(), count: MIN_TOLD, since: at(0), code: "forbidden", address: None };
+        let told =
+            RepeatedRefusals { key: often.clone(), count: MIN_TOLD, since: at(0), code: "forbidden", address: None };
         assert_eq!(watch.take(), [told]);
         for minute in 2..61 {
             (0..MIN_TOLD).for_each(|_| watch.note(&often, "forbidden", None, at(minute)));

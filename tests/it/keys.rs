@@ -422,7 +422,8 @@ async fn names_of_keys_stand_beside_their_principals() {
     let server = TestApp::start().await;
     let [ci, shop] = [create(&server, "ci", "admin", &[]), create(&server, "shop", "client", &[])];
     until(&server, &ci, WORKFLOWS, 200).await;
-    let made = post_as(&server, &ci, WORKFLOWS, json!({"name": "n", "steps": {"a": jq("1")}, "is_public": true})).await.ok();
+    let made =
+        post_as(&server, &ci, WORKFLOWS, json!({"name": "n", "steps": {"a": jq("1")}, "is_public": true})).await.ok();
     until(&server, &shop, ENVIRONMENTS, 200).await;
     let order = json!({"model": "llama-7b", "prompt": "x"});
     post_as(&server, &shop, "/api/v1/services/llm/inference", order).await.is(201);

@@ -356,7 +356,10 @@ async fn rows_that_the_coordinator_wrote_alone_go_only_if_a_setting_says_so() {
     assert_eq!(left().await, "e2,e3 j2,j3,j4");
     server.get(&format!("{AGENTS}/executions/{own}")).await.ok();
     let listed = printed(archive(server.dir(), &["list"]));
-    assert_eq!(texts(&listed, "kind"), BTreeSet::from(["coordinator_executions".to_owned(), "coordinator_jobs".to_owned()]));
+    assert_eq!(
+        texts(&listed, "kind"),
+        BTreeSet::from(["coordinator_executions".to_owned(), "coordinator_jobs".to_owned()])
+    );
     // With the setting off again what was removed can be put back.
     let server = server.restart_with(&[("RETENTION_COORDINATOR_ROWS", "0")]).await;
     let restored = printed(archive(server.dir(), &["restore"]));

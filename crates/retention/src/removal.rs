@@ -8,7 +8,12 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::{archive::ArchivedThing, error::Result, kinds::{RemovalCause, RetentionKind}, store};
+use super::{
+    archive::ArchivedThing,
+    error::Result,
+    kinds::{RemovalCause, RetentionKind},
+    store,
+};
 use am_db::{Connection, Tx, whole_rows};
 
 /// A thing that is to be deleted.

@@ -38,7 +38,9 @@ fn refusal(kind: RetentionKind) -> &'static str {
             "The delivery is still to be tried; it has neither succeeded nor been given up"
         }
         RetentionKind::CoordinatorExecutions => "The execution has not ended, or is this service's own",
-        RetentionKind::CoordinatorJobs => "The job has not ended, was submitted here, or has a receipt of the coordinator",
+        RetentionKind::CoordinatorJobs => {
+            "The job has not ended, was submitted here, or has a receipt of the coordinator"
+        }
     }
 }
 

@@ -6,7 +6,8 @@ use super::{
 };
 use am_core::ids::AuditId;
 use am_db::{
-    Connection, FromRow as _, Result, Tx, codec::Timestamp, insert, job_clock::JobClock, row, sql, statement::Query, update,
+    Connection, FromRow as _, Result, Tx, codec::Timestamp, insert, job_clock::JobClock, row, sql, statement::Query,
+    update,
 };
 
 row! {
@@ -190,7 +191,10 @@ pub(crate) async fn removable(
             sql!("SELECT t.id FROM {texts $1} AS o JOIN am_training_runs t ON t.id = o.value WHERE ", ENDED_TRAINING)
         }
         RetentionKind::PolicyVersions if cause == RemovalCause::Request => {
-            sql!("SELECT v.id FROM {texts $1} AS o JOIN am_policy_versions v ON v.id = o.value WHERE ", UNSERVED_VERSION)
+            sql!(
+                "SELECT v.id FROM {texts $1} AS o JOIN am_policy_versions v ON v.id = o.value WHERE ",
+                UNSERVED_VERSION
+            )
         }
         RetentionKind::PolicyVersions => {
             sql!("SELECT v.id FROM {texts $1} AS o JOIN am_policy_versions v ON v.id = o.value WHERE ", UNNAMED_VERSION)

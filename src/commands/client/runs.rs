@@ -136,7 +136,8 @@ pub async fn run_runs_command(service: &ServiceArguments, command: RunsCommand) 
         }
         RunsCommand::Cancel { ids } => cancel_runs(&client, &ids, form).await,
         RunsCommand::RetryAll { failed_step, error_class, error_contains, definition, choice } => {
-            let failures = [("failed_step", failed_step), ("error_class", error_class), ("error_contains", error_contains)];
+            let failures =
+                [("failed_step", failed_step), ("error_class", error_class), ("error_contains", error_contains)];
             let body = json!({"definition": definition.word()});
             change_many(&client, "retry", body, &failures, &choice, form).await
         }

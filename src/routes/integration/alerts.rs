@@ -141,7 +141,8 @@ pub async fn list_alerts(
     let limit = row_limit(query.limit, 50)?;
     let (risk_min, risk_max) = query.severity.map(AlertSeverity::risk_range).unzip();
     let filter = AuditFilter { requires_investigation: Some(true), risk_min, risk_max, ..AuditFilter::default() };
-    let found = app.audit.search(&filter, &AuditPageRequest { after: None, oldest_first: false, limit, offset: 0 }).await?;
+    let found =
+        app.audit.search(&filter, &AuditPageRequest { after: None, oldest_first: false, limit, offset: 0 }).await?;
     let alerts: Vec<SecurityAlert> = found.entries.into_iter().map(|entry| SecurityAlert::new(&app, entry)).collect();
     Ok(JsonBody(SecurityAlerts { count: alerts.len(), total: found.total.unwrap_or(alerts.len() as u64), alerts }))
 }

@@ -185,12 +185,14 @@ async fn jobs_runs_messages_and_the_audit_log_are_filtered_too() {
     assert_eq!(ids(&server.get(&format!("{log}?created_after=1h")).await), all);
     assert_eq!(ids(&server.get(&format!("{log}?created_before=1h")).await), Vec::<String>::new());
     let oldest_first: Vec<String> = all.iter().rev().cloned().collect();
-    for filter in ["", "event_type=workflow_updated&", "risk_score_min=1&", "security_level=internal&", "created_after=1h&"] {
+    for filter in
+        ["", "event_type=workflow_updated&", "risk_score_min=1&", "security_level=internal&", "created_after=1h&"]
+    {
         // The run in the background may write further entries.
         let newest = pages(&server, format!("{log}?{filter}limit=3")).await;
         let oldest = pages(&server, format!("{log}?{filter}order=asc&limit=3")).await;
-        let [newest, oldest] = [newest, oldest]
-            .map(|found| found.into_iter().filter(|id| all.contains(id)).collect::<Vec<_>>());
+        let [newest, oldest] =
+            [newest, oldest].map(|found| found.into_iter().filter(|id| all.contains(id)).collect::<Vec<_>>());
         assert!(!newest.is_empty() && oldest.iter().rev().eq(newest.iter()), "{filter}: {oldest:?} {newest:?}");
         if filter.is_empty() {
             assert_eq!(oldest, oldest_first);

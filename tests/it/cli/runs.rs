@@ -159,19 +159,27 @@ async fn many_runs_are_retried_and_cancelled() {
     }
     let filter = ["runs", "retry-all", "--error-class", "jq", "--error-contains", "luck", "--since", "7d"];
     let counted = document(&ask_service(&server, &[&filter[..], &["--dry-run"]].concat()));
-    assert_eq!((&counted["count"], &counted["execution_ids"], &counted["operation"]), (&json!(3), &json!(failed), &Value::Null));
+    assert_eq!(
+        (&counted["count"], &counted["execution_ids"], &counted["operation"]),
+        (&json!(3), &json!(failed), &Value::Null)
+    );
     let older = document(&ask_service(&server, &["runs", "retry-all", "--before", "1h", "--dry-run"]));
     assert_eq!(older["count"], 0);
     server.put(&format!("{AGENTS}/workflows/{bad}"), json!({"name": "m", "steps": {"a": jq("7")}})).await.ok();
     let done = ask_service(&server, &[&filter[..], &["--definition", "current", "--follow"]].concat());
     let done = document(&done);
-    assert_eq!((&done["operation"]["status"], &done["operation"]["changed"]), (&json!("completed"), &json!(3)), "{done}");
+    assert_eq!(
+        (&done["operation"]["status"], &done["operation"]["changed"]),
+        (&json!("completed"), &json!(3)),
+        "{done}"
+    );
     for id in &failed {
         assert_eq!(server.ended(id).await["status"], "completed");
     }
     let long = server.workflow(json!({"a": waiting()})).await;
     let running = server.execute(&long, json!({})).await;
-    let cancelled = ask_service(&server, &["runs", "cancel-all", "--workflow", &long, "--status", "pending,running", "--follow"]);
+    let cancelled =
+        ask_service(&server, &["runs", "cancel-all", "--workflow", &long, "--status", "pending,running", "--follow"]);
     assert_eq!(document(&cancelled)["operation"]["changed"], 1);
     assert_eq!(document(&ask_service(&server, &["runs", "show", running.text("id")]))["status"], "cancelled");
     // What the action can't change is refused, with the member's name.

@@ -266,7 +266,8 @@ async fn uploaded_weights_have_a_quota_and_are_deleted() {
     let listed = printed(archive(server.dir(), &["list"]));
     assert_eq!((&listed[0]["kind"], &listed[0]["cause"]), (&json!("policy_versions"), &json!("request")), "{listed}");
     let told = server.get(&format!("{AGENTS}/security/audit-logs")).await.ok();
-    let told = told.as_array().unwrap().iter().find(|entry| entry["event_data"]["action"] == "version_deleted").unwrap();
+    let told =
+        told.as_array().unwrap().iter().find(|entry| entry["event_data"]["action"] == "version_deleted").unwrap();
     assert_eq!(told["event_data"]["archive_sha256"], listed[0]["sha256"]);
     assert_eq!(printed(archive(server.dir(), &["restore"]))["restored"], 1);
     let there = async {

@@ -267,7 +267,8 @@ async fn lists_are_true(server: &ApiClient) {
         sqlx::query_as(query).fetch_one(&mut open(&database).await).await.unwrap();
     let told = server.get(&format!("{SECURITY}/security-stats")).await.ok();
     let trust = &told["trust_statistics"];
-    let counts = ["total_entities", "low_trust_entities", "high_trust_entities"].map(|name| trust[name].as_i64().unwrap());
+    let counts =
+        ["total_entities", "low_trust_entities", "high_trust_entities"].map(|name| trust[name].as_i64().unwrap());
     assert_eq!(counts, [all, low, high], "{trust}");
     assert!((number(&trust["average_trust_score"]) - mean).abs() < 1e-6, "{trust}");
 }

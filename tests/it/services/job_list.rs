@@ -60,10 +60,14 @@ async fn lists_are_true(server: &ApiClient) {
             ("state=failed", format!("{STATE} = 'FAILED'")),
             ("state=completed,running", format!("{STATE} IN ('COMPLETED', 'RUNNING')")),
             ("service_type=whisper", "payload ->> 'service_type' = 'whisper'".to_owned()),
-            ("service_type=ffmpeg&state=failed", format!("payload ->> 'service_type' = 'ffmpeg' AND {STATE} = 'FAILED'")),
+            (
+                "service_type=ffmpeg&state=failed",
+                format!("payload ->> 'service_type' = 'ffmpeg' AND {STATE} = 'FAILED'"),
+            ),
             ("created_after=2026-01-03T12:00:00Z", "requested_at > '2026-01-03 12:00:00'".to_owned()),
         ] {
-            let path = |rest: &str| format!("{SERVICES}/jobs?{filter}{}{rest}", if filter.is_empty() { "" } else { "&" });
+            let path =
+                |rest: &str| format!("{SERVICES}/jobs?{filter}{}{rest}", if filter.is_empty() { "" } else { "&" });
             for (rest, order) in [("limit=7", "DESC"), ("limit=500", "DESC"), ("limit=11&order=asc", "ASC")] {
                 let expected = ids_of(&database, &format!("{whose} AND {condition}"), order).await;
                 let total = expected.len().to_string();

@@ -179,8 +179,7 @@ pub(super) async fn ids_after(
 pub(super) async fn differing(conn: &mut Connection, table: ListedTable, ids: &[String]) -> Result<Vec<String>> {
     let compared: Vec<(String, PrincipalName, Option<String>, bool)> =
         (statements_of(table).differing)().bind(ids_to_json(ids)).fetch_all(conn).await?;
-    let differs =
-        |owner: &PrincipalName, listed: Option<&str>, others: bool| others || listed != Some(owner.as_str());
+    let differs = |owner: &PrincipalName, listed: Option<&str>, others: bool| others || listed != Some(owner.as_str());
     let differing =
         compared.into_iter().filter(|(_, owner, listed, others)| differs(owner, listed.as_deref(), *others));
     Ok(differing.map(|(id, ..)| id).collect())

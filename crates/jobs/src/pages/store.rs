@@ -94,10 +94,12 @@ impl FromRow for JobRow {
 }
 
 /// Which rows of the list match, apart from whose. One state is found by an index; several are not in order there.
-const LISTED: &str = " [AND l.state = $4] [AND coalesce(l.state, '') IN ($5)] [AND l.service = $6] [AND l.ended_at > $7]
+const LISTED: &str =
+    " [AND l.state = $4] [AND coalesce(l.state, '') IN ($5)] [AND l.service = $6] [AND l.ended_at > $7]
     [AND l.ended_at < $8] [AND l.requested_at > $9] [AND l.requested_at < $10] ";
 /// Where in the list a page begins.
-const POSITION: &str = " [AND (l.requested_at, l.id) < (coalesce((SELECT requested_at FROM am_job_list WHERE id = $12), $11), $12)]
+const POSITION: &str =
+    " [AND (l.requested_at, l.id) < (coalesce((SELECT requested_at FROM am_job_list WHERE id = $12), $11), $12)]
     [AND (l.requested_at, l.id) > (coalesce((SELECT requested_at FROM am_job_list WHERE id = $14), $13), $14)] ";
 const NEWS: &str = "{news job am_job_list $18}, ";
 /// The rows of a page in one value: before their columns, and behind the parts of the list.
@@ -105,8 +107,7 @@ const ROWS_FROM: &str = "(SELECT {arrays {array page.listed_id, page.listed_at, 
 const ROWS_END: &str = " ORDER BY listed_at [?15 DESC], listed_id [?15 DESC] LIMIT $16 OFFSET $17) AS page
     LEFT JOIN job j ON j.id = page.listed_id LEFT JOIN am_jobs a ON a.id = page.listed_id)";
 /// The list of everybody's jobs, and the parts of a client's, one for each of its forms.
-const ALL_PART: &str =
-    "}} FROM (SELECT l.id AS listed_id, l.requested_at AS listed_at FROM am_job_list l WHERE true ";
+const ALL_PART: &str = "}} FROM (SELECT l.id AS listed_id, l.requested_at AS listed_at FROM am_job_list l WHERE true ";
 const OWN_PARTS: [&str; MAX_FORMS] = [
     "}} FROM (SELECT l.id AS listed_id, l.requested_at AS listed_at FROM am_job_list l WHERE l.client_id = $1 ",
     " UNION ALL SELECT l.id, l.requested_at FROM am_job_list l WHERE l.client_id = $2 ",

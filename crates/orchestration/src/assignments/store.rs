@@ -14,9 +14,7 @@ use am_core::{
     ids::{AgentId, AssignmentId, ExecutionId, PrincipalId},
     money::Money,
 };
-use am_db::{
-    Connection, FromRow, Tx, codec::Timestamp, insert, page::PageRequest, row, row::Columns, sql, update,
-};
+use am_db::{Connection, FromRow, Tx, codec::Timestamp, insert, page::PageRequest, row, row::Columns, sql, update};
 
 row! {
     Assignment {

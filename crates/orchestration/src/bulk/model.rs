@@ -175,7 +175,8 @@ impl BulkFilter {
         let message = format!("{} changes executions that are {}", action.value(), words.join(" or "));
         violations.require(fits, "status", message);
         wanted.dedup();
-        if let (Some(QueryMoment::At(after)), Some(QueryMoment::At(before))) = (self.created_after, self.created_before) {
+        if let (Some(QueryMoment::At(after)), Some(QueryMoment::At(before))) = (self.created_after, self.created_before)
+        {
             violations.require(after < before, "created_before", "must be later than created_after");
         }
         let of_failures = [

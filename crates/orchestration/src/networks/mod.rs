@@ -257,7 +257,9 @@ impl NetworkService {
                 let measured: Option<Vec<AgentRunStats>> =
                     network.agent_ids().iter().map(|agent| figures.get(agent).cloned()).collect();
                 let measured = measured.ok_or_else(|| {
-                    OrchestrationError::Conflict("the network's agents changed at the same moment; try again".to_owned())
+                    OrchestrationError::Conflict(
+                        "the network's agents changed at the same moment; try again".to_owned(),
+                    )
                 })?;
                 let before = network.agent_ids();
                 network.reorder(objective, &measured);

@@ -110,11 +110,7 @@ pub async fn list(db: &Database, filter: &TrustFilter, page: &PageRequest) -> Re
 }
 
 /// Read a page by the list of trust scores.
-async fn list_kept(
-    conn: &mut Connection,
-    filter: &TrustFilter,
-    page: &PageRequest,
-) -> Result<(Vec<TrustScore>, i64)> {
+async fn list_kept(conn: &mut Connection, filter: &TrustFilter, page: &PageRequest) -> Result<(Vec<TrustScore>, i64)> {
     let bind = |query: Query| {
         let query = query.bind_some(filter.entity_type.as_ref());
         query.bind_some(filter.min_score).bind_some(filter.max_score)
@@ -150,12 +146,9 @@ async fn list_kept(
         ),
     };
     let ids = || match filter.entity_type {
-        None => sql!(
-            "SELECT t.id FROM am_trust_list l {by am_trust_list_page}",
-            ROWS,
-            LISTED,
-            "{page l. $4 am_trust_list}",
-        ),
+        None => {
+            sql!("SELECT t.id FROM am_trust_list l {by am_trust_list_page}", ROWS, LISTED, "{page l. $4 am_trust_list}",)
+        }
         Some(_) => sql!(
             "SELECT t.id FROM am_trust_list l {by am_trust_list_type}",
             ROWS,
