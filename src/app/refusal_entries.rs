@@ -22,11 +22,13 @@ pub(super) async fn tell_refusals(shared: HttpState, db: Database, audit: AuditL
         };
         let now = Timestamp(shared.clock.now());
         let entries = found.iter().map(|one| entry_of(one, now)).collect();
-        let log = audit.clone();
-        let written = db.write(async move |tx: &mut Tx| {
-            log.append(tx, entries).await?;
-            Ok::<_, DatabaseError>(())
-        });
+        let written = {
+            let audit = audit.clone();
+            db.write(async move |tx: &mut Tx| {
+                audit.append(tx, entries).await?;
+                Ok::<_, DatabaseError>(())
+            })
+        };
         if let Err(error) = written.await {
             tracing::warn!(%error, "refusals could not be written to the audit log; it is tried again");
             shared.refusals.put_back(found);
