@@ -7,6 +7,7 @@ mod host;
 mod learning;
 mod messaging;
 mod readiness_checks;
+mod refusal_entries;
 mod signing;
 
 use std::{path::PathBuf, sync::Arc};
@@ -15,7 +16,8 @@ use axum::extract::FromRef;
 use prometheus_client::registry::Registry;
 
 use crate::http::{
-    self, HttpState, Keyring, metrics::HttpMetrics, rate_limit::CallerRateLimiter, request_turns::RequestTurns,
+    self, HttpState, Keyring, metrics::HttpMetrics, rate_limit::CallerRateLimiter, refusals::RefusalWatch,
+    request_turns::RequestTurns,
 };
 use am_audit::{AuditLog, WitnessService};
 use am_communication::{
@@ -353,6 +355,7 @@ impl App {
         let shared = HttpState::new(http::HttpStateParts {
             keyring,
             limiter: CallerRateLimiter::from_config(&config).map(Arc::new),
+            refusals: RefusalWatch::default(),
             turns: RequestTurns::new(config.requests_active as usize),
             readiness: build_readiness(&db, &engine, &jq, &audit, &supervisor),
             openapi: std::sync::OnceLock::new(),

@@ -1,6 +1,6 @@
 //! The tasks that run as long as the process does.
 
-use super::Services;
+use super::{Services, refusal_entries::tell_refusals};
 use am_audit::WitnessService;
 use am_db::kept_list::ListKeeper;
 use am_keys::ApiKeyService;
@@ -23,6 +23,8 @@ pub(super) fn start(services: &Services, keys: &ApiKeyService, witnesses: &Witne
     witnesses.background_tasks(supervisor.stopping()).into_iter().for_each(|task| supervisor.adopt(task));
     supervisor.start("sandboxes", |stop| services.sandboxes.clone().work(stop));
     supervisor.start("keys", |stop| keys.clone().watch(stop));
+    let (shared, db, audit) = (services.shared.clone(), services.db.clone(), services.audit.clone());
+    supervisor.start("refusals", |stop| tell_refusals(shared, db, audit, stop));
     supervisor.start("trust", |stop| services.trust.clone().work(stop));
     supervisor.start("retention", |stop| services.retention.clone().work(stop));
     supervisor.start("messages.housekeeping", |stop| services.messages.clone().work(stop));

@@ -3,8 +3,14 @@
 use crate::http::Readiness;
 use am_audit::AuditLog;
 use am_core::supervisor::Supervisor;
-use am_db::Database;
+use am_db::{Database, kept_list::UnfinishedList};
 use am_orchestration::{engine::Engine, jq};
+
+/// What is said of lists that are being made, without which the service is slower and no less ready.
+fn lists_notice(lists: &[UnfinishedList]) -> Option<String> {
+    let parts: Vec<String> = lists.iter().map(|list| format!("{} {} %", list.name, list.percent)).collect();
+    (!parts.is_empty()).then(|| format!("lists are being made, and pages are slow until then: {}", parts.join(", ")))
+}
 
 /// The database answers and is migrated, the coordinator's tables in it fit, the background tasks run, the jq workers keep up, and the audit log continues what
 /// was signed.
@@ -16,7 +22,7 @@ pub(super) fn build_readiness(
     supervisor: &Supervisor,
 ) -> Readiness {
     let audit = audit.clone();
-    let (reads, migrated, shared) = (db.clone(), db.clone(), db.clone());
+    let (reads, migrated, shared, lists) = (db.clone(), db.clone(), db.clone(), db.clone());
     let (engine, jq) = (engine.clone(), jq.clone());
     let supervisor = supervisor.clone();
     Readiness::builder()
@@ -39,6 +45,10 @@ pub(super) fn build_readiness(
                 Ok((!report.notices.is_empty()).then(|| report.notices.join("; ")))
             }
         })
+        .check_with_notice("lists", move || {
+            let notice = lists_notice(&lists.unfinished_lists());
+            async move { Ok(notice) }
+        })
         .check("audit_log", move || {
             let refusal = audit.refusal();
             async move { refusal.map_or(Ok(()), Err) }
@@ -58,4 +68,17 @@ pub(super) fn build_readiness(
             }
         })
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_that_are_made_are_named_with_how_far_they_are() {
+        let list = |name, percent| UnfinishedList { name, percent };
+        assert_eq!(lists_notice(&[]), None);
+        let told = lists_notice(&[list("jobs", 42), list("trust_scores", 0)]).unwrap();
+        assert!(told.ends_with(": jobs 42 %, trust_scores 0 %"), "{told}");
+    }
 }

@@ -62,7 +62,7 @@ pub async fn list_entries(config: &Config, arguments: AuditListArguments) -> Res
     let filter = AuditFilter { event_type: arguments.kind, user, ..AuditFilter::default() };
     let since = arguments.since.map(|since| since.instant(&clock));
     let wanted = if arguments.all { usize::MAX } else { arguments.limit as usize };
-    let mut page = AuditPageRequest { after: None, limit: PAGE_ROWS, offset: 0 };
+    let mut page = AuditPageRequest { after: None, oldest_first: false, limit: PAGE_ROWS, offset: 0 };
     let mut entries = Vec::new();
     let has_more = 'pages: loop {
         let found = audit.search(&filter, &page).await?;

@@ -13,6 +13,7 @@ use super::{
     bearer_token::{TokenClaims, TokenFault, TokenVerifier, has_token_form},
     credential,
     error::ApiError,
+    refusals::{TOKEN_KEY, UNKNOWN_KEY},
 };
 use am_core::{
     ambient::Clock,
@@ -252,6 +253,26 @@ impl Keyring {
     /// Return whether a valid key is bound to `agent`, so that no other key speaks for it.
     pub fn has_agent_key(&self, agent: &AgentId) -> bool {
         self.kept.as_ref().is_some_and(|kept| kept.has_agent_key(agent))
+    }
+
+    /// Return the name under which a refusal of a request is counted: the id of the stored key that it presents, valid or not, the
+    /// principal of a configured key, or one for all others. There are no more names than keys.
+    pub fn key_label(&self, presented: Option<&str>, identity: &CallerIdentity) -> Arc<str> {
+        let stored = presented.and_then(|key| self.kept.as_ref()?.id_of(key));
+        match (stored, identity.caller()) {
+            (Some(id), _) => id.as_str().into(),
+            (None, Some(caller)) => {
+                let name = &caller.principal.name;
+                let configured = self.entries.iter().any(|entry| entry.caller.principal.name == *name);
+                if configured { name.clone() } else { TOKEN_KEY.into() }
+            }
+            (None, None) => UNKNOWN_KEY.into(),
+        }
+    }
+
+    /// Return the name of the stored key with this principal, for its operators; `None`: no stored key has it. Asks no database.
+    pub fn key_name(&self, principal: &str) -> Option<Arc<str>> {
+        self.kept.as_ref()?.name_of(principal)
     }
 
     /// A receiver that is notified when stored keys have changed; `None`: no keys are stored.

@@ -47,7 +47,8 @@ impl PresentedKey {
         keyring.missed(self.text()?, &self.identify(keyring))
     }
 
-    fn text(&self) -> Option<&str> {
+    /// Return the key as a text; `None`: none was presented, or no text.
+    pub fn text(&self) -> Option<&str> {
         self.0.as_ref().and_then(|key| key.to_str().ok())
     }
 

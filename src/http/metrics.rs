@@ -49,6 +49,12 @@ struct BuildLabels {
     commit: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedKeyLabels {
+    key: Arc<str>,
+    code: &'static str,
+}
+
 /// Metrics of requests. Labels are route templates, never paths, so their number is bounded.
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
@@ -57,6 +63,7 @@ pub struct HttpMetrics {
     /// Number of requests in progress.
     pub in_flight: Gauge,
     refused: Family<CodeLabels, Counter>,
+    refused_keys: Family<RefusedKeyLabels, Counter>,
 }
 
 /// Instruments of one route, looked up once.
@@ -75,6 +82,7 @@ impl HttpMetrics {
             seconds: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
             in_flight: Gauge::default(),
             refused: Family::default(),
+            refused_keys: Family::default(),
         };
         registry.register("http_requests", "Requests answered, by route template and status", new.requests.clone());
         registry.register_with_unit(
@@ -85,6 +93,8 @@ impl HttpMetrics {
         );
         registry.register("http_requests_in_flight", "Requests being answered", new.in_flight.clone());
         registry.register("http_refused", "Requests refused by authentication or rate limit", new.refused.clone());
+        let about = "Answers 401 and 403 by key: an id, a principal, unknown or token";
+        registry.register("http_refused_by_key", about, new.refused_keys.clone());
         registry.register_collector(Box::new(ProcessCollector));
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION"), commit: crate::BUILD_COMMIT }).set(1);
@@ -110,6 +120,11 @@ impl HttpMetrics {
     /// Count a request refused by authentication or rate limit, by the error's code.
     pub fn refused(&self, code: &'static str) {
         self.refused.get_or_create(&CodeLabels { code }).inc();
+    }
+
+    /// Count a 401 or 403 by the name of the key that it was answered to, of which there are as many as keys.
+    pub fn refused_key(&self, key: Arc<str>, code: &'static str) {
+        self.refused_keys.get_or_create(&RefusedKeyLabels { key, code }).inc();
     }
 }
 

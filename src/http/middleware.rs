@@ -277,6 +277,11 @@ impl InFlightRequest {
         if matches!(error.code, "unauthorized" | "insufficient_role" | "rate_limited" | "too_many_connections") {
             self.shared.metrics.refused(error.code);
         }
+        if matches!(error.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            let key = self.shared.keyring.key_label(self.context.presented_key.text(), &self.context.identity);
+            self.shared.refusals.note(&key, error.code, self.context.client_address, self.shared.clock.now());
+            self.shared.metrics.refused_key(key, error.code);
+        }
         if !error.status.is_server_error() {
             return;
         }

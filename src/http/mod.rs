@@ -27,6 +27,8 @@ pub mod etag;
 pub mod extract;
 /// Idempotency keys and request fingerprints.
 pub mod idempotency;
+/// Names of keys beside principals.
+pub mod key_name;
 /// Keys of open streams and sockets.
 pub mod key_watch;
 /// Names that operations know, and what becomes of others.
@@ -48,6 +50,8 @@ pub mod path_alias;
 pub mod rate_limit;
 /// Readiness of the service.
 pub mod readiness;
+/// Refusals by key.
+pub mod refusals;
 /// Turns of requests, by principal.
 pub mod request_turns;
 /// Streams of Server-Sent Events.
@@ -100,6 +104,8 @@ pub struct HttpStateParts {
     pub keyring: Arc<Keyring>,
     /// Rate limiter; `None` when switched off.
     pub limiter: Option<Arc<rate_limit::CallerRateLimiter>>,
+    /// Refusals of requests by key.
+    pub refusals: refusals::RefusalWatch,
     /// Turns of requests.
     pub turns: request_turns::RequestTurns,
     /// Readiness of the service.

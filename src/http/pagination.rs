@@ -2,7 +2,7 @@
 //! `offset`, as in the monolith. The body stays a JSON array; the headers `X-Total-Count` and `Link` (RFC 8288) contain
 //! the rest.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     extract::{FromRef, FromRequestParts},
@@ -20,6 +20,7 @@ use utoipa::{
 use am_db::{
     codec::Timestamp,
     kept_list::ListPage,
+    moment::QueryMoment,
     owner::PrincipalName,
     page::PageRequest,
     principal::Principal,
@@ -32,7 +33,7 @@ use super::{
     error::ApiError,
     extract::{JsonBody, QueryParams},
     list_rows::{list_row, sent_rows},
-    time_query::{QueryMoment, time_span},
+    time_query::time_span,
 };
 
 /// Header with the total number of matching rows.
@@ -79,6 +80,9 @@ pub enum ListOrder {
 pub struct ListedDocument<T> {
     #[serde(flatten)]
     row: T,
+    /// Name of the key of the row's principal; none: it has no stored key, or the list shows no names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_name: Option<Arc<str>>,
     /// What is left out.
     #[serde(skip_serializing_if = "OmittedMembers::is_empty")]
     omitted: OmittedMembers,
@@ -231,12 +235,26 @@ impl<const DEFAULT: u32> Paginator<DEFAULT> {
         place: impl Fn(&R) -> (Timestamp, &str),
         shown: impl Fn(R) -> T,
     ) -> Response {
+        self.answer_named(found, place, |_| None, shown)
+    }
+
+    /// Answers a page as [`answer_list`](Self::answer_list) does, each row with the name of its principal's key where there is one.
+    pub fn answer_named<R, T: Serialize>(
+        &self,
+        found: ListPage<R>,
+        place: impl Fn(&R) -> (Timestamp, &str),
+        key_name: impl Fn(&R) -> Option<Arc<str>>,
+        shown: impl Fn(R) -> T,
+    ) -> Response {
         let ListPage { rows, total, is_cut } = found;
         let is_full = is_cut || self.last_of(&rows).is_some();
         let places: Vec<(Timestamp, String)> =
             rows.iter().map(|listed| place(&listed.row)).map(|(at, id)| (at, id.to_owned())).collect();
-        let rows: Vec<ListedDocument<T>> =
-            rows.into_iter().map(|ListedRow { row, omitted }| ListedDocument { row: shown(row), omitted }).collect();
+        let named = |ListedRow { row, omitted }: ListedRow<R>| {
+            let key_name = key_name(&row);
+            ListedDocument { row: shown(row), key_name, omitted }
+        };
+        let rows: Vec<ListedDocument<T>> = rows.into_iter().map(named).collect();
         let sent = match sent_rows(&rows) {
             Ok(sent) => sent,
             Err(error) => return ApiError::internal(error).into_response(),

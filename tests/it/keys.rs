@@ -416,3 +416,85 @@ async fn the_last_use_of_a_key_is_listed() {
     }
     assert_eq!(used()[1], Value::Null);
 }
+
+#[tokio::test]
+async fn names_of_keys_stand_beside_their_principals() {
+    let server = TestApp::start().await;
+    let [ci, shop] = [create(&server, "ci", "admin", &[]), create(&server, "shop", "client", &[])];
+    until(&server, &ci, WORKFLOWS, 200).await;
+    let made =
+        post_as(&server, &ci, WORKFLOWS, json!({"name": "n", "steps": {"a": jq("1")}, "is_public": true})).await.ok();
+    until(&server, &shop, ENVIRONMENTS, 200).await;
+    let order = json!({"model": "llama-7b", "prompt": "x"});
+    post_as(&server, &shop, "/api/v1/services/llm/inference", order).await.is(201);
+
+    let named = async |path: &str| server.get(path).await.ok()[0]["key_name"].clone();
+    assert_eq!(named(WORKFLOWS).await, "ci");
+    assert_eq!(named("/api/v1/services/jobs").await, "shop");
+    let log = format!("{AGENTS}/security/audit-logs?user_id={}", made.text("owner_id"));
+    assert_eq!(named(&log).await, "ci");
+    let entry = server.get(&log).await.ok()[0].text("id").to_owned();
+    let one = server.get(&format!("{AGENTS}/security/audit-logs/{entry}")).await.ok();
+    assert_eq!((&one["key_name"], &one["user_id"]), (&json!("ci"), &made["owner_id"]));
+    // A client is shown no names, and a configured key has none.
+    let mine = get_as(&server, &shop, "/api/v1/services/jobs").await.ok();
+    assert_eq!((mine.as_array().unwrap().len(), mine[0].get("key_name")), (1, None));
+    server.workflow(json!({"a": jq("1")})).await;
+    assert_eq!(server.get(&format!("{WORKFLOWS}?limit=1")).await.ok()[0].get("key_name"), None);
+    // A name outlives its key.
+    revoke(&server, "ci");
+    until(&server, &ci, WORKFLOWS, 401).await;
+    assert_eq!(named(&log).await, "ci");
+}
+
+#[tokio::test]
+async fn refusals_are_counted_by_key_and_told_once() {
+    let server = TestApp::start().await;
+    let shop = create(&server, "shop", "client", &[]);
+    until(&server, &shop, ENVIRONMENTS, 200).await;
+    let id = shop[3..11].to_owned();
+    // Of the key's id with another secret; of nobody's; for lack of a role.
+    let wrong = format!("{}{}", &shop[..12], "0".repeat(48));
+    for _ in 0..30 {
+        get_as(&server, &wrong, ENVIRONMENTS).await.is(401);
+        get_as(&server, &shop, WORKFLOWS).await.is(403);
+    }
+    get_as(&server, "am_00000000_000000000000000000000000000000000000000000000000", ENVIRONMENTS).await.is(401);
+    get_as(&server, "nobody-s-key-0123456789", ENVIRONMENTS).await.is(401);
+    get_as(&server, crate::harness::CLIENT, WORKFLOWS).await.is(403);
+    let page = server.get("/metrics").await.text;
+    let count = |key: &str, code: &str| {
+        let series = |line: &&str| {
+            line.starts_with("http_refused_by_key_total{")
+                && line.contains(&format!("key=\"{key}\""))
+                && line.contains(&format!("code=\"{code}\""))
+        };
+        page.lines().find(series).map(|line| line.rsplit(' ').next().unwrap().to_owned())
+    };
+    assert_eq!(count(&id, "unauthorized").as_deref(), Some("30"), "{page}");
+    assert_eq!(count(&id, "insufficient_role").as_deref(), Some("30"));
+    let unknown: u32 = count("unknown", "unauthorized").unwrap().parse().unwrap();
+    assert!(unknown >= 2, "unknown ids make no series of their own: {page}");
+    let series = page.lines().filter(|line| line.starts_with("http_refused_by_key_total{")).count();
+    assert_eq!(series, 4, "{page}");
+    assert!(!page.contains(&shop[12..]));
+
+    let log = format!("{AGENTS}/security/audit-logs?event_type=access_denied");
+    let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
+    let told = loop {
+        let told = server.get(&log).await.ok();
+        if told.as_array().unwrap().iter().any(|entry| entry["event_data"]["action"] == "refused") {
+            break told;
+        }
+        assert!(std::time::Instant::now() < deadline, "it was never told: {told}");
+        crate::harness::poll_interval().await;
+    };
+    let data = &told[0]["event_data"];
+    assert_eq!((&data["key"], &data["refusals"], &told[0]["user_id"]), (&json!(id), &json!(50), &json!("system")));
+    for _ in 0..60 {
+        get_as(&server, &wrong, ENVIRONMENTS).await.is(401);
+    }
+    // What is written after it would be there by now.
+    server.workflow(json!({"a": jq("1")})).await;
+    assert_eq!(server.get(&log).await.ok().as_array().unwrap().len(), 1, "once an hour");
+}

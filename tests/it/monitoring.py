@@ -65,6 +65,11 @@ CASES = {
         {'http_refused_total{code="unauthorized"}': "0+6x90 540+600x200"},
         {'http_refused_total{code="unauthorized"}': "0+600x200"},
     ),
+    "KeyRefused": both(
+        60,
+        {'http_refused_by_key_total{key="0a1b2c3d", code="unauthorized"}': "0+10x200"},
+        {'http_refused_by_key_total{key="0a1b2c3d", code="unauthorized"}': "0+1x200", 'http_refused_by_key_total{key="unknown", code="unauthorized"}': "0+600x200"},
+    ),
     "Memory": level("process_resident_memory_bytes", GIB + 1, GIB - 1),
     "OpenFiles": level("process_open_fds", 60000, 50000),
     "AuditHeadRefused": level("audit_head_refused", 1, 0),

@@ -30,7 +30,7 @@ async fn health_needs_no_key() {
     let ready = open(&server, "/api/v1/health/ready").await.is(200);
     assert_eq!(ready["status"], "ready");
     let checks: Vec<&str> = ready["checks"].as_array().unwrap().iter().map(|check| check.text("name")).collect();
-    assert_eq!(checks, ["database", "migrations", "coordinator_tables", "audit_log", "workers"]);
+    assert_eq!(checks, ["database", "migrations", "coordinator_tables", "lists", "audit_log", "workers"]);
     assert!(ready["checks"].as_array().unwrap().iter().all(|check| check["ok"] == true), "{ready}");
     let answer = Answer::of(server.client().head(server.url("/health"))).await;
     assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, ""));

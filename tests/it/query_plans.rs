@@ -47,7 +47,7 @@ const COMMON_COLUMNS: [&str; 28] = [
     "topic",
 ];
 /// Indexes of what is open, due or waiting, which do not grow with what was ever stored.
-const OPEN_INDEXES: [&str; 22] = [
+const OPEN_INDEXES: [&str; 24] = [
     "am_archives_open",
     "am_bulk_operations_open",
     "am_bulk_items_open",
@@ -55,6 +55,7 @@ const OPEN_INDEXES: [&str; 22] = [
     "am_webhook_deliveries_order",
     "am_webhook_deliveries_tries",
     "am_execution_list_open",
+    "am_job_list_open",
     "am_runs_open",
     "am_runs_claimable",
     "am_runs_of_client",
@@ -63,6 +64,7 @@ const OPEN_INDEXES: [&str; 22] = [
     "am_training_runs_unended",
     "am_assignments_open",
     "am_assignments_held",
+    "am_assignments_held_order",
     "am_assignments_waiting",
     "am_plans_held",
     "am_messages_pending",
@@ -86,6 +88,7 @@ const SMALL_TABLES: &[(&str, &str)] = &[
     ("am_policy_bounds", "one row for each security policy"),
     ("am_api_keys", "made by operators, and held in memory"),
     ("agent_security_policies", "made by operators"),
+    ("am_trust_bands", "five rows"),
     ("am_late_jobs", "jobs that outlive their execution, until they are booked"),
 ];
 
@@ -93,12 +96,7 @@ const SMALL_TABLES: &[(&str, &str)] = &[
 const EXEMPT_TABLES: &[(&str, &str)] = &[
     ("agent_executions", "the coordinator's: read itself until its list is complete; figures of a workflow's runs"),
     ("ai_agent_workflows", "the coordinator's: read itself until its list is complete"),
-    ("job", "the coordinator's, without an index in the order of lists"),
-    ("agent_trust_scores", "the coordinator's, without an index in the order of lists"),
-    ("agent_sandbox_configs", "the coordinator's, without an index of active ones"),
     ("agent_marketplace", "the coordinator's, read once for a calibration"),
-    ("am_subscriptions", "a message to all agents reads all subscriptions"),
-    ("am_channels", "an agent's channels are sorted"),
     ("am_message_data_keys", "read as a whole when the master key changes and in the report on master keys"),
 ];
 
@@ -106,6 +104,7 @@ const EXEMPT_TABLES: &[(&str, &str)] = &[
 const BOUNDED: &[(&str, &str)] = &[
     ("WITH c AS MATERIALIZED", "the audit log's searches go through pages of candidates"),
     ("WHERE l.id IN (SELECT value FROM json_each($1)) ORDER BY e.seq DESC", "the entries of a page"),
+    ("WITH RECURSIVE subscriber", "agents that a message to all may reach at most, one step in an index each"),
     ("FROM p ORDER BY p.place", "the pairs of one message"),
     ("AND kind <> 'ED25519'", "the keys of one message's recipients, at most ten each"),
     ("AND agent_id = $1 ORDER BY priority, placed_at, id", "what an agent holds, at most its capacity"),
@@ -125,6 +124,12 @@ const BOUNDED: &[(&str, &str)] = &[
     ("SELECT count(*) FROM am_training_runs", "runs take minutes of a core each: a count of 100 000 takes 2 ms"),
     ("SELECT count(*) FROM am_policies", "policies have runs or uploads behind them"),
     ("SELECT count(*) FROM am_messages WHERE true", "lists of messages name an agent or a channel"),
+    ("FROM job j LEFT JOIN am_jobs a ON a.id = j.id WHERE true", "the table itself, until its list is complete"),
+    ("FROM agent_trust_scores t WHERE true", "the table itself, until its list is complete"),
+    ("WHERE trust_score < 20", "the table itself, until its list is complete"),
+    ("t.entity_id IN (SELECT value FROM json_each($1)) ORDER BY", "the rows of one entity, or of a batch of them"),
+    ("FROM agent_sandbox_configs WHERE is_active", "the table itself, until its list is complete"),
+    ("SELECT count(*) FROM am_trust_list", "a filter by time or score; without one there are counters"),
     ("SELECT count(*) FROM am_webhook_deliveries", "a filter by time, of operators; without one there are counters"),
 ];
 

@@ -318,3 +318,77 @@ async fn the_command_disk_tells_what_takes_it() {
 fn run_command(dir: &Path, env: &[(&str, &str)]) -> Output {
     run(dir, &["disk"], env)
 }
+
+#[tokio::test]
+async fn rows_that_the_coordinator_wrote_alone_go_only_if_a_setting_says_so() {
+    let server = TestApp::builder().env("RETENTION_INTERVAL_SECONDS", 1).start().await;
+    let database = server.database();
+    crate::agents::kept_lists::built(&database).await;
+    let workflow = server.workflow(json!({"a": jq(".x")})).await;
+    let own = server.execute(&workflow, json!({"x": 1})).await.text("id").to_owned();
+    server.ended(&own).await;
+    let old = "'2020-01-01 10:00:00.000000'";
+    let rows = format!(
+        "PRAGMA foreign_keys = OFF;
+         INSERT INTO agent_executions (id, workflow_id, client_id, status, current_step, step_states, total_cost,
+             total_steps, completed_steps, created_at, updated_at, completed_at)
+         SELECT 'e' || value, 'w', 'a-key-of-the-coordinator-s', CASE value WHEN 2 THEN 'RUNNING' ELSE 'COMPLETED' END, 0, '{{}}', 0, 1, 1,
+             {old}, {old}, CASE value WHEN 1 THEN {old} WHEN 3 THEN '2999-01-01 10:00:00.000000' END FROM json_each('[1, 2, 3]');
+         INSERT INTO job (id, client_id, state, payload, constraints, ttl_seconds, requested_at, expires_at)
+         SELECT 'j' || value, 'a-key-of-the-coordinator-s', CASE value WHEN 2 THEN 'RUNNING' ELSE 'COMPLETED' END, '{{}}', '{{}}', 60,
+             CASE value WHEN 3 THEN '2999-01-01 10:00:00.000000' ELSE {old} END, {old} FROM json_each('[1, 2, 3, 4]');
+         INSERT INTO jobreceipt (id, job_id, receipt_id, payload, created_at) VALUES ('r', 'j4', 'r', '{{}}', {old})"
+    );
+    sql(&database, &rows).await;
+    let left = async || {
+        let all = "SELECT (SELECT group_concat(id) FROM (SELECT id FROM agent_executions WHERE id LIKE 'e_' ORDER BY id)) || ' '
+             || (SELECT group_concat(id) FROM (SELECT id FROM job ORDER BY id))";
+        sqlx::query_scalar::<_, String>(all).fetch_one(&mut open(&database).await).await.unwrap()
+    };
+    // The ages of own rows say nothing of them.
+    let server = server.restart_with(&[("RETENTION_EXECUTIONS", "3650d"), ("RETENTION_JOBS", "1d")]).await;
+    until(&database, "SELECT count(*) FROM am_archives", 0).await;
+    assert_eq!(left().await, "e1,e2,e3 j1,j2,j3,j4");
+    let server = server.restart_with(&[("RETENTION_COORDINATOR_ROWS", "90d")]).await;
+    until(&database, "SELECT count(*) FROM agent_executions WHERE id = 'e1'", 0).await;
+    until(&database, "SELECT count(*) FROM job WHERE id = 'j1'", 0).await;
+    until(&database, "SELECT count(*) FROM am_archives WHERE done_at IS NULL", 0).await;
+    assert_eq!(left().await, "e2,e3 j2,j3,j4");
+    server.get(&format!("{AGENTS}/executions/{own}")).await.ok();
+    let listed = printed(archive(server.dir(), &["list"]));
+    assert_eq!(
+        texts(&listed, "kind"),
+        BTreeSet::from(["coordinator_executions".to_owned(), "coordinator_jobs".to_owned()])
+    );
+    // With the setting off again what was removed can be put back.
+    let server = server.restart_with(&[("RETENTION_COORDINATOR_ROWS", "0")]).await;
+    let restored = printed(archive(server.dir(), &["restore"]));
+    assert_eq!(restored["restored"], 2, "{restored}");
+    assert_eq!(left().await, "e1,e2,e3 j1,j2,j3,j4");
+}
+
+#[tokio::test]
+async fn versions_that_steps_name_stay_however_many_are_due() {
+    let server = TestApp::builder().env("TRAINING_SLOTS", 0).start().await;
+    let database = server.database();
+    let old = "'2020-01-01 10:00:00.000000'";
+    let form = r#"{"algorithm":"ppo","state_length":9,"actions":{"type":"discrete","count":4},"hidden":[8],"atoms":null,"parameters":1,"normalized":false}"#;
+    let rows = format!(
+        "INSERT INTO am_policies (name, owner_id, last_version, split, revision, created_at, updated_at)
+         VALUES ('q', 'key_1', 400, 'null', 90, {old}, {old});
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400)
+         INSERT INTO am_policy_versions SELECT 'q' || i, 'q', i, 'key_1', 'q' || i, 1, '{form}', '[]', '[]', NULL, 'uploaded', NULL, 'x',
+             'null', 'null', {old} FROM n;
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30)
+         INSERT INTO ai_agent_workflows SELECT printf('agent_%04d', i), 'key_1', 'w', '',
+             '{{\"a\":{{\"action\":{{\"kind\":\"policy\",\"policy\":\"q@' || (i * 13) || '\"}}}}}}', '{{}}', 60, 0, 0, 'BASIC', '[]', '1', 0,
+             {old}, {old} FROM n;"
+    );
+    sql(&database, &rows).await;
+    let env = [("RETENTION_POLICY_VERSIONS", "90d"), ("RETENTION_INTERVAL_SECONDS", "1")];
+    let _server = server.restart_with(&env).await;
+    // Thirty are named, and the last is the last.
+    until(&database, "SELECT count(*) FROM am_policy_versions WHERE name = 'q'", 31).await;
+    let kept = "SELECT count(*) FROM am_policy_versions WHERE name = 'q' AND version <> 400 AND version % 13 <> 0";
+    assert_eq!(number(&database, kept).await, 0);
+}

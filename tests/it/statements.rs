@@ -19,7 +19,7 @@ use am_db::{
 use sqlx::AssertSqlSafe;
 
 /// Statements that only SQLite takes: those that ask for a row's place among all ever written, which PostgreSQL does not keep.
-const MAX_SQLITE_ONLY: usize = 14;
+const MAX_SQLITE_ONLY: usize = 16;
 /// The user that PostgreSQL runs as where the test is root, which it refuses.
 const NOBODY: u32 = 65534;
 const COORDINATOR_POSTGRES: &str = include_str!("../fixtures/coordinator/postgres.sql");
@@ -28,7 +28,7 @@ const PRICING_HISTORY: &str = "CREATE TABLE pricing_history (id VARCHAR NOT NULL
      demand_level FLOAT NOT NULL, created_at TIMESTAMP NOT NULL, competitor_prices JSON);";
 
 /// Columns that are truth values: SQLite has integers for them.
-const TRUTHS: [&str; 10] = [
+const TRUTHS: [&str; 11] = [
     "am_runs.paused",
     "am_audit_entries.requires_investigation",
     "am_audit_counts.requires_investigation",
@@ -39,6 +39,7 @@ const TRUTHS: [&str; 10] = [
     "am_policy_alias_moves.rollback",
     "am_sandboxes.fixed",
     "am_workflow_list.is_public",
+    "am_sandbox_list.is_active",
 ];
 
 /// In an order that does not change: by their place, and by their text within one.
@@ -172,7 +173,8 @@ fn translated_schema() -> Vec<String> {
 fn translated(statement: &str) -> String {
     let Some((head, columns)) = statement.strip_prefix("CREATE TABLE ").and_then(|rest| rest.split_once(" (")) else {
         let typed = statement.replace("ADD COLUMN security_level TEXT", "ADD COLUMN security_level VARCHAR");
-        return typed.replace("ADD COLUMN ended_at TEXT", "ADD COLUMN ended_at TIMESTAMP");
+        let typed = typed.replace("ADD COLUMN ended_at TEXT", "ADD COLUMN ended_at TIMESTAMP");
+        return typed.replace("ADD COLUMN made_at TEXT", "ADD COLUMN made_at TIMESTAMP");
     };
     let columns = columns.replace(" WITHOUT ROWID", "").replace(" AUTOINCREMENT", "");
     let columns: Vec<String> = columns.trim().split(", ").map(|column| translated_column(head, column)).collect();

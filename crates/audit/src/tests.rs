@@ -93,7 +93,7 @@ async fn a_log_that_nobody_touched_is_valid_and_its_proofs_hold() {
     assert_eq!((report.valid, report.entries, report.sealed, report.heads), (true, 705, 705, 3), "{report:?}");
     let unsealed = log
         .audit
-        .search(&AuditFilter::default(), &AuditPageRequest { after: None, limit: 1, offset: 0 })
+        .search(&AuditFilter::default(), &AuditPageRequest { after: None, oldest_first: false, limit: 1, offset: 0 })
         .await
         .unwrap();
     let last = &unsealed.entries[0];
@@ -271,7 +271,10 @@ async fn an_export_shows_nothing_that_is_not_sealed() {
         assert!(!verify(empty).valid, "{empty:?}");
     }
     // The same bytes in another guise.
-    let text = log.audit.search(&AuditFilter::default(), &AuditPageRequest { after: None, limit: 1, offset: 0 }).await;
+    let text = log
+        .audit
+        .search(&AuditFilter::default(), &AuditPageRequest { after: None, oldest_first: false, limit: 1, offset: 0 })
+        .await;
     let id = text.unwrap().entries[0].id.clone();
     for kind in ["text", "tale"] {
         let odd = json!({"kind": kind, "hex": hex::encode("thing")}).to_string();
@@ -288,7 +291,11 @@ async fn a_proof_shows_nothing_that_it_does_not_prove() {
     log.sealed(2).await;
     let keys = [signer().public_key().clone()];
     let filter = AuditFilter { execution_id: Some("exec_2".into()), ..AuditFilter::default() };
-    let found = log.audit.search(&filter, &AuditPageRequest { after: None, limit: 1, offset: 0 }).await.unwrap();
+    let found = log
+        .audit
+        .search(&filter, &AuditPageRequest { after: None, oldest_first: false, limit: 1, offset: 0 })
+        .await
+        .unwrap();
     let inclusion = log.audit.inclusion(&found.entries[0].id, None).await.unwrap();
     inclusion.verify(&keys).unwrap();
     assert!(inclusion.columns.is_some());
@@ -355,7 +362,11 @@ async fn every_filter_holds_and_pages_meet_nothing_twice() {
     let all = async |filter: AuditFilter, limit: u32| {
         let (mut after, mut found) = (None, Vec::new());
         loop {
-            let page = log.audit.search(&filter, &AuditPageRequest { after, limit, offset: 0 }).await.unwrap();
+            let page = log
+                .audit
+                .search(&filter, &AuditPageRequest { after, oldest_first: false, limit, offset: 0 })
+                .await
+                .unwrap();
             found.extend(page.entries);
             match page.next {
                 Some((_, id)) => after = Some(id),

@@ -95,6 +95,14 @@ pub async fn suggested_clock(conn: &mut Connection) -> Result<JobClock> {
 pub struct QueueTimestamp(pub DateTime<Utc>);
 
 impl QueueTimestamp {
+    /// Parse the stored form.
+    ///
+    /// # Errors
+    /// Fails when the text has none of SQLAlchemy's forms.
+    pub fn from_stored(text: &str) -> std::result::Result<Self, BoxDynError> {
+        Ok(Self(JobClock::current().read(parse_timestamp(text)?)))
+    }
+
     /// As it stands in the database.
     pub fn stored(self) -> String {
         format_naive(JobClock::current().stored(self.0), b' ')
@@ -121,8 +129,7 @@ impl<'q> Encode<'q, Db> for QueueTimestamp {
 
 impl<'r> Decode<'r, Db> for QueueTimestamp {
     fn decode(value: <Db as sqlx::Database>::ValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
-        let stored = parse_timestamp(<&str as Decode<Db>>::decode(value)?)?;
-        Ok(Self(JobClock::current().read(stored)))
+        Self::from_stored(<&str as Decode<Db>>::decode(value)?)
     }
 }
 

@@ -25,6 +25,7 @@ mod lock_hold;
 pub mod lock_holder;
 mod metrics;
 mod migrate;
+pub mod moment;
 mod other_commits;
 pub mod owner;
 pub mod page;

@@ -49,6 +49,8 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (39, "bulk_operations", include_str!("../../../migrations/0039_bulk_operations.sql")),
     (40, "own_webhooks", include_str!("../../../migrations/0040_own_webhooks.sql")),
     (41, "key_use", include_str!("../../../migrations/0041_key_use.sql")),
+    (48, "more_lists", include_str!("../../../migrations/0048_more_lists.sql")),
+    (49, "list_orders", include_str!("../../../migrations/0049_list_orders.sql")),
 ];
 
 /// Result of a migration.

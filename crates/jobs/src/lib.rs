@@ -10,6 +10,7 @@ mod metrics;
 mod miner_payload;
 mod model;
 mod outcome;
+mod pages;
 mod queue_clock;
 mod queue_sweep;
 mod queue_view;

@@ -13,7 +13,7 @@ use super::{
     job_queue::JobQueue,
     model::{JobFilter, JobRecord, JobService, JobState, JobViewer, MinerConstraints, NewJob},
     outcome::{JobCost, JobOutcome},
-    queue_view, request,
+    pages, queue_view, request,
     request::RequestVariant,
     store,
 };
@@ -29,6 +29,7 @@ use am_db::{
     Tx,
     codec::{JsonText, Timestamp},
     idempotency::{IdempotencyKey, IdempotentResult},
+    kept_list::ListPage,
     owner,
     page::PageRequest,
     principal::Principal,
@@ -297,14 +298,14 @@ impl JobQueue {
         }
     }
 
-    /// A page of jobs without their requests and results, newest first, and the total number of matches.
+    /// A page of jobs without their requests and results, newest first.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
     #[boxed]
-    pub async fn list(&self, who: &JobViewer, filter: &JobFilter, page: &PageRequest) -> Result<(Vec<JobRecord>, i64)> {
+    pub async fn list(&self, who: &JobViewer, filter: &JobFilter, page: &PageRequest) -> Result<ListPage<JobRecord>> {
         let who = self.known_as(who);
-        Ok(store::list_jobs(&mut *self.0.db.read_list().await?, &self.0.names, &who, filter, page).await?)
+        Ok(pages::list(&self.0.db, &self.0.names, &who, filter, page).await?)
     }
 
     /// Cancel a job. A queued job is withdrawn; of a running one the row changes to CANCELED, which is all that the

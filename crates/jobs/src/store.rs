@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     miner_payload::miner_payload,
-    model::{JobFilter, JobRecord, JobService, JobState, JobViewer, NewJob},
+    model::{JobRecord, JobService, JobState, NewJob},
     outcome::{JobOutcome, failure_reason},
     shown_names::ShownNames,
 };
@@ -19,13 +19,11 @@ use am_db::{
     Connection, DatabaseError, FromRow, Result, Tx,
     bulk_insert::RowBatch,
     codec::{JsonText, Timestamp},
-    foreign_rows::read_page,
     job_clock::QueueTimestamp,
-    page::PageRequest,
+    kept_list::list_job_of,
     push_row, row,
     row::Columns,
     sql,
-    statement::{Query, some_of},
 };
 
 /// Miners whose announcements are read.
@@ -51,7 +49,8 @@ pub async fn enqueue(tx: &mut Tx, job: &NewJob) -> Result<()> {
         result: "null",
         receipt: "null",
     });
-    rows.execute(tx).await
+    rows.execute(tx).await?;
+    list_job_of(tx, job.id.as_str(), &job.coordinator_client).await
 }
 
 /// Cancel a job that no miner has taken yet; a running job is left to its miner. Returns whether it was cancelled.
@@ -163,30 +162,30 @@ pub async fn read_states(conn: &mut Connection, ids: &[JobId]) -> Result<Vec<(Jo
 
 row! {
     /// A job without its documents.
-    struct JobSummaryRow from "j." {
-        id: JobId,
-        stored_client: String = "j.client_id",
-        ordered_by: Option<PrincipalId> = "a.client_id",
-        state: String,
-        service: Option<String> = "{member j.payload service_type}",
-        ttl_seconds: i64,
-        requested_at: QueueTimestamp,
-        expires_at: QueueTimestamp,
-        miner: Option<String> = "j.assigned_miner_id",
-        error: Option<String>,
-        payment_status: Option<String>,
-        running_at: Option<Timestamp> = "a.running_at",
-        ended_at: Option<Timestamp> = "a.ended_at",
-        failure: Option<String> = "CASE WHEN upper(j.state) = 'COMPLETED' AND lower({member j.result status}) IN ('failed', 'failure', 'error') THEN coalesce({member j.result error}, '') END",
+    pub(crate) struct JobSummary from "j." {
+        pub(crate) id: JobId,
+        pub(crate) stored_client: String = "j.client_id",
+        pub(crate) ordered_by: Option<PrincipalId> = "a.client_id",
+        pub(crate) state: String,
+        pub(crate) service: Option<String> = "{member j.payload service_type}",
+        pub(crate) ttl_seconds: i64,
+        pub(crate) requested_at: QueueTimestamp,
+        pub(crate) expires_at: QueueTimestamp,
+        pub(crate) miner: Option<String> = "j.assigned_miner_id",
+        pub(crate) error: Option<String>,
+        pub(crate) payment_status: Option<String>,
+        pub(crate) running_at: Option<Timestamp> = "a.running_at",
+        pub(crate) ended_at: Option<Timestamp> = "a.ended_at",
+        /// What a miner reported as a failure in a result.
+        pub(crate) failure: Option<String> = "CASE WHEN upper(j.state) = 'COMPLETED' AND lower({member j.result status}) IN ('failed', 'failure', 'error') THEN coalesce({member j.result error}, '') END" => |given: Option<String>| given.map(|given| failure_reason(&given)),
     }
 }
 
-const JOB_TABLES: &str = " FROM job j LEFT JOIN am_jobs a ON a.id = j.id ";
+pub(crate) const JOB_TABLES: &str = " FROM job j LEFT JOIN am_jobs a ON a.id = j.id ";
 
-impl From<JobSummaryRow> for JobRecord {
-    fn from(listed: JobSummaryRow) -> Self {
-        // A miner reported this failure as a result.
-        let reported = listed.failure.map(|given| failure_reason(&given));
+impl From<JobSummary> for JobRecord {
+    fn from(listed: JobSummary) -> Self {
+        let reported = listed.failure;
         let state = if reported.is_some() { JobState::Failed.name() } else { &listed.state };
         Self {
             id: listed.id,
@@ -217,7 +216,7 @@ struct JobDocumentRow(JobRecord);
 
 impl FromRow for JobDocumentRow {
     fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
-        let job = JobRecord::from(JobSummaryRow::from_row(columns)?);
+        let job = JobRecord::from(JobSummary::from_row(columns)?);
         let mut document = || columns.next_value().unwrap_or_else(|_| JsonText::none());
         Ok(Self(JobRecord {
             payload: document(),
@@ -233,56 +232,12 @@ impl FromRow for JobDocumentRow {
 pub async fn get_job(conn: &mut Connection, names: &ShownNames, id: &JobId) -> Result<Option<JobRecord>> {
     let job = sql!(
         "SELECT ",
-        JobSummaryRow::COLUMNS,
+        JobSummary::COLUMNS,
         ", j.payload, j.constraints, j.result, j.receipt",
         JOB_TABLES,
         "WHERE j.id = $1",
     );
     Ok(job.bind(id).fetch_optional(conn).await?.map(|JobDocumentRow(job)| names.hide_in_record(job)))
-}
-
-const MATCHING: &str = "WHERE true [AND j.client_id IN ($1)]
-     [AND CASE WHEN upper(j.state) = 'COMPLETED' AND lower({member j.result status}) IN ('failed', 'failure', 'error')
-         THEN 'FAILED' ELSE upper(j.state) END IN ($2)]
-     [AND {member j.payload service_type} = $3] [AND a.ended_at > $4] [AND a.ended_at < $5] [AND j.requested_at > $6]
-     [AND j.requested_at < $7] ";
-
-fn bind_filter(query: Query, who: &JobViewer, filter: &JobFilter, page: &PageRequest) -> Query {
-    query
-        .bind_all_some((!who.all).then(|| who.caller.aliases.iter()))
-        .bind_all_some(some_of(&filter.states).map(|states| states.iter().map(|state| state.name())))
-        .bind_some(filter.service.map(JobService::name))
-        .bind_span(filter.ended)
-        .bind_some(page.created.after.map(|at| QueueTimestamp(at.0)))
-        .bind_some(page.created.before.map(|at| QueueTimestamp(at.0)))
-}
-
-/// A page of jobs. The row before is compared as it is stored, in any of a time's forms.
-const JOB_PAGE: &str = "[AND (j.requested_at, j.id) < (coalesce((SELECT requested_at FROM job WHERE id = $9), $8), $9)]
-     [AND (j.requested_at, j.id) > (coalesce((SELECT requested_at FROM job WHERE id = $11), $10), $11)]
-     ORDER BY j.requested_at [?12 DESC], j.id [?12 DESC] LIMIT $13 OFFSET $14";
-
-/// A page of jobs without their documents and without keys, newest first, and the total number of matches.
-pub async fn list_jobs(
-    conn: &mut Connection,
-    names: &ShownNames,
-    who: &JobViewer,
-    filter: &JobFilter,
-    page: &PageRequest,
-) -> Result<(Vec<JobRecord>, i64)> {
-    let rows = || sql!("SELECT ", JobSummaryRow::COLUMNS, JOB_TABLES, MATCHING, JOB_PAGE);
-    let ids = || sql!("SELECT j.id", JOB_TABLES, MATCHING, JOB_PAGE);
-    let bind = |query: Query, page: &PageRequest| {
-        let query = page.positions().into_iter().fold(bind_filter(query, who, filter, page), |query, position| {
-            let (at, id) = position.map(|(at, id)| (QueueTimestamp(at.0), id)).unzip();
-            query.bind_some(at).bind_some(id)
-        });
-        query.bind_flag(!page.oldest_first).bind(i64::from(page.limit)).bind(i64::from(page.offset))
-    };
-    let jobs = read_page(&mut *conn, page, |page| bind(rows(), page), |page| bind(ids(), page));
-    let jobs: Vec<JobSummaryRow> = jobs.await?;
-    let total = bind_filter(sql!("SELECT count(*)", JOB_TABLES, MATCHING), who, filter, page).fetch_value(conn).await?;
-    Ok((jobs.into_iter().map(|job| names.hide_in_record(job.into())).collect(), total))
 }
 
 /// Names of models that miners announce, of those that were heard of last.

@@ -1,7 +1,7 @@
 //! Cache of valid keys in memory, so that authenticating a request needs no database access.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -12,6 +12,7 @@ use subtle::Choice;
 
 use super::{
     KeyRole,
+    model::KeyName,
     secret::{self, SaltedHash},
 };
 use am_core::{
@@ -76,6 +77,10 @@ pub(super) struct KeyCache {
     held: HashMap<ApiKeyId, CachedKey>,
     /// Agents that keys are bound to, and when the last of these keys ends; `None`: one does not.
     agents: HashMap<AgentId, Option<Timestamp>>,
+    /// Names of keys by principal, of revoked ones too.
+    names: HashMap<Arc<str>, Arc<str>>,
+    /// Ids of all keys, of revoked ones too.
+    ids: HashSet<ApiKeyId>,
     /// Hash compared with when no key has the id, so that the comparison takes the same time.
     nobody: SaltedHash,
 }
@@ -88,7 +93,28 @@ impl KeyCache {
             let last = agents.entry(agent.clone()).or_insert(key.expires_at);
             *last = last.zip(key.expires_at).map(|(one, other)| one.max(other));
         }
-        Self { held, agents, nobody: SaltedHash::hash_secret(&secret::random_secret(ids), ids) }
+        let nobody = SaltedHash::hash_secret(&secret::random_secret(ids), ids);
+        Self { held, agents, names: HashMap::new(), ids: HashSet::new(), nobody }
+    }
+
+    /// The same cache with the ids, principals and names of all keys.
+    pub(super) fn with_names(mut self, all: Vec<KeyName>) -> Self {
+        for KeyName { id, principal, name } in all {
+            self.ids.insert(id);
+            self.names.insert(principal.as_str().into(), name.into());
+        }
+        self
+    }
+
+    /// The id that a text names which has the form of a key, if there is or was a key of this id, whatever its secret.
+    pub(super) fn id_of(&self, presented: &str) -> Option<&ApiKeyId> {
+        let (id, _) = secret::parse_key(presented)?;
+        self.ids.get(id)
+    }
+
+    /// The name of the key with this principal.
+    pub(super) fn name_of(&self, principal: &str) -> Option<Arc<str>> {
+        self.names.get(principal).cloned()
     }
 
     /// Take over from `before` when keys were used.

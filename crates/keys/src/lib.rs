@@ -25,7 +25,7 @@ use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};
 use am_core::{
     ambient::{Clock, IdGenerator, sleep_or_cancelled},
     boxed,
-    ids::AgentId,
+    ids::{AgentId, ApiKeyId},
     refresh_gate::RefreshGate,
     validation::{self, Violation, Violations},
 };
@@ -114,6 +114,17 @@ impl ApiKeyService {
         ring.has_agent(agent, || self.now())
     }
 
+    /// The name of the key with this principal, of a revoked one too; `None`: no key here has it. Does not access the database.
+    pub fn name_of(&self, principal: &str) -> Option<Arc<str>> {
+        self.0.ring.read().name_of(principal)
+    }
+
+    /// The id in a text that has the form of a key, if there is or was a key of this id, whatever its secret; `None`: none is known. Does
+    /// not access the database.
+    pub fn id_of(&self, presented: &str) -> Option<ApiKeyId> {
+        self.0.ring.read().id_of(presented).cloned()
+    }
+
     /// A receiver that is notified when the cached keys have changed, by the revision of the last change.
     pub fn subscribe_changes(&self) -> watch::Receiver<i64> {
         self.0.seen.subscribe()
@@ -154,7 +165,8 @@ impl ApiKeyService {
         if revision == *self.0.seen.borrow() {
             return Ok(false);
         }
-        let mut ring = KeyCache::new(store::load_cached_keys(&mut conn).await?, &self.0.ids);
+        let names = store::load_names(&mut conn).await?;
+        let mut ring = KeyCache::new(store::load_cached_keys(&mut conn).await?, &self.0.ids).with_names(names);
         ring.keep_use(&self.0.ring.read());
         *self.0.ring.write() = Arc::new(ring);
         self.0.seen.send_replace(revision);

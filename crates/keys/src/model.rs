@@ -49,6 +49,13 @@ impl KeyState {
     }
 }
 
+/// What stands for a key where it is shown.
+pub(super) struct KeyName {
+    pub(super) id: ApiKeyId,
+    pub(super) principal: PrincipalId,
+    pub(super) name: String,
+}
+
 /// An API key without its secret.
 #[derive(Clone, Debug, Serialize)]
 pub struct ApiKey {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     key_cache::CachedKey,
-    model::{ApiKey, KeyRole, key_state},
+    model::{ApiKey, KeyName, KeyRole, key_state},
     secret::SaltedHash,
 };
 use am_core::ids::{AgentId, ApiKeyId, PrincipalId};
@@ -93,6 +93,15 @@ pub(super) async fn load_cached_keys(conn: &mut Connection) -> Result<HashMap<Ap
         held.insert(row.id, key);
     }
     Ok(held)
+}
+
+/// Ids, principals and names of all keys, revoked ones too.
+pub(super) async fn load_names(conn: &mut Connection) -> Result<Vec<KeyName>> {
+    sql!("SELECT ", KeyName::COLUMNS, " FROM am_api_keys").fetch_all(conn).await
+}
+
+row! {
+    KeyName { id, principal, name }
 }
 
 /// Record when keys were used last; a later time that is known stays.

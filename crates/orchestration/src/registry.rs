@@ -306,7 +306,6 @@ impl AgentRegistry {
         }
         violations.finish().map_err(OrchestrationError::Invalid)?;
         let (owner, now) = (owner.clone(), self.now());
-        let comes_back = |before, after| before != after;
         self.change_and_wake(once, id.clone(), comes_back, async move |tx, registry, found| {
             let mut agent = check_actor(found, &owner)?;
             (agent.last_seen, agent.reported_load) = (now, beat.load.or(agent.reported_load));
@@ -437,4 +436,21 @@ pub(crate) fn check_actor(found: Option<RegisteredAgentRecord>, caller: &Princip
 
 pub(crate) fn status_json(status: AgentStatus) -> Option<Value> {
     Some(json!({"status": status}))
+}
+
+/// Whether a heartbeat changed what dispatch and followers of the registry see.
+fn comes_back(before: AgentStatus, after: AgentStatus) -> bool {
+    before != after
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_wakes_others_only_if_the_agent_was_away() {
+        assert!(comes_back(AgentStatus::Offline, AgentStatus::Online));
+        assert!(!comes_back(AgentStatus::Online, AgentStatus::Online));
+        assert!(!comes_back(AgentStatus::Offline, AgentStatus::Offline), "it was taken offline, and stays so");
+    }
 }

@@ -29,7 +29,7 @@ const CAUSES: &[(&str, &[&str])] = &[
     ("definitions", &["am_definitions"]),
     ("workflows", &["ai_agent_workflows", "agent_steps", "am_workflow_list"]),
     ("messages", &["am_messages", "am_message_contents", "am_broadcasts", "am_channels", "am_channel_members"]),
-    ("jobs", &["job", "am_jobs", "jobreceipt"]),
+    ("jobs", &["job", "am_jobs", "am_job_list", "jobreceipt"]),
     ("plans", &["am_plans"]),
     ("assignments", &["am_assignments", "am_assignment_attempts", "am_assignment_notices"]),
     (

@@ -25,6 +25,19 @@ pub enum RetentionKind {
     Definitions,
     /// A delivery to a webhook endpoint that ended.
     WebhookDeliveries,
+    /// An execution that the coordinator wrote alone, with its steps.
+    CoordinatorExecutions,
+    /// A job that no client submitted here.
+    CoordinatorJobs,
+}
+
+/// Why a thing is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RemovalCause {
+    /// It is old.
+    Age,
+    /// Its owner asked for it.
+    Request,
 }
 
 const EXECUTION_ROWS: &[RowSource] = &[
@@ -37,6 +50,11 @@ const EXECUTION_ROWS: &[RowSource] = &[
     RowSource::of("am_assignments", "execution_id"),
     RowSource::through("am_assignment_attempts", "assignment_id", ("am_assignments", "id", "execution_id")),
 ];
+const COORDINATOR_EXECUTION_ROWS: &[RowSource] = &[
+    RowSource::of("agent_executions", "id"),
+    RowSource::of("agent_step_executions", "execution_id"),
+    RowSource::prefixed("agent_sandbox_configs", "id", "sandbox_"),
+];
 const ASSIGNMENT_ROWS: &[RowSource] =
     &[RowSource::of("am_assignments", "id"), RowSource::of("am_assignment_attempts", "assignment_id")];
 const TRAINING_RUN_ROWS: &[RowSource] = &[
@@ -47,7 +65,7 @@ const TRAINING_RUN_ROWS: &[RowSource] = &[
 
 impl RetentionKind {
     /// All kinds, those that others refer to last.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Executions,
         Self::Assignments,
         Self::Plans,
@@ -58,6 +76,8 @@ impl RetentionKind {
         Self::PolicyVersions,
         Self::Definitions,
         Self::WebhookDeliveries,
+        Self::CoordinatorExecutions,
+        Self::CoordinatorJobs,
     ];
 
     /// Name in archives, metrics and log lines.
@@ -73,6 +93,8 @@ impl RetentionKind {
             Self::PolicyVersions => "policy_versions",
             Self::Definitions => "definitions",
             Self::WebhookDeliveries => "webhook_deliveries",
+            Self::CoordinatorExecutions => "coordinator_executions",
+            Self::CoordinatorJobs => "coordinator_jobs",
         }
     }
 
@@ -94,6 +116,8 @@ impl RetentionKind {
             Self::PolicyVersions => const { &[RowSource::of("am_policy_versions", "id")] },
             Self::Definitions => const { &[RowSource::of("am_definitions", "hash")] },
             Self::WebhookDeliveries => const { &[RowSource::of("am_webhook_deliveries", "id")] },
+            Self::CoordinatorExecutions => COORDINATOR_EXECUTION_ROWS,
+            Self::CoordinatorJobs => const { &[RowSource::of("job", "id")] },
         }
     }
 }

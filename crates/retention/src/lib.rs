@@ -60,6 +60,8 @@ impl RetentionSettings {
             (RetentionKind::PolicyVersions, config.policy_versions),
             (RetentionKind::Definitions, config.definitions),
             (RetentionKind::WebhookDeliveries, config.webhook_deliveries),
+            (RetentionKind::CoordinatorExecutions, config.coordinator_rows),
+            (RetentionKind::CoordinatorJobs, config.coordinator_rows),
         ];
         let archive = config.archive.then(|| config.archive_dir.clone().unwrap_or_else(|| data.join("archive")));
         Self {

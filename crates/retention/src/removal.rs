@@ -8,7 +8,12 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::{archive::ArchivedThing, error::Result, kinds::RetentionKind, store};
+use super::{
+    archive::ArchivedThing,
+    error::Result,
+    kinds::{RemovalCause, RetentionKind},
+    store,
+};
 use am_db::{Connection, Tx, whole_rows};
 
 /// A thing that is to be deleted.
@@ -74,12 +79,13 @@ pub(crate) fn add_files(folder: &Path, things: &mut [ArchivedThing]) {
 pub(crate) async fn delete_things(
     tx: &mut Tx,
     kind: RetentionKind,
+    cause: RemovalCause,
     batch: &[DraftThing],
     weights: &Path,
 ) -> Result<BatchOutcome> {
     let ids: Vec<&str> = batch.iter().map(|thing| thing.id.as_str()).collect();
     let present = read_things(tx.conn().await?, kind, &ids).await?;
-    let removable = store::removable(tx.conn().await?, kind, &ids).await?;
+    let removable = store::removable(tx.conn().await?, kind, cause, &ids).await?;
     let removable: BTreeSet<&str> = removable.iter().map(String::as_str).collect();
     let digests: BTreeMap<&str, Option<[u8; 32]>> =
         batch.iter().map(|thing| (thing.id.as_str(), thing.digest)).collect();

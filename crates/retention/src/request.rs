@@ -4,7 +4,7 @@ use super::{
     RetentionInner,
     error::{Result, RetentionError},
     files::blocking,
-    kinds::RetentionKind,
+    kinds::{RemovalCause, RetentionKind},
     metrics::KindLabel,
     removal::{self, BatchOutcome, DraftThing},
     store,
@@ -32,10 +32,14 @@ fn refusal(kind: RetentionKind) -> &'static str {
         RetentionKind::MessageContents => "Messages refer to it",
         RetentionKind::Jobs => "The job has not ended, was not submitted here, or has a receipt of the coordinator",
         RetentionKind::TrainingRuns => "The run has not ended, or an execution of its owner may wait for it",
-        RetentionKind::PolicyVersions => "An alias, the split, a training run or a step names the version",
+        RetentionKind::PolicyVersions => "An alias or the split names the version, or it serves",
         RetentionKind::Definitions => "Executions refer to it",
         RetentionKind::WebhookDeliveries => {
             "The delivery is still to be tried; it has neither succeeded nor been given up"
+        }
+        RetentionKind::CoordinatorExecutions => "The execution has not ended, or is this service's own",
+        RetentionKind::CoordinatorJobs => {
+            "The job has not ended, was submitted here, or has a receipt of the coordinator"
         }
     }
 }
@@ -47,7 +51,7 @@ impl RetentionInner {
             let mut things = removal::read_things(&mut *self.db.read().await?, kind, &[id]).await?;
             let Some(thing) = things.first() else { return Err(RetentionError::NotFound(what)) };
             let draft = DraftThing { id: id.to_owned(), digest: Some(thing.digest()) };
-            if store::removable(&mut *self.db.read().await?, kind, &[id]).await?.is_empty() {
+            if store::removable(&mut *self.db.read().await?, kind, RemovalCause::Request, &[id]).await?.is_empty() {
                 return Err(RetentionError::InUse(refusal(kind).to_owned()));
             }
             let file = match &self.settings.archive {
@@ -72,7 +76,7 @@ impl RetentionInner {
             let (audit, weights) = (self.audit.clone(), self.settings.weights.clone());
             crash_point!("retention.before_request");
             let deleted = self.db.write(async move |tx: &mut Tx| {
-                let done = removal::delete_things(tx, kind, &[draft], &weights).await?;
+                let done = removal::delete_things(tx, kind, RemovalCause::Request, &[draft], &weights).await?;
                 if done.removed == 0 {
                     // Nothing is written: the audit log would tell of what did not happen.
                     return Ok(done);

@@ -1,8 +1,14 @@
 //! Statements: which things are due and may be removed, and the table of archives.
 
-use super::{archive::ArchiveRecord, kinds::RetentionKind};
+use super::{
+    archive::ArchiveRecord,
+    kinds::{RemovalCause, RetentionKind},
+};
 use am_core::ids::AuditId;
-use am_db::{Connection, FromRow as _, Result, Tx, codec::Timestamp, insert, row, sql, statement::Query, update};
+use am_db::{
+    Connection, FromRow as _, Result, Tx, codec::Timestamp, insert, job_clock::JobClock, row, sql, statement::Query,
+    update,
+};
 
 row! {
     /// A thing that may be removed, and where it stands in the order of its kind.
@@ -41,6 +47,21 @@ const UNNAMED_VERSION: &str = " v.source <> 'builtin'
          AND (p.last_version = v.version OR {contains p.split '\"version\":'||v.version}))
      AND NOT EXISTS (SELECT 1 FROM am_policy_aliases a WHERE a.name = v.name AND a.version = v.version)
      AND NOT EXISTS (SELECT 1 FROM am_training_runs t WHERE t.policy = v.name AND t.status IN ('queued', 'running', 'paused')) ";
+/// The same where its owner asked for it: steps that name it fail, and the last may go if another serves.
+const UNSERVED_VERSION: &str = " v.source <> 'builtin'
+     AND NOT EXISTS (SELECT 1 FROM am_policies p WHERE p.name = v.name
+         AND ({contains p.split '\"version\":'||v.version} OR (p.last_version = v.version
+             AND NOT EXISTS (SELECT 1 FROM am_policy_aliases s WHERE s.name = v.name AND s.alias = 'production'))))
+     AND NOT EXISTS (SELECT 1 FROM am_policy_aliases a WHERE a.name = v.name AND a.version = v.version) ";
+/// Of an execution: the coordinator wrote it alone, and it ended.
+const COORDINATOR_EXECUTION: &str = " e.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
+     AND NOT EXISTS (SELECT 1 FROM am_runs r WHERE r.execution_id = e.id)
+     AND NOT EXISTS (SELECT 1 FROM am_sandboxes s WHERE s.execution_id = e.id) ";
+/// Of a job: no client submitted it here, it ended, its cost is booked, and no receipt of the coordinator names it.
+const COORDINATOR_JOB: &str = " upper(j.state) IN ('COMPLETED', 'FAILED', 'CANCELED', 'CANCELLED', 'EXPIRED')
+     AND NOT EXISTS (SELECT 1 FROM am_jobs a WHERE a.id = j.id)
+     AND NOT EXISTS (SELECT 1 FROM am_late_jobs t WHERE t.job_id = j.id)
+     AND NOT EXISTS (SELECT 1 FROM jobreceipt p WHERE p.job_id = j.id) ";
 /// Of a definition: no run refers to it.
 const UNUSED_DEFINITION: &str = " NOT EXISTS (SELECT 1 FROM am_runs r WHERE r.definition_hash = d.hash) ";
 /// Of a delivery: it is not to be tried again.
@@ -116,12 +137,35 @@ pub(crate) async fn due(
             ENDED_DELIVERY,
             "ORDER BY w.created_at, w.id LIMIT $4"
         ),
+        RetentionKind::CoordinatorExecutions => sql!(
+            "SELECT l.id, l.ended_at FROM am_execution_list l {by am_execution_list_ended} {then} agent_executions e ON e.id = l.id
+             WHERE l.ended_at <= $1 AND (l.ended_at, l.id) > ($2, $3) AND ",
+            COORDINATOR_EXECUTION,
+            "ORDER BY l.ended_at, l.id LIMIT $4"
+        ),
+        // A step may wait for a job that has ended; its execution was begun before.
+        RetentionKind::CoordinatorJobs => {
+            let due = sql!(
+                "SELECT l.id, l.requested_at FROM am_job_list l {by am_job_list_all} {then} job j ON j.id = l.id
+                 WHERE l.requested_at <= $1 AND (l.requested_at, l.id) > ($2, $3) AND ",
+                COORDINATOR_JOB,
+                "AND NOT EXISTS (SELECT 1 FROM am_runs r WHERE r.state <> 'ended' AND r.queued_at <= $5)
+                 ORDER BY l.requested_at, l.id LIMIT $4"
+            );
+            let in_queue = Timestamp(JobClock::current().stored(limit.0).and_utc());
+            return due.bind(in_queue).bind(after.at).bind(&after.id).bind(most).bind(limit).fetch_all(conn).await;
+        }
     };
     due.bind(limit).bind(after.at).bind(&after.id).bind(most).fetch_all(conn).await
 }
 
 /// Those of these things that may be removed now.
-pub(crate) async fn removable(conn: &mut Connection, kind: RetentionKind, ids: &[&str]) -> Result<Vec<String>> {
+pub(crate) async fn removable(
+    conn: &mut Connection,
+    kind: RetentionKind,
+    cause: RemovalCause,
+    ids: &[&str],
+) -> Result<Vec<String>> {
     let removable: Query = match kind {
         RetentionKind::Executions => sql!(
             "SELECT r.execution_id FROM {texts $1} AS o JOIN am_runs r ON r.execution_id = o.value
@@ -146,6 +190,12 @@ pub(crate) async fn removable(conn: &mut Connection, kind: RetentionKind, ids: &
         RetentionKind::TrainingRuns => {
             sql!("SELECT t.id FROM {texts $1} AS o JOIN am_training_runs t ON t.id = o.value WHERE ", ENDED_TRAINING)
         }
+        RetentionKind::PolicyVersions if cause == RemovalCause::Request => {
+            sql!(
+                "SELECT v.id FROM {texts $1} AS o JOIN am_policy_versions v ON v.id = o.value WHERE ",
+                UNSERVED_VERSION
+            )
+        }
         RetentionKind::PolicyVersions => {
             sql!("SELECT v.id FROM {texts $1} AS o JOIN am_policy_versions v ON v.id = o.value WHERE ", UNNAMED_VERSION)
         }
@@ -159,6 +209,13 @@ pub(crate) async fn removable(conn: &mut Connection, kind: RetentionKind, ids: &
             "SELECT w.id FROM {texts $1} AS o JOIN am_webhook_deliveries w ON w.id = o.value WHERE ",
             ENDED_DELIVERY
         ),
+        RetentionKind::CoordinatorExecutions => sql!(
+            "SELECT e.id FROM {texts $1} AS o JOIN agent_executions e ON e.id = o.value WHERE ",
+            COORDINATOR_EXECUTION
+        ),
+        RetentionKind::CoordinatorJobs => {
+            sql!("SELECT j.id FROM {texts $1} AS o JOIN job j ON j.id = o.value WHERE ", COORDINATOR_JOB)
+        }
     };
     removable.bind(serde_json::json!(ids).to_string()).fetch_values(conn).await
 }
@@ -188,6 +245,12 @@ pub(crate) async fn touch_policies(tx: &mut Tx, names: &[String]) -> Result<()> 
 /// Whether a version still has this file of weights.
 pub(crate) async fn has_weights(conn: &mut Connection, sha256: &str) -> Result<bool> {
     sql!("SELECT 1 FROM am_policy_versions WHERE sha256 = $1 LIMIT 1").bind(sha256).exists(conn).await
+}
+
+/// Names and numbers of versions by their ids.
+pub(crate) async fn version_names(conn: &mut Connection, ids: &[&str]) -> Result<Vec<(String, String, i64)>> {
+    let names = sql!("SELECT v.id, v.name, v.version FROM {texts $1} AS o JOIN am_policy_versions v ON v.id = o.value");
+    names.bind(serde_json::json!(ids).to_string()).fetch_all(conn).await
 }
 
 row! {

@@ -1,7 +1,7 @@
 //! The task that removes what is older than its kind is kept: a part of it is written to an archive, then deleted in small batches.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeSet, HashMap},
     fs::{self, File},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use super::{
     archive::{ArchiveRecord, ArchiveWriter, FinishedFile, PARTIAL_SUFFIX, place_file, read_archive},
     error::{Result, RetentionError},
     files::blocking,
-    kinds::RetentionKind,
+    kinds::{RemovalCause, RetentionKind},
     metrics::KindLabel,
     removal::{self, BatchOutcome, DraftThing},
     store::{self, DueThing, NamingTable},
@@ -141,13 +141,23 @@ impl RetentionInner {
     ) -> Result<Option<(Vec<DraftThing>, Option<FinishedFile>)>> {
         let mut after = DueThing { at: Timestamp(DateTime::<Utc>::UNIX_EPOCH), id: String::new() };
         let (mut found, mut writer) = (Vec::new(), None::<ArchiveWriter>);
+        let mut chosen = match kind {
+            RetentionKind::PolicyVersions => Some(self.unnamed_versions(limit, stop).await?.into_iter()),
+            _ => None,
+        };
         while found.len() < MAX_ARCHIVE_THINGS && !stop.is_cancelled() {
-            let due = store::due(&mut *self.db.read_list().await?, kind, limit, &after, READ_BATCH).await?;
-            let Some(last) = due.last() else { break };
-            after = DueThing { at: last.at, id: last.id.clone() };
-            let mut ids: Vec<String> = due.into_iter().map(|thing| thing.id).collect();
-            if kind == RetentionKind::PolicyVersions {
-                ids = self.unnamed_versions(ids).await?;
+            let ids: Vec<String> = match &mut chosen {
+                Some(chosen) => chosen.take(READ_BATCH as usize).collect(),
+                None => {
+                    let due = store::due(&mut *self.db.read_list().await?, kind, limit, &after, READ_BATCH).await?;
+                    if let Some(last) = due.last() {
+                        after = DueThing { at: last.at, id: last.id.clone() };
+                    }
+                    due.into_iter().map(|thing| thing.id).collect()
+                }
+            };
+            if ids.is_empty() {
+                break;
             }
             let Some(folder) = self.settings.archive.clone() else {
                 found.extend(ids.into_iter().map(|id| DraftThing { id, digest: None }));
@@ -197,28 +207,38 @@ impl RetentionInner {
         ArchiveWriter::begin(folder, name, kind.word(), cause, now.to_string()).map_err(RetentionError::storage(folder))
     }
 
-    /// Those of these versions that no step of a workflow or a definition names by its number.
-    async fn unnamed_versions(&self, ids: Vec<String>) -> Result<Vec<String>> {
-        let texts: Vec<&str> = ids.iter().map(String::as_str).collect();
-        let things =
-            removal::read_things(&mut *self.db.read_list().await?, RetentionKind::PolicyVersions, &texts).await?;
-        let mut names: BTreeMap<String, String> = BTreeMap::new();
-        for thing in &things {
-            let Some(row) = thing.rows["am_policy_versions"].first() else { continue };
-            if let (Some(name), Some(version)) = (row["name"].as_str(), row["version"].as_i64()) {
-                names.insert(thing.id.clone(), format!("\"{name}@{version}\""));
+    /// Ids of versions that are due, of which no step of a workflow or a definition names one by its number. The texts of steps are read
+    /// once, however many versions are due.
+    async fn unnamed_versions(&self, limit: Timestamp, stop: &CancellationToken) -> Result<Vec<String>> {
+        let mut after = DueThing { at: Timestamp(DateTime::<Utc>::UNIX_EPOCH), id: String::new() };
+        let (mut ids, mut names) = (Vec::new(), HashMap::new());
+        while ids.len() < MAX_ARCHIVE_THINGS && !stop.is_cancelled() {
+            let kind = RetentionKind::PolicyVersions;
+            let due = store::due(&mut *self.db.read_list().await?, kind, limit, &after, NAMING_BATCH).await?;
+            let Some(last) = due.last() else { break };
+            after = DueThing { at: last.at, id: last.id.clone() };
+            let due: Vec<&str> = due.iter().map(|thing| thing.id.as_str()).collect();
+            for (id, name, version) in store::version_names(&mut *self.db.read_list().await?, &due).await? {
+                names.insert(format!("{name}@{version}"), id.clone());
+                ids.push(id);
             }
         }
         for table in [NamingTable::Workflows, NamingTable::Definitions] {
             let mut after = String::new();
-            while !names.is_empty() {
+            while !names.is_empty() && !stop.is_cancelled() {
                 let found = store::texts_naming(&mut *self.db.read_list().await?, table, &after, NAMING_BATCH).await?;
                 let Some(last) = found.last() else { break };
                 after.clone_from(&last.id);
-                names.retain(|_, name| !found.iter().any(|one| one.text.contains(name.as_str())));
+                // A name stands between quotes, as a whole.
+                for word in found.iter().flat_map(|one| one.text.split('"')).filter(|word| word.contains('@')) {
+                    names.remove(word);
+                }
             }
         }
-        let unnamed: BTreeSet<String> = names.into_keys().collect();
+        if stop.is_cancelled() {
+            return Ok(Vec::new());
+        }
+        let unnamed: BTreeSet<String> = names.into_values().collect();
         Ok(ids.into_iter().filter(|id| unnamed.contains(id)).collect())
     }
 
@@ -283,7 +303,7 @@ impl RetentionInner {
             let (weights, name) = (self.settings.weights.clone(), archive.clone());
             let deleted = self.db.write(async move |tx: &mut Tx| {
                 let begun = Instant::now();
-                let done = removal::delete_things(tx, kind, &batch, &weights).await?;
+                let done = removal::delete_things(tx, kind, RemovalCause::Age, &batch, &weights).await?;
                 if let Some(name) = name {
                     store::count_removed(tx, &name, done.removed, done.kept).await?;
                 }

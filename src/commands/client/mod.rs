@@ -1,5 +1,6 @@
 //! Commands that ask a running service over HTTP.
 
+mod bulk_runs;
 mod following;
 pub mod jobs;
 mod listing;

@@ -1,4 +1,4 @@
-//! Commands `runs list|show|watch|retry|cancel`: executions of workflows.
+//! Commands `runs list|show|watch|retry|cancel|retry-all|cancel-all`: executions of workflows.
 
 use std::io::Write as _;
 
@@ -11,6 +11,7 @@ use crate::commands::{
 };
 
 use super::{
+    bulk_runs::{BulkChoice, change_many},
     listing::{ListArguments, list_rows, listed_cell, rest_notice},
     run_progress::{check_completed, follow_run, is_ended, print_run, run_path},
     service_client::{ServiceArguments, ServiceClient},
@@ -58,6 +59,30 @@ pub enum RunsCommand {
         #[arg(required = true)]
         ids: Vec<String>,
     },
+    /// Retry all failed executions that match, up to 10 000, in the background.
+    #[command(after_help = "Example:\n  agent-management runs retry-all --error-class http --since 7d --dry-run")]
+    RetryAll {
+        /// Only executions that failed at the step of this key.
+        #[arg(long, value_name = "KEY")]
+        failed_step: Option<String>,
+        /// Only executions that failed by this kind of step: jq, policy, train, job, http, agent, command, check, none or limit.
+        #[arg(long, value_name = "CLASS")]
+        error_class: Option<String>,
+        /// Only executions whose error contains this text.
+        #[arg(long, value_name = "TEXT")]
+        error_contains: Option<String>,
+        /// Definition to go on with.
+        #[arg(long, default_value = "original")]
+        definition: RetryDefinition,
+        #[command(flatten)]
+        choice: BulkChoice,
+    },
+    /// Cancel all executions that match and have not ended, up to 10 000, in the background.
+    #[command(after_help = "Example:\n  agent-management runs cancel-all --workflow agent_0123456789ab --dry-run")]
+    CancelAll {
+        #[command(flatten)]
+        choice: BulkChoice,
+    },
 }
 
 /// Definition with which an execution is retried.
@@ -67,6 +92,16 @@ pub enum RetryDefinition {
     Original,
     /// The workflow as it is now.
     Current,
+}
+
+impl RetryDefinition {
+    /// The word that the API takes.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Original => "original",
+            Self::Current => "current",
+        }
+    }
 }
 
 /// Run the operation on the service.
@@ -95,15 +130,18 @@ pub async fn run_runs_command(service: &ServiceArguments, command: RunsCommand) 
             follow_run(&client, &run, form).await
         }
         RunsCommand::Retry { id, definition, follow } => {
-            let definition = match definition {
-                RetryDefinition::Original => "original",
-                RetryDefinition::Current => "current",
-            };
             let path = format!("{}/retry", run_path(&id));
-            let run = client.post(&path, &[("definition", definition.to_owned())], &json!({})).await?;
+            let run = client.post(&path, &[("definition", definition.word().to_owned())], &json!({})).await?;
             if follow { follow_run(&client, &run, form).await } else { show_started(&run, form) }
         }
         RunsCommand::Cancel { ids } => cancel_runs(&client, &ids, form).await,
+        RunsCommand::RetryAll { failed_step, error_class, error_contains, definition, choice } => {
+            let failures =
+                [("failed_step", failed_step), ("error_class", error_class), ("error_contains", error_contains)];
+            let body = json!({"definition": definition.word()});
+            change_many(&client, "retry", body, &failures, &choice, form).await
+        }
+        RunsCommand::CancelAll { choice } => change_many(&client, "cancel", json!({}), &[], &choice, form).await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! `/api/v1/agents/plans/assignments` and `/api/v1/agents/registry/{agent_id}/assignments`: sub-tasks of agents.
 
-use axum::extract::State;
+use axum::{extract::State, response::Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -10,6 +10,7 @@ use crate::{
     http::{
         ActingKey, ApiError, JsonBody, PathParams,
         idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
+        pagination::{PageQuery, Paginator},
     },
 };
 use am_core::{
@@ -317,15 +318,17 @@ pub async fn report_assignment_failure(
 
 /// List the open assignments of an agent
 ///
-/// For its owner and its own keys, the most urgent first. An agent without an endpoint reads them here.
+/// For its owner and its own keys, the most urgent first (`order=asc`: the least urgent), 100 on a page. An agent without an endpoint
+/// reads them here.
 #[utoipa::path(
     get, path = "/api/v1/agents/registry/{agent_id}/assignments", operation_id = "registry_list_assignments",
     tag = "registry", security(("ApiKey" = ["admin", "agent"])),
     params(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        PageQuery,
     ),
     responses(
-        (status = 200, body = Vec<AssignmentDocument>, description = "The agent's open assignments, the most urgent first"),
+        (status = 200, body = Vec<AssignmentDocument>, description = "A page of the agent's open assignments, the most urgent first"),
         (status = 403, description = "The agent is another owner's"),
         (status = 404, description = "No agent is registered by this name"),
     )
@@ -334,8 +337,9 @@ pub async fn list_agent_assignments(
     State(app): State<App>,
     caller: ActingKey,
     PathParams(id): PathParams<AgentId>,
-) -> Result<JsonBody<Vec<AssignmentDocument>>, ApiError> {
+    paging: Paginator<100>,
+) -> Result<Response, ApiError> {
     let caller = caller.acting_for("agent_id", &id)?;
-    let found = app.assignments.of_agent(&caller, &id).await?;
-    Ok(JsonBody(found.into_iter().map(AssignmentDocument::new).collect()))
+    let found = app.assignments.of_agent(&caller, &id, &paging.page).await?;
+    Ok(paging.answer_shown(found, |one| (one.placed_at, &one.id), AssignmentDocument::new))
 }

@@ -120,6 +120,9 @@ pub struct WorkflowShape {
     id: WorkflowId,
     /// Principal of the owner.
     owner_id: PrincipalId,
+    /// Name of the owner's key, in lists. Left out where no stored key has the principal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_name: Option<String>,
     /// Name, 1 to 100 characters.
     name: String,
     /// Description, for people.
@@ -245,7 +248,8 @@ pub async fn list_workflows(
         page: paging.page.clone(),
     };
     let found = app.workflows.list(&caller, &filter).await?;
-    Ok(paging.answer_list(found, |workflow| (workflow.created_at, &workflow.id), |workflow| workflow))
+    let key_name = |workflow: &Workflow| app.shared.keyring.key_name(&workflow.owner_id);
+    Ok(paging.answer_named(found, |workflow| (workflow.created_at, &workflow.id), key_name, |workflow| workflow))
 }
 
 /// Get a workflow

@@ -1,5 +1,7 @@
 //! `/api/v1/agents/integration/production/alerts`: what somebody should look at.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -74,6 +76,10 @@ pub struct SecurityAlert {
     /// Principal that caused it; null: unknown.
     #[schema(value_type = Option<String>)]
     user_id: Option<PrincipalName>,
+    /// Name of that principal's key, of a revoked one too. Left out where no stored key has the principal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    key_name: Option<Arc<str>>,
     /// When it happened.
     timestamp: Timestamp,
     /// Who wrote the entry.
@@ -91,8 +97,9 @@ pub struct SecurityAlerts {
     total: u64,
 }
 
-impl From<AuditEntryView> for SecurityAlert {
-    fn from(entry: AuditEntryView) -> Self {
+impl SecurityAlert {
+    fn new(app: &App, entry: AuditEntryView) -> Self {
+        let key_name = entry.user_id.as_ref().and_then(|user| app.shared.keyring.key_name(user.as_str()));
         let about = entry.execution_id.as_deref().or(entry.workflow_id.as_deref());
         let message = match about {
             Some(about) => format!("{} ({about}), risk {}", entry.event_type, entry.risk_score),
@@ -109,6 +116,7 @@ impl From<AuditEntryView> for SecurityAlert {
             workflow_id: entry.workflow_id,
             execution_id: entry.execution_id,
             user_id: entry.user_id,
+            key_name,
             timestamp: entry.timestamp,
             source: entry.source,
         }
@@ -133,7 +141,8 @@ pub async fn list_alerts(
     let limit = row_limit(query.limit, 50)?;
     let (risk_min, risk_max) = query.severity.map(AlertSeverity::risk_range).unzip();
     let filter = AuditFilter { requires_investigation: Some(true), risk_min, risk_max, ..AuditFilter::default() };
-    let found = app.audit.search(&filter, &AuditPageRequest { after: None, limit, offset: 0 }).await?;
-    let alerts: Vec<SecurityAlert> = found.entries.into_iter().map(SecurityAlert::from).collect();
+    let found =
+        app.audit.search(&filter, &AuditPageRequest { after: None, oldest_first: false, limit, offset: 0 }).await?;
+    let alerts: Vec<SecurityAlert> = found.entries.into_iter().map(|entry| SecurityAlert::new(&app, entry)).collect();
     Ok(JsonBody(SecurityAlerts { count: alerts.len(), total: found.total.unwrap_or(alerts.len() as u64), alerts }))
 }

@@ -16,6 +16,7 @@ use crate::{
     http::{
         AdminKey, ApiError, JsonBody, PathParams, QueryParams,
         idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson},
+        key_name::NamedDocument,
         pagination::{PageQuery, Paginator},
     },
 };
@@ -47,6 +48,9 @@ pub struct AuditShape {
     step_id: Option<StepId>,
     /// Principal that caused it; null: unknown.
     user_id: Option<PrincipalId>,
+    /// Name of that principal's key, of a revoked one too. Left out where no stored key has the principal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_name: Option<String>,
     /// How sensitive the entry is.
     security_level: SecurityLevel,
     /// Address that the request came from; null: no request, or unknown.
@@ -121,9 +125,15 @@ fn check_risk_score(name: &'static str, risk: Option<i64>) -> Result<Option<i64>
     }
 }
 
+/// An entry with the name of the key of whoever caused it.
+fn named_entry(app: &App, entry: AuditEntryView) -> NamedDocument<AuditEntryView> {
+    let key_name = entry.user_id.as_ref().and_then(|user| app.shared.keyring.key_name(user.as_str()));
+    NamedDocument::new(entry, key_name)
+}
+
 /// List audit entries
 ///
-/// The newest first. Follow `Link` to the next page even if a page is short or empty: where few of many entries
+/// The newest first; with `order=asc` in the order in which they were written. Follow `Link` to the next page even if a page is short or empty: where few of many entries
 /// match, a page searches 10 000 of them. `X-Total-Count` is only sent for filters by event, level, risk and
 /// investigation, which are counted.
 #[utoipa::path(
@@ -151,23 +161,18 @@ pub async fn list_audit_entries(
         risk_max: check_risk_score("risk_score_max", query.risk_score_max)?,
         created: paging.page.created,
     };
-    if paging.page.oldest_first {
-        let loc = vec!["query".into(), "order".into()];
-        return Err(ApiError::invalid_field(
-            loc,
-            "Audit entries are listed newest first; export them for another order",
-            "value_error",
-        ));
-    }
     let page = &paging.page;
     let place = AuditPageRequest {
         after: page.after.as_ref().map(|(_, id)| id.as_str().into()),
+        oldest_first: page.oldest_first,
         limit: page.limit,
         offset: page.offset,
     };
     let found = app.audit.search(&filter, &place).await?;
     let next = found.next.as_ref().map(|(at, id)| (*at, id.as_str()));
-    Ok(paging.respond_partial(&found.entries, found.total, next))
+    let entries: Vec<NamedDocument<AuditEntryView>> =
+        found.entries.into_iter().map(|entry| named_entry(&app, entry)).collect();
+    Ok(paging.respond_partial(&entries, found.total, next))
 }
 
 /// Get an audit entry
@@ -184,8 +189,8 @@ pub async fn get_audit_entry(
     State(app): State<App>,
     _: AdminKey,
     PathParams(id): PathParams<AuditId>,
-) -> Result<JsonBody<AuditEntryView>, ApiError> {
-    Ok(JsonBody(app.audit.get(&id).await?))
+) -> Result<JsonBody<NamedDocument<AuditEntryView>>, ApiError> {
+    Ok(JsonBody(named_entry(&app, app.audit.get(&id).await?)))
 }
 
 /// An event to record. Members that are not named here are reported in `X-Ignored`.

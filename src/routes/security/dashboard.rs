@@ -28,7 +28,7 @@ use am_security::{sandbox::SandboxRecord, trust::TrustStatistics};
 const MAX_ENTRIES_CHECKED: u32 = 500;
 
 fn newest_page(limit: u32) -> AuditPageRequest {
-    AuditPageRequest { after: None, limit, offset: 0 }
+    AuditPageRequest { after: None, oldest_first: false, limit, offset: 0 }
 }
 
 /// The state of the service's security.

@@ -1,5 +1,7 @@
 //! `/api/v1/services/jobs`.
 
+use std::sync::Arc;
+
 use axum::{extract::State, http::StatusCode, response::Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -17,7 +19,7 @@ use crate::{
 };
 use am_core::ids::{JobId, PrincipalId};
 use am_db::codec::{JsonText, Timestamp};
-use am_jobs::{JobEstimate, JobFilter, JobRecord, JobService, JobState};
+use am_jobs::{JobEstimate, JobFilter, JobRecord, JobService, JobState, JobViewer};
 use am_retention::RetentionKind;
 
 /// A job of a GPU service.
@@ -34,6 +36,10 @@ pub struct JobDocument {
     status: String,
     /// Principal of the client.
     client_id: PrincipalId,
+    /// Name of the client's key, for admins. Left out where no stored key has the principal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    key_name: Option<Arc<str>>,
     /// When the job was submitted.
     requested_at: Timestamp,
     /// When the job expires if no miner has taken it.
@@ -78,10 +84,12 @@ pub struct JobDetail {
     receipt: JsonText,
 }
 
-fn job_summary(app: &App, job: JobRecord, detail: Option<JobDetail>) -> JobDocument {
+fn job_summary(app: &App, reader: &JobViewer, job: JobRecord, detail: Option<JobDetail>) -> JobDocument {
+    let client_id = job.client();
     JobDocument {
         position: app.jobs.position(&job),
-        client_id: job.client(),
+        key_name: app.shared.keyring.key_name(&client_id).filter(|_| reader.all),
+        client_id,
         job_id: job.id,
         service_type: job.service_type,
         status: job.status,
@@ -98,7 +106,7 @@ fn job_summary(app: &App, job: JobRecord, detail: Option<JobDetail>) -> JobDocum
 }
 
 /// A job with all that is known of it.
-pub async fn job_document(app: &App, mut job: JobRecord) -> Result<JobDocument, ApiError> {
+pub async fn job_document(app: &App, reader: &JobViewer, mut job: JobRecord) -> Result<JobDocument, ApiError> {
     let estimate = app.jobs.estimate(&job).await?;
     let payload = job.payload.parse::<Map<String, Value>>().ok().flatten();
     let request = payload.and_then(|mut payload| payload.remove("service_request")).unwrap_or_default();
@@ -111,7 +119,7 @@ pub async fn job_document(app: &App, mut job: JobRecord) -> Result<JobDocument, 
         result: take(&mut job.result),
         receipt: take(&mut job.receipt),
     };
-    Ok(job_summary(app, job, Some(detail)))
+    Ok(job_summary(app, reader, job, Some(detail)))
 }
 
 /// Filter of jobs.
@@ -145,8 +153,9 @@ pub async fn list_jobs(
     paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
     let filter = JobFilter { states: query.state, service: query.service_type, ended: ended.span(&app.clock) };
-    let found = app.jobs.list(&job_viewer(&caller), &filter, &paging.page).await?;
-    Ok(paging.answer_shown(found, |job| (job.requested_at, &job.id), |job| job_summary(&app, job, None)))
+    let who = job_viewer(&caller);
+    let found = app.jobs.list(&who, &filter, &paging.page).await?;
+    Ok(paging.answer_list(found, |job| (job.requested_at, &job.id), |job| job_summary(&app, &who, job, None)))
 }
 
 /// Get a job
@@ -173,7 +182,7 @@ pub async fn get_job(
         Some(wait) => app.jobs.wait(&who, &id, wait).await?,
         None => app.jobs.get(&who, &id).await?,
     };
-    Ok(JsonBody(job_document(&app, job).await?))
+    Ok(JsonBody(job_document(&app, &who, job).await?))
 }
 
 /// A cancelled job.
@@ -210,7 +219,8 @@ pub async fn cancel_job(
     ClientKey(caller): ClientKey,
     PathParams(id): PathParams<JobId>,
 ) -> Result<JsonBody<CanceledDocument>, ApiError> {
-    let canceled = app.jobs.cancel(&job_viewer(&caller), &id).await?;
+    let who = job_viewer(&caller);
+    let canceled = app.jobs.cancel(&who, &id).await?;
     let had_miner = canceled.job.miner.is_some();
     let message = match canceled.was {
         JobState::Queued => "Cancelled: no miner had taken it",
@@ -221,7 +231,7 @@ pub async fn cancel_job(
         previous_status: canceled.was,
         taken_back: !had_miner,
         message,
-        job: job_document(&app, canceled.job).await?,
+        job: job_document(&app, &who, canceled.job).await?,
     }))
 }
 

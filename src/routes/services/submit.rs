@@ -183,7 +183,7 @@ async fn submit_job(
     let now = match wait {
         Some(wait) => {
             let job = app.jobs.wait(&who, &accepted.job_id, wait).await?;
-            Some(job_document(&app, job).await?)
+            Some(job_document(&app, &who, job).await?)
         }
         None => None,
     };

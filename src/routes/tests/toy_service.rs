@@ -124,6 +124,7 @@ impl ToyService {
             registry: Arc::new(registry),
             keyring: Arc::new(Keyring::new(&config).unwrap()),
             limiter: rate_limit::CallerRateLimiter::from_config(&config).map(Arc::new),
+            refusals: refusals::RefusalWatch::default(),
             turns: request_turns::RequestTurns::new(config.requests_active as usize),
             readiness: Readiness::builder().check("database", async || Ok(())).build(),
             openapi: OnceLock::new(),

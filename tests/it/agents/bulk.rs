@@ -66,6 +66,9 @@ async fn failed_executions_are_retried_together_with_the_current_definition() {
         (json!({"error_contains": "other"}), 0),
         (json!({"created_after": "2999-01-01T00:00:00Z"}), 0),
         (json!({"created_before": "2999-01-01T00:00:00Z", "workflow_id": other}), 1),
+        (json!({"created_after": "7d"}), 6),
+        (json!({"created_before": "7d"}), 0),
+        (json!({"created_after": "2d", "created_before": "1s", "workflow_id": other}), 0),
     ] {
         let asked = json!({"filter": filter, "dry_run": true});
         let counted = server.post(&format!("{EXECUTIONS}/retry"), asked).await.ok();

@@ -62,3 +62,30 @@ async fn another_owners_registration_of_an_id_inherits_nothing() {
     let late = json!({"attempt": done["attempt"], "error": "no", "retryable": false});
     post_as(&server, OTHER_ADMIN, &format!("{path}/fail"), late).await.is(404);
 }
+
+#[tokio::test]
+async fn an_agents_assignments_have_pages_with_the_most_urgent_first() {
+    let server = TestApp::start().await;
+    register(&server, "worker", json!({"max_concurrent_tasks": 10})).await;
+    let tasks: Vec<Value> = (0..7).map(|at| json!({"key": format!("s{at}"), "task_type": "text_processing"})).collect();
+    let made = plan(&server, json!({"sub_tasks": tasks})).await;
+    execute(&server, &made).await;
+    let all = has(&server, "worker", 7).await;
+    let ids = |rows: &[Value]| rows.iter().map(|one| one.text("assignment_id").to_owned()).collect::<Vec<_>>();
+    let list = format!("{REGISTRY}/worker/assignments");
+    for (order, expected) in [("", ids(&all)), ("order=asc&", ids(&all).into_iter().rev().collect())] {
+        let (mut found, mut path) = (Vec::new(), Some(format!("{list}?{order}limit=3")));
+        while let Some(at) = path {
+            let page = server.get(&at).await;
+            assert_eq!(page.header("x-total-count"), "7", "{at}");
+            let next = page.header("link").split(", ").find(|link| link.ends_with("rel=\"next\""));
+            path = next.map(|link| link.trim_start_matches('<').split_once('>').unwrap().0.to_owned());
+            found.extend(ids(page.ok().as_array().unwrap()));
+            assert!(found.len() <= 7, "{order}: {found:?}");
+        }
+        assert_eq!(found, expected, "{order}");
+    }
+    let by_offset = server.get(&format!("{list}?limit=2&offset=3")).await.ok();
+    assert_eq!(ids(by_offset.as_array().unwrap()), ids(&all)[3..5]);
+    assert_eq!(server.get(&format!("{list}?created_before=1h")).await.ok(), json!([]));
+}

@@ -20,8 +20,9 @@ async fn number(database: &Path, query: &'static str) -> i64 {
 
 /// Wait until this many lists are complete.
 pub async fn built(database: &Path) {
+    let all = am_db::kept_list::ListedTable::ALL.len() as i64;
     let built = async {
-        while number(database, "SELECT count(*) FROM am_list_progress WHERE built_at IS NOT NULL").await < 2 {
+        while number(database, "SELECT count(*) FROM am_list_progress WHERE built_at IS NOT NULL").await < all {
             poll_interval().await;
         }
     };

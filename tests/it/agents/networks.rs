@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::{ApiClient, OTHER_ADMIN, TestApp},
+    jobs::open,
     kit::{AGENTS, JsonDocument, get_as, jq, locations, post_as, waiting},
 };
 
@@ -233,4 +234,19 @@ async fn network_optimize_measures_the_callers_own_executions_alone() {
     let id = network(&server, "centralized", json!([private["id"]])).await;
     let done = server.post(&format!("{NETWORKS}/{id}/optimize"), json!({"objective": "speed"})).await.ok();
     assert_eq!(done["measured"][0]["mean_seconds"], Value::Null, "{done}");
+}
+
+#[tokio::test]
+async fn network_optimize_measures_before_it_waits_for_the_lock() {
+    let server = TestApp::builder().env("DB_BUSY_TIMEOUT_MS", 20000).start().await;
+    let agent = server.workflow(json!({"s": jq("1")})).await;
+    let id = network(&server, "centralized", json!([agent])).await;
+    let mut coordinator = open(&server.database()).await;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut coordinator).await.unwrap();
+    // What needs no write is answered meanwhile; what needs one is done afterwards.
+    server.post(&format!("{NETWORKS}/network_0/optimize"), json!({})).await.is(404);
+    let (done, ()) = tokio::join!(server.post(&format!("{NETWORKS}/{id}/optimize"), json!({})), async {
+        sqlx::query("ROLLBACK").execute(&mut coordinator).await.unwrap();
+    });
+    assert_eq!(done.ok()["agents"], json!([agent]));
 }

@@ -148,6 +148,46 @@ async fn runs_are_listed_retried_and_cancelled() {
 }
 
 #[tokio::test]
+async fn many_runs_are_retried_and_cancelled() {
+    let server = TestApp::start().await;
+    let bad = server.workflow(json!({"a": jq("error(\"no luck\")")})).await;
+    let mut failed = Vec::new();
+    for _ in 0..3 {
+        let id = server.execute(&bad, json!({})).await.text("id").to_owned();
+        server.ended(&id).await;
+        failed.push(id);
+    }
+    let filter = ["runs", "retry-all", "--error-class", "jq", "--error-contains", "luck", "--since", "7d"];
+    let counted = document(&ask_service(&server, &[&filter[..], &["--dry-run"]].concat()));
+    assert_eq!(
+        (&counted["count"], &counted["execution_ids"], &counted["operation"]),
+        (&json!(3), &json!(failed), &Value::Null)
+    );
+    let older = document(&ask_service(&server, &["runs", "retry-all", "--before", "1h", "--dry-run"]));
+    assert_eq!(older["count"], 0);
+    server.put(&format!("{AGENTS}/workflows/{bad}"), json!({"name": "m", "steps": {"a": jq("7")}})).await.ok();
+    let done = ask_service(&server, &[&filter[..], &["--definition", "current", "--follow"]].concat());
+    let done = document(&done);
+    assert_eq!(
+        (&done["operation"]["status"], &done["operation"]["changed"]),
+        (&json!("completed"), &json!(3)),
+        "{done}"
+    );
+    for id in &failed {
+        assert_eq!(server.ended(id).await["status"], "completed");
+    }
+    let long = server.workflow(json!({"a": waiting()})).await;
+    let running = server.execute(&long, json!({})).await;
+    let cancelled =
+        ask_service(&server, &["runs", "cancel-all", "--workflow", &long, "--status", "pending,running", "--follow"]);
+    assert_eq!(document(&cancelled)["operation"]["changed"], 1);
+    assert_eq!(document(&ask_service(&server, &["runs", "show", running.text("id")]))["status"], "cancelled");
+    // What the action can't change is refused, with the member's name.
+    let refused = ask_service(&server, &["runs", "cancel-all", "--status", "failed"]);
+    assert!(said(&refused, 1).contains("filter.status"), "{refused:?}");
+}
+
+#[tokio::test]
 async fn jobs_are_listed_watched_and_cancelled() {
     let server = TestApp::start().await;
     let workflow = server.workflow(json!({"a": waiting()})).await;

@@ -100,6 +100,27 @@ async fn an_execution_without_a_place_says_how_many_are_before_it() {
 }
 
 #[tokio::test]
+async fn an_execution_that_is_to_go_on_says_that_it_waits_for_a_place_again() {
+    let peer = Peer::start();
+    let server = TestApp::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("ENGINE_MAX_ACTIVE", 1).start().await;
+    let mut failing = call("f", json!({"status": 503, "times": 1}));
+    failing["max_retries"] = 1.into();
+    failing["retry_policy"] = json!({"initial_seconds": 2, "max_seconds": 2, "jitter": 0});
+    let id = started(&server, json!({"f": failing})).await;
+    waits_for(&server, &id, "timer").await;
+    // Another takes the only place while the retry's time has not come, and keeps it.
+    let held = started(&server, json!({"h": call("h", json!({"hold": true}))})).await;
+    peer.called(2).await;
+    let run = waits_for(&server, &id, "place").await;
+    let wait = &run["waiting_for"];
+    assert!(wait["since"].is_string() && wait["step"].is_null() && wait["queue_position"].is_null(), "{wait}");
+    assert_eq!(run["status"], "running");
+    peer.open();
+    completed(&server.ended(&held).await);
+    assert_eq!(completed(&server.ended(&id).await)["waiting_for"], Value::Null);
+}
+
+#[tokio::test]
 async fn a_step_waits_for_an_agent_or_for_training() {
     let server = TestApp::start().await;
     let agent = json!({"step_type": "data_processing", "action": {"kind": "agent", "task_type": "text_processing"}});

@@ -259,8 +259,25 @@ async fn uploaded_weights_have_a_quota_and_are_deleted() {
     server.put(&format!("{RL}/policies/p/aliases/kept"), json!({"version": 1})).await.ok();
     assert!(server.delete(&version(1)).await.is(400).text("detail").contains("'kept'"));
     ask(&server, Some(CLIENT), Method::DELETE, &version(2), None).await.is(403);
+    let before = server.get(&version(2)).await.ok();
     server.delete(&version(2)).await.ok();
     server.get(&version(2)).await.is(404);
+    // It was archived with its weights, and comes back whole.
+    let listed = printed(archive(server.dir(), &["list"]));
+    assert_eq!((&listed[0]["kind"], &listed[0]["cause"]), (&json!("policy_versions"), &json!("request")), "{listed}");
+    let told = server.get(&format!("{AGENTS}/security/audit-logs")).await.ok();
+    let told =
+        told.as_array().unwrap().iter().find(|entry| entry["event_data"]["action"] == "version_deleted").unwrap();
+    assert_eq!(told["event_data"]["archive_sha256"], listed[0]["sha256"]);
+    assert_eq!(printed(archive(server.dir(), &["restore"]))["restored"], 1);
+    let there = async {
+        while server.get(&version(2)).await.status != 200 {
+            crate::harness::poll_interval().await;
+        }
+    };
+    tokio::time::timeout(crate::harness::PATIENCE, there).await.expect("it comes back");
+    assert_eq!(server.get(&version(2)).await.ok(), before);
+    server.delete(&version(2)).await.ok();
     server.delete(&version(2)).await.is(422);
     upload(&server, server.key(), "p/versions", file).await.is(201);
     assert_eq!(server.get(&format!("{RL}/policies/p")).await.ok()["latest"], newest + 1, "no number is used again");

@@ -6,8 +6,12 @@ use reqwest::{Method, header::LINK};
 use serde_json::{Value, json};
 
 use super::{SECURITY, audited, bad, good, python, run_of, score, seen};
-use crate::harness::{ADMIN, Answer, ApiClient, Server, TestApp};
-use crate::kit::JsonDocument;
+use crate::{
+    agents::kept_lists::built,
+    harness::{ADMIN, Answer, ApiClient, PATIENCE, Server, TestApp, poll_interval},
+    jobs::open,
+    kit::{JsonDocument, sql},
+};
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap()
@@ -223,4 +227,90 @@ async fn crash_while_counting_trust_counts_once() {
     let found = score(&server, "workflow", &workflow).await;
     let noted = found["execution_history"].as_array().unwrap().iter().filter(|note| note.get("success").is_some());
     assert_eq!((&found["total_executions"], noted.count()), (&json!(3), 3));
+}
+
+/// Ids of a list of trust scores, all of its pages, and its total.
+async fn walk(server: &ApiClient, filter: &str) -> (Vec<String>, String) {
+    let (mut found, mut path) = (Vec::new(), Some(format!("{SECURITY}/trust-scores?{filter}")));
+    let mut total = String::new();
+    while let Some(at) = path {
+        let page = server.get(&at).await;
+        total = page.header("x-total-count").to_owned();
+        let next = page.header(LINK.as_str()).split(", ").find(|link| link.ends_with("rel=\"next\""));
+        path = next.map(|link| link.trim_start_matches('<').split_once('>').unwrap().0.to_owned());
+        found.extend(page.ok().as_array().unwrap().iter().map(|row| row.text("id").to_owned()));
+    }
+    (found, total)
+}
+
+/// The lists and the statistics say what the table holds.
+async fn lists_are_true(server: &ApiClient) {
+    let database = server.database();
+    for (filter, condition) in [
+        ("limit=4", "true"),
+        ("limit=4&entity_type=robot", "entity_type = 'robot'"),
+        ("limit=4&min_score=40&max_score=90", "trust_score BETWEEN 40 AND 90"),
+        ("limit=4&entity_type=robot&min_score=40", "entity_type = 'robot' AND trust_score >= 40"),
+        ("limit=4&entity_id=e1", "entity_id = 'e1'"),
+        ("limit=4&created_after=2026-01-02T12:00:00Z", "created_at > '2026-01-02 12'"),
+    ] {
+        let query = format!("SELECT id FROM agent_trust_scores WHERE {condition} ORDER BY created_at DESC, id DESC");
+        let expected: Vec<String> =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_all(&mut open(&database).await).await.unwrap();
+        assert!(!expected.is_empty(), "{filter}");
+        let total = expected.len().to_string();
+        assert_eq!(walk(server, filter).await, (expected, total), "{filter}");
+    }
+    let query = "SELECT count(*), avg(trust_score), count(*) FILTER (WHERE trust_score < 20),
+         count(*) FILTER (WHERE trust_score >= 80) FROM agent_trust_scores";
+    let (all, mean, low, high): (i64, f64, i64, i64) =
+        sqlx::query_as(query).fetch_one(&mut open(&database).await).await.unwrap();
+    let told = server.get(&format!("{SECURITY}/security-stats")).await.ok();
+    let trust = &told["trust_statistics"];
+    let counts =
+        ["total_entities", "low_trust_entities", "high_trust_entities"].map(|name| trust[name].as_i64().unwrap());
+    assert_eq!(counts, [all, low, high], "{trust}");
+    assert!((number(&trust["average_trust_score"]) - mean).abs() < 1e-6, "{trust}");
+}
+
+#[tokio::test]
+async fn lists_of_scores_and_sandboxes_follow_what_both_write() {
+    let server = TestApp::start().await;
+    let database = server.database();
+    built(&database).await;
+    let rows = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 29)
+         INSERT INTO agent_trust_scores (id, entity_type, entity_id, trust_score, reputation_score, total_executions,
+             successful_executions, failed_executions, verification_success_rate, security_violations, policy_violations,
+             sandbox_breaches, execution_history, violation_history, created_at, updated_at)
+         SELECT printf('trust_%03d', i), CASE i % 2 WHEN 0 THEN 'robot' ELSE 'agent' END, 'e' || (i % 10),
+             CASE i WHEN 29 THEN 100.0 ELSE i * 3.7 END, 50, 0, 0, 0, 0, 0, 0, 0, '[]', '[]',
+             '2026-01-0' || (1 + i % 4) || ' 10:00:00.000000', '2026-01-05 10:00:00.000000' FROM n;
+         INSERT INTO agent_sandbox_configs (id, sandbox_type, security_level, cpu_limit, memory_limit, disk_limit, network_access,
+             max_execution_time, idle_timeout, enable_monitoring, log_all_commands, log_file_access, log_network_access, is_active,
+             created_at, updated_at)
+         SELECT 'sandbox_' || value, 'docker', 'INTERNAL', 2.0, 100, 20480, 1, 7200, 600, 1, 0, 1, 1, value % 2, '2026-01-01 10:00:00',
+             '2026-01-01 10:00:00' FROM json_each('[1, 2, 3, 4, 5]')";
+    sql(&database, rows).await;
+    lists_are_true(&server).await;
+    let active = async || server.get(&format!("{SECURITY}/security-stats")).await.ok()["active_sandboxes"].clone();
+    assert_eq!(active().await, 3);
+    let updated = format!("{SECURITY}/trust-scores/robot/e4/update?execution_success=true");
+    server.answer(server.request(Method::POST, &updated)).await.is(200);
+    lists_are_true(&server).await;
+    let changes = "UPDATE agent_trust_scores SET trust_score = 12.5 WHERE id IN ('trust_029', 'trust_020');
+         DELETE FROM agent_trust_scores WHERE id = 'trust_007'; UPDATE agent_sandbox_configs SET is_active = 0 WHERE id = 'sandbox_1'";
+    sql(&database, changes).await;
+    // What others change is found by the sweep.
+    let differing = "SELECT (SELECT count(*) FROM agent_trust_scores t LEFT JOIN am_trust_list l ON l.id = t.id
+             WHERE l.trust_score IS NOT t.trust_score)
+         + (SELECT count(*) FROM am_trust_list WHERE id NOT IN (SELECT id FROM agent_trust_scores))
+         + (SELECT count(*) FROM agent_sandbox_configs t LEFT JOIN am_sandbox_list l ON l.id = t.id WHERE l.is_active IS NOT t.is_active)";
+    let followed = async {
+        while sqlx::query_scalar::<_, i64>(differing).fetch_one(&mut open(&database).await).await.unwrap() > 0 {
+            poll_interval().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE * 4, followed).await.expect("the lists follow");
+    lists_are_true(&server).await;
+    assert_eq!(active().await, 2);
 }

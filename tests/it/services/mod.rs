@@ -2,6 +2,7 @@
 
 mod coordinator;
 mod ends;
+mod job_list;
 mod jobs;
 mod requests;
 mod stream;

@@ -60,15 +60,17 @@ impl AuditFilter {
 /// Range of a search: start and length of the page.
 #[derive(Clone, Debug)]
 pub struct AuditPageRequest {
-    /// Id of the entry after which the page begins; `None` begins at the newest.
+    /// Id of the entry after which the page begins; `None` begins at the first.
     pub after: Option<AuditId>,
+    /// Whether the oldest entry comes first; otherwise the newest does.
+    pub oldest_first: bool,
     /// Largest number of entries.
     pub limit: u32,
     /// Number of entries to skip.
     pub offset: u32,
 }
 
-/// A page of entries, newest first.
+/// A page of entries.
 #[derive(Debug)]
 pub struct SearchPage {
     /// Entries of the page.

@@ -47,7 +47,7 @@ fn count_matching(counts: &[EntryCounter], filter: &AuditFilter, event: bool, re
     counts.iter().filter(keeps).map(|count| count.entries).sum()
 }
 
-/// Index that yields a page's candidates, newest first.
+/// Index that yields a page's candidates, in the page's order.
 enum IndexPlan {
     /// A column of `agent_audit_logs` that has an index, and its values.
     Column(Column, Vec<String>),
@@ -100,24 +100,29 @@ macro_rules! by_column {
         concat!(
             "SELECT place FROM (SELECT {place l} AS place FROM agent_audit_logs l WHERE l.",
             $column,
-            " = $3 AND {place l} < $1 ORDER BY {place l} DESC LIMIT $2) AS a [UNION ALL \
+            " = $3 [AND {place l} < $1] [AND {place l} > $6] ORDER BY {place l} [?1 DESC] LIMIT $2) AS a [UNION ALL \
              SELECT place FROM (SELECT {place l} AS place FROM agent_audit_logs l WHERE l.",
             $column,
-            " IN ($4) AND {place l} < $1 ORDER BY {place l} DESC LIMIT $2) AS b]"
+            " IN ($4) AND {place l} < $1 ORDER BY {place l} DESC LIMIT $2) AS b] [UNION ALL \
+             SELECT place FROM (SELECT {place l} AS place FROM agent_audit_logs l WHERE l.",
+            $column,
+            " IN ($4) AND {place l} > $6 ORDER BY {place l} LIMIT $2) AS d]"
         )
     };
 }
 
 const BY_RISK: &str = "SELECT {place l} AS place FROM am_audit_entries e JOIN agent_audit_logs l ON l.id = e.audit_id
-     WHERE e.risk_score >= $3 AND e.risk_score <= $4 [?5 AND e.requires_investigation] AND {place l} < $1";
-const BY_PLACE: &str = "SELECT {place l} AS place FROM agent_audit_logs l WHERE {place l} < $1";
+     WHERE e.risk_score >= $3 AND e.risk_score <= $4 [?5 AND e.requires_investigation]
+         [AND {place l} < $1] [AND {place l} > $6]";
+const BY_PLACE: &str =
+    "SELECT {place l} AS place FROM agent_audit_logs l WHERE true [AND {place l} < $1] [AND {place l} > $6]";
 
-/// A query of what follows the candidates, which are rows `c`: their places, newest first. See [`bind_candidates`].
+/// A query of what follows the candidates, which are rows `c`: their places, in the page's order. See [`bind_candidates`].
 macro_rules! of_candidates {
     ($way:expr, $($rest:expr),+) => {{
         macro_rules! by {
             ($candidates:expr) => {
-                sql!("WITH c AS MATERIALIZED (", $candidates, " ORDER BY 1 DESC LIMIT $2)", $($rest),+)
+                sql!("WITH c AS MATERIALIZED (", $candidates, " ORDER BY 1 [?1 DESC] LIMIT $2)", $($rest),+)
             };
         }
         match $way {
@@ -132,10 +137,30 @@ macro_rules! of_candidates {
     }};
 }
 
-/// The first five parameters: at most [`SEARCH_WINDOW`] candidates and one, below row `before`.
-fn bind_candidates(query: Query, way: &IndexPlan, filter: &AuditFilter, before: Option<i64>) -> Query {
-    let query = query.bind(before.unwrap_or(i64::MAX)).bind(SEARCH_WINDOW + 1);
-    match way {
+/// Where a page begins: behind this number, in its order.
+#[derive(Clone, Copy)]
+struct PageStart {
+    after: Option<i64>,
+    oldest_first: bool,
+}
+
+impl PageStart {
+    /// The number that the page is below; missing where the oldest comes first.
+    fn below(self) -> Option<i64> {
+        (!self.oldest_first).then(|| self.after.unwrap_or(i64::MAX))
+    }
+
+    /// The number that the page is above; missing where the newest comes first.
+    fn above(self) -> Option<i64> {
+        self.oldest_first.then(|| self.after.unwrap_or(i64::MIN))
+    }
+}
+
+/// The first six parameters: at most [`SEARCH_WINDOW`] candidates and one, behind the row where the page begins. The first or the sixth
+/// is missing.
+fn bind_candidates(query: Query, way: &IndexPlan, filter: &AuditFilter, start: PageStart) -> Query {
+    let query = query.bind_some(start.below()).bind(SEARCH_WINDOW + 1);
+    let query = match way {
         IndexPlan::Column(_, values) => {
             let others = values.get(1..).filter(|others| !others.is_empty());
             query.bind_some(values.first()).bind_all_some(others).bind_flag(false)
@@ -145,12 +170,13 @@ fn bind_candidates(query: Query, way: &IndexPlan, filter: &AuditFilter, before: 
             query.bind_flag(filter.requires_investigation == Some(true))
         }
         IndexPlan::All => query.bind_some(None::<i64>).bind_some(None::<i64>).bind_flag(false),
-    }
+    };
+    query.bind_some(start.above())
 }
 
-const MATCHING: &str = " WHERE true [AND l.workflow_id = $6] [AND l.execution_id = $7] [AND l.step_id = $8] [AND l.event_type = $9]
-     [AND l.security_level = $10] [AND l.user_id IN ($11)] [AND l.requires_investigation = $12] [AND l.risk_score >= $13]
-     [AND l.risk_score <= $14] {span l. $15} ";
+const MATCHING: &str = " WHERE true [AND l.workflow_id = $7] [AND l.execution_id = $8] [AND l.step_id = $9] [AND l.event_type = $10]
+     [AND l.security_level = $11] [AND l.user_id IN ($12)] [AND l.requires_investigation = $13] [AND l.risk_score >= $14]
+     [AND l.risk_score <= $15] {span l. $16} ";
 
 fn bind_filter(query: Query, filter: &AuditFilter) -> Query {
     query
@@ -184,25 +210,32 @@ pub async fn search(conn: &mut Connection, filter: &AuditFilter, page: &AuditPag
             None => return Ok(SearchPage { entries: Vec::new(), total, next: None }),
         },
     };
+    let start = PageStart { after: before, oldest_first: page.oldest_first };
     let way = plan_index(filter, &read_counters);
     let numbers = of_candidates!(
         &way,
         " SELECT {place l} FROM c JOIN agent_audit_logs l ON {place l} = c.place",
         MATCHING,
-        "ORDER BY {place l} DESC LIMIT $17 OFFSET $18"
+        "ORDER BY {place l} [?1 DESC] LIMIT $18 OFFSET $19"
     );
-    let numbers = bind_filter(bind_candidates(numbers, &way, filter, before), filter);
+    let numbers = bind_filter(bind_candidates(numbers, &way, filter, start), filter);
     let numbers = numbers.bind(i64::from(page.limit)).bind(i64::from(page.offset));
     let numbers: Vec<i64> = numbers.fetch_values(&mut *conn).await?;
-    let entries = records_of_rows(&mut *conn, &numbers).await?;
+    let mut entries = records_of_rows(&mut *conn, &numbers).await?;
+    if page.oldest_first {
+        entries.reverse();
+    }
     let full = numbers.len() == page.limit as usize && !entries.is_empty();
     let next = if full {
         entries.last().map(|entry| (entry.created_at, entry.id.clone()))
     } else {
         // The window may have ended before the page was full.
-        let end = window_end(&mut *conn, &way, filter, before).await?;
-        // What follows is older than what is asked for.
-        end.filter(|(at, _)| filter.created.after.is_none_or(|after| *at > after))
+        let end = window_end(&mut *conn, &way, filter, start).await?;
+        // What follows is older, or newer, than what is asked for.
+        end.filter(|(at, _)| match page.oldest_first {
+            false => filter.created.after.is_none_or(|after| *at > after),
+            true => filter.created.before.is_none_or(|before| *at < before),
+        })
     };
     Ok(SearchPage { entries, total, next })
 }
@@ -212,17 +245,17 @@ async fn window_end(
     conn: &mut Connection,
     way: &IndexPlan,
     filter: &AuditFilter,
-    before: Option<i64>,
+    start: PageStart,
 ) -> Result<Option<(Timestamp, AuditId)>> {
     let end = of_candidates!(
         way,
-        " SELECT l.created_at, l.id FROM agent_audit_logs l WHERE (SELECT count(*) FROM c) > $6
-             AND {place l} = (SELECT min(place) FROM c)"
+        " SELECT l.created_at, l.id FROM agent_audit_logs l WHERE (SELECT count(*) FROM c) > $7
+             [?1 AND {place l} = (SELECT min(place) FROM c)] [?6 AND {place l} = (SELECT max(place) FROM c)]"
     );
-    bind_candidates(end, way, filter, before).bind(SEARCH_WINDOW).fetch_optional(conn).await
+    bind_candidates(end, way, filter, start).bind(SEARCH_WINDOW).fetch_optional(conn).await
 }
 
-/// Index of `am_audit_entries` that yields a page's candidates, newest first.
+/// Index of `am_audit_entries` that yields a page's candidates, in the page's order.
 enum LogIndexPlan {
     /// The index by risk, for the few entries of some risk.
     Risk,
@@ -252,8 +285,8 @@ fn plan_log_index(filter: &AuditFilter, counts: &[EntryCounter]) -> Option<LogIn
     })
 }
 
-/// A query of what follows the candidates, which are rows `c`: their numbers in the log, newest first. Its first parameters are
-/// the number that they are below, how many, and bounds of the risk.
+/// A query of what follows the candidates, which are rows `c`: their numbers in the log, in the page's order. Its first parameters are
+/// the number that they are below, how many, bounds of the risk, and the number that they are above.
 macro_rules! of_log_candidates {
     ($way:expr, $($rest:expr),+) => {{
         macro_rules! by {
@@ -261,25 +294,25 @@ macro_rules! of_log_candidates {
                 sql!(
                     "WITH c AS MATERIALIZED (SELECT seq FROM am_audit_entries ",
                     $candidates,
-                    " seq < $1 ORDER BY seq DESC LIMIT $2)",
+                    " [AND seq < $1] [AND seq > $5] ORDER BY seq [?1 DESC] LIMIT $2)",
                     $($rest),+
                 )
             };
         }
         match $way {
-            LogIndexPlan::Risk => by!("{by am_audit_entries_risk} WHERE risk_score >= $3 AND risk_score <= $4 AND"),
-            LogIndexPlan::Investigate => by!("{by am_audit_entries_investigate} WHERE requires_investigation AND"),
-            LogIndexPlan::All => by!("WHERE"),
+            LogIndexPlan::Risk => by!("{by am_audit_entries_risk} WHERE risk_score >= $3 AND risk_score <= $4"),
+            LogIndexPlan::Investigate => by!("{by am_audit_entries_investigate} WHERE requires_investigation"),
+            LogIndexPlan::All => by!("WHERE true"),
         }
     }};
 }
 
-fn bind_log_candidates(query: Query, way: &LogIndexPlan, filter: &AuditFilter, below: i64) -> Query {
-    let query = query.bind(below).bind(SEARCH_WINDOW + 1);
+fn bind_log_candidates(query: Query, way: &LogIndexPlan, filter: &AuditFilter, start: PageStart) -> Query {
+    let query = query.bind_some(start.below()).bind(SEARCH_WINDOW + 1);
     let bounds = matches!(way, LogIndexPlan::Risk)
         .then(|| (filter.risk_min.unwrap_or(0), filter.risk_max.unwrap_or(100)))
         .unzip();
-    query.bind_some(bounds.0).bind_some(bounds.1)
+    query.bind_some(bounds.0).bind_some(bounds.1).bind_some(start.above())
 }
 
 async fn search_log(
@@ -289,20 +322,21 @@ async fn search_log(
     total: Option<u64>,
 ) -> Result<SearchPage> {
     let place = sql!("SELECT seq FROM am_audit_entries WHERE audit_id = $1");
-    let below: i64 = match &page.after {
-        None => i64::MAX,
+    let after: Option<i64> = match &page.after {
+        None => None,
         Some(id) => match place.bind(id).fetch_optional_value(&mut *conn).await? {
-            Some(seq) => seq,
+            Some(seq) => Some(seq),
             None => return Ok(SearchPage { entries: Vec::new(), total, next: None }),
         },
     };
+    let start = PageStart { after, oldest_first: page.oldest_first };
     let ids = of_log_candidates!(
         &way,
-        " SELECT l.audit_id FROM c {then} am_audit_entries l ON l.seq = c.seq WHERE true [AND l.event_type = $5]
-             [AND l.security_level = $6] [AND l.requires_investigation = $7] [AND l.risk_score >= $8] [AND l.risk_score <= $9]
-         ORDER BY c.seq DESC LIMIT $10 OFFSET $11"
+        " SELECT l.audit_id FROM c {then} am_audit_entries l ON l.seq = c.seq WHERE true [AND l.event_type = $6]
+             [AND l.security_level = $7] [AND l.requires_investigation = $8] [AND l.risk_score >= $9] [AND l.risk_score <= $10]
+         ORDER BY c.seq [?1 DESC] LIMIT $11 OFFSET $12"
     );
-    let ids = bind_log_candidates(ids, &way, filter, below)
+    let ids = bind_log_candidates(ids, &way, filter, start)
         .bind_some(filter.event_type)
         .bind_some(filter.security_level)
         .bind_some(filter.requires_investigation)
@@ -311,7 +345,10 @@ async fn search_log(
         .bind(i64::from(page.limit))
         .bind(i64::from(page.offset));
     let ids: Vec<AuditId> = ids.fetch_values(&mut *conn).await?;
-    let entries = records_of_ids(&mut *conn, &ids).await?;
+    let mut entries = records_of_ids(&mut *conn, &ids).await?;
+    if page.oldest_first {
+        entries.reverse();
+    }
     let full = ids.len() == page.limit as usize && !entries.is_empty();
     let next = if full {
         entries.last().map(|entry| (entry.created_at, entry.id.clone()))
@@ -319,9 +356,9 @@ async fn search_log(
         let end = of_log_candidates!(
             &way,
             " SELECT l.created_at, l.id FROM am_audit_entries e JOIN agent_audit_logs l ON l.id = e.audit_id
-             WHERE e.seq = (SELECT min(seq) FROM c) AND (SELECT count(*) FROM c) > $5"
+             WHERE (SELECT count(*) FROM c) > $6 [?1 AND e.seq = (SELECT min(seq) FROM c)] [?5 AND e.seq = (SELECT max(seq) FROM c)]"
         );
-        bind_log_candidates(end, &way, filter, below).bind(SEARCH_WINDOW).fetch_optional(conn).await?
+        bind_log_candidates(end, &way, filter, start).bind(SEARCH_WINDOW).fetch_optional(conn).await?
     };
     Ok(SearchPage { entries, total, next })
 }

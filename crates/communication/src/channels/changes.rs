@@ -133,7 +133,7 @@ impl ChannelService {
                 // Permission to write to an agent implies permission to add it.
                 relations.permit(tx.conn().await?, actor, &agent).await??;
                 let mut rows = RowBatch::default();
-                store::add_member_row(&mut rows, &channel.channel_id, &agent, now);
+                store::add_member_row(&mut rows, channel, &agent, now);
                 rows.execute(tx).await?;
                 Ok(("joined", json!(agent)))
             },

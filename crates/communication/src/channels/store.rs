@@ -59,13 +59,18 @@ pub fn add_channel_rows(
         closed_reason: &channel.closed_reason,
     });
     for member in &channel.members {
-        add_member_row(members, &channel.channel_id, member, channel.created_at);
+        add_member_row(members, channel, member, channel.created_at);
     }
 }
 
 /// Add the row of a member.
-pub fn add_member_row(rows: &mut RowBatch, id: &ChannelId, agent: &AgentId, now: Timestamp) {
-    push_row!(rows, "am_channel_members" { channel_id: id, agent_id: agent, joined_at: now } "ON CONFLICT DO NOTHING");
+pub fn add_member_row(rows: &mut RowBatch, channel: &MessageChannel, agent: &AgentId, now: Timestamp) {
+    push_row!(rows, "am_channel_members" {
+        channel_id: &channel.channel_id,
+        agent_id: agent,
+        joined_at: now,
+        made_at: channel.created_at,
+    } "ON CONFLICT DO NOTHING");
 }
 
 /// A channel by its id.
@@ -88,15 +93,16 @@ pub async fn list_channels(
     page: &PageRequest,
 ) -> Result<(Vec<MessageChannel>, i64)> {
     let total = sql!(
-        "SELECT count(*) FROM am_channel_members m WHERE m.agent_id = $1
-             [AND EXISTS (SELECT 1 FROM am_channels c WHERE c.id = m.channel_id AND c.created_at > $2)]
-             [AND EXISTS (SELECT 1 FROM am_channels c WHERE c.id = m.channel_id AND c.created_at < $3)]"
+        "SELECT count(*) FROM am_channel_members m WHERE m.agent_id = $1 [AND m.made_at > $2] [AND m.made_at < $3]"
     );
     let total = total.bind(agent).bind_span(page.created).fetch_value(&mut *conn).await?;
     let channels = sql!(
         "SELECT ",
         MessageChannel::COLUMNS,
-        " FROM am_channels c WHERE c.id IN (SELECT channel_id FROM am_channel_members WHERE agent_id = $1) {page c. $2}",
+        " FROM am_channel_members m {by am_channel_members_made} {then} am_channels c ON c.id = m.channel_id
+         WHERE m.agent_id = $1 [AND (m.made_at, m.channel_id) < ($2, $3)] [AND (m.made_at, m.channel_id) > ($4, $5)]
+             [AND m.made_at > $6] [AND m.made_at < $7]
+         ORDER BY m.made_at [?8 DESC], m.channel_id [?8 DESC] LIMIT $9 OFFSET $10",
     );
     let channels = channels.bind(agent).bind_page(page).fetch_all(conn).await?;
     Ok((channels.into_iter().map(owner_first).collect(), total))

@@ -124,10 +124,14 @@ pub async fn list_presence(
 /// At most `limit` agents that were connected since `unseen` or have a subscription, last seen first.
 pub async fn known_agents(conn: &mut Connection, unseen: Timestamp, limit: usize) -> Result<Vec<AgentId>> {
     let everybody = sql!(
-        "SELECT agent_id FROM
+        "WITH RECURSIVE subscriber (agent_id) AS (SELECT min(agent_id) FROM am_subscriptions UNION ALL
+             SELECT (SELECT min(o.agent_id) FROM am_subscriptions o WHERE o.agent_id > subscriber.agent_id)
+             FROM subscriber WHERE subscriber.agent_id IS NOT NULL)
+         SELECT agent_id FROM
              (SELECT agent_id, seen_at FROM
                  (SELECT agent_id, seen_at FROM am_presence WHERE seen_at >= $1 ORDER BY seen_at DESC LIMIT $2) AS seen
-              UNION ALL SELECT agent_id, created_at FROM am_subscriptions) AS known
+              UNION ALL SELECT agent_id, (SELECT max(o.created_at) FROM am_subscriptions o WHERE o.agent_id = named.agent_id)
+              FROM (SELECT agent_id FROM subscriber WHERE agent_id IS NOT NULL LIMIT $2) AS named) AS known
          GROUP BY agent_id ORDER BY max(seen_at) DESC, agent_id LIMIT $2",
     );
     Ok(everybody.bind(unseen).bind(limit as i64).fetch_values(conn).await?)

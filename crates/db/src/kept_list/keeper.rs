@@ -95,6 +95,7 @@ impl ListKeeper {
         while !stop.is_cancelled() {
             let mut conn = self.db.read_list().await?;
             let top = store::highest_place(&mut conn, table).await?;
+            state.advance(place, top);
             let (ids, last) = store::ids_after(&mut conn, table, place, BUILD_BATCH).await?;
             drop(conn);
             place = last.unwrap_or(place);

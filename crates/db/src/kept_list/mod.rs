@@ -1,7 +1,7 @@
 //! Lists beside the coordinator's tables, which have no index in the order of lists.
 //!
 //! A list has one row for each row of its table, with what lists filter and order by. Own writes change both in one transaction:
-//! triggers of the write connection's temporary schema do it (`list_triggers.sql`), of which the coordinator's connections know
+//! triggers of the write connection's temporary schema do it (`triggers/`), of which the coordinator's connections know
 //! nothing. What the coordinator writes is followed: new rows by their rowid before each reading, open ones and those of a page
 //! where they are read, and all of them by a slow sweep (`keeper.rs`). Until a list is complete, nobody reads it.
 
@@ -21,10 +21,8 @@ use super::{
     row::{ListedRow, PackedRow},
     statement::Query,
 };
-use crate::{foreign_rows::log_unreadable, has_table};
+use crate::{foreign_rows::log_unreadable, owner::PrincipalName};
 
-/// Triggers of the write connection.
-const TRIGGERS: &str = include_str!("../list_triggers.sql");
 /// Rows that are looked at together.
 const FOLLOW_BATCH: i64 = 500;
 /// Maximum number of such batches before a reading; the keeper follows the rest.
@@ -45,17 +43,48 @@ pub enum ListedTable {
     Executions,
     /// Workflows, table `ai_agent_workflows`.
     Workflows,
+    /// Jobs, table `job`.
+    Jobs,
+    /// Trust scores, table `agent_trust_scores`.
+    TrustScores,
+    /// Limits of sandboxes, table `agent_sandbox_configs`.
+    Sandboxes,
 }
 
 impl ListedTable {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Executions, Self::Workflows];
+    pub const ALL: [Self; 5] = [Self::Executions, Self::Workflows, Self::Jobs, Self::TrustScores, Self::Sandboxes];
 
     /// Its name in counters and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Executions => "executions",
             Self::Workflows => "workflows",
+            Self::Jobs => "jobs",
+            Self::TrustScores => "trust_scores",
+            Self::Sandboxes => "sandboxes",
+        }
+    }
+
+    /// Names of the table and of its list.
+    const fn tables(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Executions => ("agent_executions", "am_execution_list"),
+            Self::Workflows => ("ai_agent_workflows", "am_workflow_list"),
+            Self::Jobs => ("job", "am_job_list"),
+            Self::TrustScores => ("agent_trust_scores", "am_trust_list"),
+            Self::Sandboxes => ("agent_sandbox_configs", "am_sandbox_list"),
+        }
+    }
+
+    /// Triggers of the write connection.
+    const fn triggers(self) -> &'static str {
+        match self {
+            Self::Executions => include_str!("triggers/executions.sql"),
+            Self::Workflows => include_str!("triggers/workflows.sql"),
+            Self::Jobs => include_str!("triggers/jobs.sql"),
+            Self::TrustScores => include_str!("triggers/trust_scores.sql"),
+            Self::Sandboxes => include_str!("triggers/sandboxes.sql"),
         }
     }
 }
@@ -70,6 +99,17 @@ struct ListState {
     is_built: AtomicBool,
     /// The rowid up to which rows of the table are known to be in the list.
     place: AtomicI64,
+    /// The highest rowid of the table while this process makes the list; 0: it does not.
+    making: AtomicI64,
+}
+
+/// A list that is being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnfinishedList {
+    /// Its name, as in metrics.
+    pub name: &'static str,
+    /// How much of it is made, in percent, 0 to 99.
+    pub percent: u8,
 }
 
 /// A page of a list.
@@ -96,18 +136,45 @@ pub struct PageReader<'r, R> {
     pub matches: &'r (dyn Fn(&R) -> bool + Sync),
 }
 
+/// Note the owner of a job that was inserted in this transaction under an id by which the coordinator knows its client: the list has
+/// the principal that this id is read as.
+///
+/// # Errors
+/// Returns a database error when the update fails.
+pub async fn list_job_of(tx: &mut Tx, id: &str, stored_client: &str) -> Result<()> {
+    let owner = PrincipalName::from_stored(stored_client);
+    if owner.as_str() == stored_client { Ok(()) } else { store::set_job_owner(tx, id, &owner).await }
+}
+
 /// Make the triggers of the write connection, where there are lists.
 pub(super) async fn install_triggers(conn: &mut Connection) -> Result<()> {
-    if has_table(conn, "am_workflow_list").await?
-        && has_table(conn, "agent_executions").await?
-        && has_table(conn, "ai_agent_workflows").await?
-    {
-        sqlx::raw_sql(TRIGGERS).execute(conn).await?;
+    for table in ListedTable::ALL {
+        if store::has_tables(conn, table).await? {
+            sqlx::raw_sql(table.triggers()).execute(&mut *conn).await?;
+        }
     }
     Ok(())
 }
 
 impl Database {
+    /// The lists that this process makes at present, because the database had none.
+    pub fn unfinished_lists(&self) -> Vec<UnfinishedList> {
+        let unfinished = |table: ListedTable| {
+            let state = self.list_state(table);
+            let top = state.making.load(Ordering::Acquire);
+            let is_made = top == 0 || state.is_built.load(Ordering::Acquire);
+            let share = state.place.load(Ordering::Acquire).saturating_mul(100) / top.max(1);
+            (!is_made).then(|| UnfinishedList { name: table.name(), percent: share.clamp(0, 99) as u8 })
+        };
+        ListedTable::ALL.into_iter().filter_map(unfinished).collect()
+    }
+
+    /// The rowid up to which the list of `table` has all rows, as far as this process knows; `None`: it is not complete.
+    pub fn list_place(&self, table: ListedTable) -> Option<i64> {
+        let state = self.list_state(table);
+        state.is_built.load(Ordering::Acquire).then(|| state.place.load(Ordering::Acquire))
+    }
+
     fn list_state(&self, table: ListedTable) -> &ListState {
         &self.0.lists.0[table as usize]
     }
@@ -137,8 +204,8 @@ impl Database {
             self.refresh_list(table, store::differing(conn, table, &ids).await?).await?;
             state.place.fetch_max(last, Ordering::AcqRel);
         }
-        if open && table == ListedTable::Executions {
-            self.refresh_list(table, store::changed_open_executions(conn, MAX_OPEN_ROWS).await?).await?;
+        if open {
+            self.refresh_list(table, store::changed_open(conn, table, MAX_OPEN_ROWS).await?).await?;
         }
         Ok(true)
     }
@@ -195,8 +262,8 @@ impl Database {
         if !self.is_list_built(conn, table).await? {
             return Ok(None);
         }
-        if reader.by_state && table == ListedTable::Executions {
-            self.refresh_list(table, store::changed_open_executions(conn, MAX_OPEN_ROWS).await?).await?;
+        if reader.by_state {
+            self.refresh_list(table, store::changed_open(conn, table, MAX_OPEN_ROWS).await?).await?;
         }
         let (mut found, mut rest) = (Vec::new(), reader.page.clone());
         let (mut bytes, mut corrected, mut total) = (0, 0, 0);
@@ -247,6 +314,12 @@ impl Database {
 }
 
 impl ListState {
+    /// Note how far this process has made the list.
+    fn advance(&self, place: i64, top: i64) {
+        self.place.fetch_max(place, Ordering::AcqRel);
+        self.making.store(top, Ordering::Release);
+    }
+
     fn complete(&self, place: i64) {
         self.place.fetch_max(place, Ordering::AcqRel);
         self.is_built.store(true, Ordering::Release);
@@ -256,4 +329,29 @@ impl ListState {
 /// A list's table that can't be followed, for the log.
 fn log_failure(table: ListedTable, error: &DatabaseError) {
     tracing::warn!(list = table.name(), %error, "a list could not be kept");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::DatabaseSettings;
+
+    #[tokio::test]
+    async fn a_list_is_unfinished_while_it_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = DatabaseSettings { readers: 1, busy_timeout: Duration::from_secs(5) };
+        let db = Database::open(&folder.path().join("t.db"), &settings).await.unwrap();
+        assert_eq!(db.unfinished_lists(), [], "nobody makes one");
+        let state = db.list_state(ListedTable::Jobs);
+        state.advance(0, 0);
+        assert_eq!(db.unfinished_lists(), [], "there is nothing to be made of an empty table");
+        for (place, percent) in [(0, 0), (70, 35), (200, 99)] {
+            state.advance(place, 200);
+            assert_eq!(db.unfinished_lists(), [UnfinishedList { name: "jobs", percent }]);
+        }
+        state.complete(200);
+        assert_eq!(db.unfinished_lists(), []);
+    }
 }

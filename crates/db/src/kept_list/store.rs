@@ -1,7 +1,138 @@
-//! Statements of the lists beside the coordinator's tables.
+//! Statements of the lists beside the coordinator's tables: the same for each list, of its columns.
 
 use super::ListedTable;
 use crate::{Connection, Result, Tx, codec::Timestamp, insert, owner::PrincipalName, sql, statement::Query};
+
+/// Statements of one list. The parameters are those of the functions below that execute them.
+struct ListStatements {
+    /// The highest rowid of the table.
+    highest_place: fn() -> Query,
+    /// Ids and rowids behind a rowid.
+    ids_after: fn() -> Query,
+    /// Of these ids, the owner in the table, the owner in the list, and whether anything else differs.
+    differing: fn() -> Query,
+    /// Owners of these ids, as the table has them; none: the list has no owners.
+    owners: Option<fn() -> Query>,
+    /// Write rows of these ids, with these principals.
+    put: fn() -> Query,
+    /// Delete those of these ids that the table no longer has.
+    delete: fn() -> Query,
+    /// Ids of the list behind an id, with whether the table has them no longer.
+    listed_after: fn() -> Query,
+    /// Ids that the list has as open and the table not, or in another state; none: no row is open.
+    changed_open: Option<fn() -> Query>,
+}
+
+/// The statements of a list: its table (`t`), the list, its column with the owner and what the table has of that, what else is joined
+/// to the table, and the list's other columns, each with what it holds of the table; open rows by the column with their state and the
+/// states.
+macro_rules! list_statements {
+    (@owners $table:literal [$($joined:literal)?]) => { None };
+    (@owners $table:literal [$($joined:literal)?] $value:literal) => {
+        Some(|| sql!(
+            "SELECT DISTINCT ", $value, " FROM {texts $1} AS o JOIN ", $table, " t ON t.id = o.value", $(" ", $joined)?
+        ))
+    };
+    (@pair) => { "'', CASE WHEN l.id IS NOT NULL THEN '' END" };
+    (@pair $owner:literal $value:literal) => { concat!($value, ", l.", $owner) };
+    (@open $table:literal $list:literal) => { None };
+    (@open $table:literal $list:literal $state:ident $value:literal $states:literal) => {
+        Some(|| sql!(
+            "SELECT l.id FROM ", $list, " l LEFT JOIN ", $table, " t ON t.id = l.id WHERE l.", stringify!($state), " IN ", $states,
+            " AND (t.id IS NULL OR ", $value, " <> l.", stringify!($state), ") LIMIT $1",
+        ))
+    };
+    (
+        $table:literal as $list:literal, $(owner $owner:literal = $owner_value:literal,)? $(joined $joined:literal,)?
+        $(open $state:ident = $state_value:literal in $states:literal,)?
+        { $($column:ident = $value:literal),+ $(,)? }
+    ) => {
+        ListStatements {
+            highest_place: || sql!("SELECT coalesce(max({place t}), 0) FROM ", $table, " t"),
+            ids_after: || sql!(
+                "SELECT t.id, {place t} FROM ", $table, " t WHERE {place t} > $1 ORDER BY {place t} LIMIT $2",
+            ),
+            differing: || sql!(
+                "SELECT t.id, ", list_statements!(@pair $($owner $owner_value)?), ", ",
+                $("l.", stringify!($column), " IS DISTINCT FROM ", $value, " OR ",)+
+                "FALSE FROM {texts $1} AS o JOIN ", $table, " t ON t.id = o.value ", $($joined, " ",)?
+                "LEFT JOIN ", $list, " l ON l.id = t.id",
+            ),
+            owners: list_statements!(@owners $table [$($joined)?] $($owner_value)?),
+            put: || sql!(
+                "INSERT INTO ", $list, " (id", $(", ", $owner,)? $(", ", stringify!($column),)+ ") SELECT t.id",
+                $(", p.principal AS ", $owner,)? $(", ", $value,)+
+                " FROM {texts $1} AS o JOIN ", $table, " t ON t.id = o.value ", $($joined, " ",)?
+                $("JOIN {records $2 stored:text principal:text} AS p ON p.stored = ", $owner_value, " ",)?
+                "WHERE true ON CONFLICT (id) DO UPDATE SET id = excluded.id",
+                $(", ", $owner, " = excluded.", $owner,)?
+                $(", ", stringify!($column), " = excluded.", stringify!($column),)+
+                " WHERE ", $($list, ".", $owner, " <> excluded.", $owner, " OR ",)?
+                $($list, ".", stringify!($column), " IS DISTINCT FROM excluded.", stringify!($column), " OR ",)+
+                "FALSE",
+            ),
+            delete: || sql!(
+                "DELETE FROM ", $list, " WHERE id IN {texts $1} AND NOT EXISTS (SELECT 1 FROM ", $table, " t WHERE t.id = ",
+                $list, ".id)",
+            ),
+            listed_after: || sql!(
+                "SELECT l.id, t.id IS NULL FROM ", $list, " l LEFT JOIN ", $table,
+                " t ON t.id = l.id WHERE l.id > $1 ORDER BY l.id LIMIT $2",
+            ),
+            changed_open: list_statements!(@open $table $list $($state $state_value $states)?),
+        }
+    };
+}
+
+static EXECUTIONS: ListStatements = list_statements! {
+    "agent_executions" as "am_execution_list", owner "client_id" = "t.client_id",
+    open status = "CAST(t.status AS VARCHAR)" in "('PENDING', 'RUNNING')",
+    {
+        workflow_id = "t.workflow_id",
+        status = "CAST(t.status AS VARCHAR)",
+        created_at = "t.created_at",
+        ended_at = "t.completed_at",
+    }
+};
+
+static WORKFLOWS: ListStatements = list_statements! {
+    "ai_agent_workflows" as "am_workflow_list", owner "owner_id" = "t.owner_id",
+    { is_public = "t.is_public", tags = "CAST(t.tags AS VARCHAR)", created_at = "t.created_at" }
+};
+
+// What a client ordered here is that principal's, under whatever id the coordinator knows it. A result that says that it failed is a
+// failure, and both spellings are one state.
+static JOBS: ListStatements = list_statements! {
+    "job" as "am_job_list", owner "client_id" = "coalesce(a.client_id, t.client_id)",
+    joined "LEFT JOIN am_jobs a ON a.id = t.id",
+    open state = "upper(t.state)" in "('QUEUED', 'RUNNING')",
+    {
+        state = "CASE WHEN upper(t.state) = 'COMPLETED' AND lower({member t.result status}) IN ('failed', 'failure', 'error')
+            THEN 'FAILED' WHEN upper(t.state) = 'CANCELLED' THEN 'CANCELED' ELSE upper(t.state) END",
+        service = "coalesce({member t.payload service_type}, '')",
+        requested_at = "t.requested_at",
+        ended_at = "a.ended_at",
+    }
+};
+
+static TRUST_SCORES: ListStatements = list_statements! {
+    "agent_trust_scores" as "am_trust_list",
+    { entity_type = "t.entity_type", trust_score = "t.trust_score", created_at = "t.created_at" }
+};
+
+static SANDBOXES: ListStatements = list_statements! {
+    "agent_sandbox_configs" as "am_sandbox_list", { is_active = "t.is_active" }
+};
+
+fn statements_of(table: ListedTable) -> &'static ListStatements {
+    match table {
+        ListedTable::Executions => &EXECUTIONS,
+        ListedTable::Workflows => &WORKFLOWS,
+        ListedTable::Jobs => &JOBS,
+        ListedTable::TrustScores => &TRUST_SCORES,
+        ListedTable::Sandboxes => &SANDBOXES,
+    }
+}
 
 fn ids_to_json(ids: &[String]) -> String {
     serde_json::json!(ids).to_string()
@@ -28,11 +159,7 @@ pub(super) async fn save_progress(
 
 /// The highest rowid of a table; 0: it is empty.
 pub(super) async fn highest_place(conn: &mut Connection, table: ListedTable) -> Result<i64> {
-    let highest = match table {
-        ListedTable::Executions => sql!("SELECT coalesce(max({place t}), 0) FROM agent_executions t"),
-        ListedTable::Workflows => sql!("SELECT coalesce(max({place t}), 0) FROM ai_agent_workflows t"),
-    };
-    highest.fetch_value(conn).await
+    (statements_of(table).highest_place)().fetch_value(conn).await
 }
 
 /// Ids of at most `limit` rows behind a rowid, in their order, and the last rowid.
@@ -42,107 +169,43 @@ pub(super) async fn ids_after(
     place: i64,
     limit: i64,
 ) -> Result<(Vec<String>, Option<i64>)> {
-    let ids = match table {
-        ListedTable::Executions => {
-            sql!("SELECT t.id, {place t} FROM agent_executions t WHERE {place t} > $1 ORDER BY {place t} LIMIT $2")
-        }
-        ListedTable::Workflows => {
-            sql!("SELECT t.id, {place t} FROM ai_agent_workflows t WHERE {place t} > $1 ORDER BY {place t} LIMIT $2")
-        }
-    };
-    let rows: Vec<(String, i64)> = ids.bind(place).bind(limit).fetch_all(conn).await?;
+    let ids = (statements_of(table).ids_after)().bind(place).bind(limit);
+    let rows: Vec<(String, i64)> = ids.fetch_all(conn).await?;
     let last = rows.last().map(|(_, place)| *place);
     Ok((rows.into_iter().map(|(id, _)| id).collect(), last))
 }
 
 /// Ids among these whose rows are not as the list has them, or not in it.
 pub(super) async fn differing(conn: &mut Connection, table: ListedTable, ids: &[String]) -> Result<Vec<String>> {
-    let compared = match table {
-        ListedTable::Executions => sql!(
-            "SELECT t.id, t.client_id, l.client_id,
-                 l.status <> CAST(t.status AS VARCHAR) OR l.workflow_id <> t.workflow_id OR l.created_at <> t.created_at
-                     OR l.ended_at IS DISTINCT FROM t.completed_at
-             FROM {texts $1} AS o JOIN agent_executions t ON t.id = o.value
-                 LEFT JOIN am_execution_list l ON l.id = t.id"
-        ),
-        ListedTable::Workflows => sql!(
-            "SELECT t.id, t.owner_id, l.owner_id,
-                 l.is_public <> t.is_public OR l.tags <> t.tags OR l.created_at <> t.created_at
-             FROM {texts $1} AS o JOIN ai_agent_workflows t ON t.id = o.value
-                 LEFT JOIN am_workflow_list l ON l.id = t.id"
-        ),
-    };
-    let compared: Vec<(String, PrincipalName, Option<String>, Option<bool>)> =
-        compared.bind(ids_to_json(ids)).fetch_all(conn).await?;
-    let differs = |owner: &PrincipalName, listed: Option<&str>, others: Option<bool>| {
-        listed != Some(owner.as_str()) || others == Some(true)
-    };
+    let compared: Vec<(String, PrincipalName, Option<String>, bool)> =
+        (statements_of(table).differing)().bind(ids_to_json(ids)).fetch_all(conn).await?;
+    let differs = |owner: &PrincipalName, listed: Option<&str>, others: bool| others || listed != Some(owner.as_str());
     let differing =
         compared.into_iter().filter(|(_, owner, listed, others)| differs(owner, listed.as_deref(), *others));
     Ok(differing.map(|(id, ..)| id).collect())
 }
 
-/// Executions that the list has as open and that are so no longer, or in another status.
-pub(super) async fn changed_open_executions(conn: &mut Connection, limit: i64) -> Result<Vec<String>> {
-    let changed = sql!(
-        "SELECT l.id FROM am_execution_list l LEFT JOIN agent_executions t ON t.id = l.id
-         WHERE l.status IN ('PENDING', 'RUNNING') AND (t.id IS NULL OR CAST(t.status AS VARCHAR) <> l.status) LIMIT $1"
-    );
-    changed.bind(limit).fetch_values(conn).await
+/// Rows that the list has as open and that are so no longer, or in another state.
+pub(super) async fn changed_open(conn: &mut Connection, table: ListedTable, limit: i64) -> Result<Vec<String>> {
+    match statements_of(table).changed_open {
+        Some(changed) => changed().bind(limit).fetch_values(conn).await,
+        None => Ok(Vec::new()),
+    }
 }
 
 /// Write the list's rows with these ids as the table has them, with a principal in the place of an owner's key. Returns the number of
 /// rows written and deleted.
 pub(super) async fn refresh(tx: &mut Tx, table: ListedTable, ids: &[String]) -> Result<u64> {
-    let ids = ids_to_json(ids);
-    let owners = match table {
-        ListedTable::Executions => {
-            sql!("SELECT DISTINCT t.client_id FROM {texts $1} AS o JOIN agent_executions t ON t.id = o.value")
-        }
-        ListedTable::Workflows => {
-            sql!("SELECT DISTINCT t.owner_id FROM {texts $1} AS o JOIN ai_agent_workflows t ON t.id = o.value")
-        }
-    };
-    let stored: Vec<String> = owners.bind(&ids).fetch_values(tx.conn().await?).await?;
-    let owners: Vec<[String; 2]> =
-        stored.into_iter().map(|owner| [owner.clone(), PrincipalName::from_stored(&owner).into()]).collect();
-    let put = match table {
-        ListedTable::Executions => sql!(
-            "INSERT INTO am_execution_list (id, client_id, workflow_id, status, created_at, ended_at)
-             SELECT t.id, p.principal, t.workflow_id, t.status, t.created_at, t.completed_at
-             FROM {texts $1} AS o JOIN agent_executions t ON t.id = o.value
-                 JOIN {records $2 stored:text principal:text} AS p ON p.stored = t.client_id WHERE true
-             ON CONFLICT (id) DO UPDATE SET client_id = excluded.client_id, workflow_id = excluded.workflow_id,
-                 status = excluded.status, created_at = excluded.created_at, ended_at = excluded.ended_at
-             WHERE am_execution_list.client_id <> excluded.client_id OR am_execution_list.status <> excluded.status
-                 OR am_execution_list.workflow_id <> excluded.workflow_id
-                 OR am_execution_list.created_at <> excluded.created_at
-                 OR am_execution_list.ended_at IS DISTINCT FROM excluded.ended_at"
-        ),
-        ListedTable::Workflows => sql!(
-            "INSERT INTO am_workflow_list (id, owner_id, is_public, tags, created_at)
-             SELECT t.id, p.principal, t.is_public, t.tags, t.created_at
-             FROM {texts $1} AS o JOIN ai_agent_workflows t ON t.id = o.value
-                 JOIN {records $2 stored:text principal:text} AS p ON p.stored = t.owner_id WHERE true
-             ON CONFLICT (id) DO UPDATE SET owner_id = excluded.owner_id, is_public = excluded.is_public,
-                 tags = excluded.tags, created_at = excluded.created_at
-             WHERE am_workflow_list.owner_id <> excluded.owner_id OR am_workflow_list.is_public <> excluded.is_public
-                 OR am_workflow_list.tags <> excluded.tags OR am_workflow_list.created_at <> excluded.created_at"
-        ),
-    };
-    let delete = match table {
-        ListedTable::Executions => sql!(
-            "DELETE FROM am_execution_list WHERE id IN {texts $1}
-                 AND NOT EXISTS (SELECT 1 FROM agent_executions t WHERE t.id = am_execution_list.id)"
-        ),
-        ListedTable::Workflows => sql!(
-            "DELETE FROM am_workflow_list WHERE id IN {texts $1}
-                 AND NOT EXISTS (SELECT 1 FROM ai_agent_workflows t WHERE t.id = am_workflow_list.id)"
-        ),
-    };
-    let owners = serde_json::json!(owners).to_string();
-    let written = put.bind(&ids).bind(owners).execute(tx.conn().await?).await?;
-    Ok(written + delete.bind(&ids).execute(tx.conn().await?).await?)
+    let (ids, statements) = (ids_to_json(ids), statements_of(table));
+    let mut put = (statements.put)().bind(&ids);
+    if let Some(owners) = statements.owners {
+        let stored: Vec<String> = owners().bind(&ids).fetch_values(tx.conn().await?).await?;
+        let owners: Vec<[String; 2]> =
+            stored.into_iter().map(|owner| [owner.clone(), PrincipalName::from_stored(&owner).into()]).collect();
+        put = put.bind(serde_json::json!(owners).to_string());
+    }
+    let written = put.execute(tx.conn().await?).await?;
+    Ok(written + (statements.delete)().bind(&ids).execute(tx.conn().await?).await?)
 }
 
 /// Ids of at most `limit` rows of a list behind an id, each with whether its row is gone.
@@ -152,15 +215,17 @@ pub(super) async fn listed_after(
     id: &str,
     limit: i64,
 ) -> Result<Vec<(String, bool)>> {
-    let listed: Query = match table {
-        ListedTable::Executions => sql!(
-            "SELECT l.id, t.id IS NULL FROM am_execution_list l LEFT JOIN agent_executions t ON t.id = l.id
-             WHERE l.id > $1 ORDER BY l.id LIMIT $2"
-        ),
-        ListedTable::Workflows => sql!(
-            "SELECT l.id, t.id IS NULL FROM am_workflow_list l LEFT JOIN ai_agent_workflows t ON t.id = l.id
-             WHERE l.id > $1 ORDER BY l.id LIMIT $2"
-        ),
-    };
-    listed.bind(id).bind(limit).fetch_all(conn).await
+    (statements_of(table).listed_after)().bind(id).bind(limit).fetch_all(conn).await
+}
+
+/// Give a row of the jobs' list its owner, whom the coordinator knows by an id of its own.
+pub(super) async fn set_job_owner(tx: &mut Tx, id: &str, owner: &PrincipalName) -> Result<()> {
+    let set = sql!("UPDATE am_job_list SET client_id = $2 WHERE id = $1").bind(id).bind(owner.as_str());
+    set.execute(tx.conn().await?).await.map(drop)
+}
+
+/// Whether the table of a list and the list itself are there.
+pub(super) async fn has_tables(conn: &mut Connection, table: ListedTable) -> Result<bool> {
+    let (of, list) = table.tables();
+    Ok(crate::has_table(conn, of).await? && crate::has_table(conn, list).await?)
 }

@@ -42,6 +42,7 @@ use am_db::{
     Connection, Database, Tx,
     codec::Timestamp,
     idempotency::{IdempotencyKey, IdempotentResult},
+    page::PageRequest,
     principal::Principal,
 };
 use am_events::StreamHub;
@@ -226,20 +227,25 @@ impl AssignmentService {
         Ok(same && caller.acts_for(agent_id, &agent.owner_id))
     }
 
-    /// Return the current assignments of an agent of `owner`, the most urgent first.
+    /// Return a page of the current assignments of an agent of `owner`, the most urgent first, and their number.
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`].
     #[boxed]
-    pub async fn of_agent(&self, owner: &Principal, agent_id: &AgentId) -> Result<Vec<Assignment>> {
-        let mut conn = self.0.db.read().await?;
+    pub async fn of_agent(
+        &self,
+        owner: &Principal,
+        agent_id: &AgentId,
+        page: &PageRequest,
+    ) -> Result<(Vec<Assignment>, i64)> {
+        let mut conn = self.0.db.read_list().await?;
         let cutoff = agents::offline_cutoff(&self.0.settings, self.now());
         let agent =
             agents::store::get(&mut conn, agent_id, cutoff).await?.ok_or(OrchestrationError::NotFound("Agent"))?;
         if !owner.acts_for(agent_id, &agent.owner_id) {
             return Err(OrchestrationError::Forbidden);
         }
-        store::list_held_by(&mut conn, agent_id).await
+        store::page_of_held(&mut conn, agent_id, page).await
     }
 
     /// Process a report about attempt `number`. A repeated report gets the same answer.

@@ -14,7 +14,7 @@ use am_core::{
     ids::{AgentId, AssignmentId, ExecutionId, PrincipalId},
     money::Money,
 };
-use am_db::{Connection, FromRow, Tx, codec::Timestamp, insert, row, row::Columns, sql, update};
+use am_db::{Connection, FromRow, Tx, codec::Timestamp, insert, page::PageRequest, row, row::Columns, sql, update};
 
 row! {
     Assignment {
@@ -140,6 +140,33 @@ pub async fn list_held_by(conn: &mut Connection, agent_id: &AgentId) -> Result<V
         " FROM am_assignments WHERE state IN ('OFFERED', 'ACCEPTED') AND agent_id = $1 ORDER BY priority, placed_at, id",
     );
     Ok(query.bind(agent_id).fetch_all(conn).await?)
+}
+
+/// Read a page of the assignments that an agent holds, the most urgent first, and their number. The page begins behind the assignment
+/// that it names; the other order begins with the least urgent.
+pub async fn page_of_held(
+    conn: &mut Connection,
+    agent_id: &AgentId,
+    page: &PageRequest,
+) -> Result<(Vec<Assignment>, i64)> {
+    let total = sql!(
+        "SELECT count(*) FROM am_assignments WHERE state IN ('OFFERED', 'ACCEPTED') AND agent_id = $1
+             [AND placed_at > $2] [AND placed_at < $3]",
+    );
+    let total = total.bind(agent_id).bind_span(page.created).fetch_value(&mut *conn).await?;
+    let held = sql!(
+        "SELECT ",
+        Assignment::COLUMNS,
+        " FROM am_assignments {by am_assignments_held_order} WHERE state IN ('OFFERED', 'ACCEPTED') AND agent_id = $1
+             [AND placed_at > $2] [AND placed_at < $3]
+             [AND (priority, placed_at, id) > (SELECT o.priority, o.placed_at, o.id FROM am_assignments o WHERE o.id = $4)]
+             [AND (priority, placed_at, id) < (SELECT o.priority, o.placed_at, o.id FROM am_assignments o WHERE o.id = $5)]
+         ORDER BY priority [?6 DESC], placed_at [?6 DESC], id [?6 DESC] LIMIT $7 OFFSET $8",
+    );
+    let [urgent_first, urgent_last] = page.positions().map(|position| position.map(|(_, id)| id));
+    let held = held.bind(agent_id).bind_span(page.created).bind_some(urgent_first).bind_some(urgent_last);
+    let held = held.bind_flag(page.oldest_first).bind(i64::from(page.limit)).bind(i64::from(page.offset));
+    Ok((held.fetch_all(conn).await?, total))
 }
 
 /// Read the first client and type of waiting assignments after `after`, in their order.

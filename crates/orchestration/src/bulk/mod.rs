@@ -104,9 +104,11 @@ impl BulkService {
             return Ok(begun);
         }
         let BulkRequest { action, filter, redefines, dry_run } = request;
+        let now = Timestamp(parts.clock.now());
+        let filter = filter.seen_from(now);
         let statuses = filter.check(action).map_err(|found| OrchestrationError::Invalid(within("filter", found)))?;
         let ChosenExecutions { ids, has_more } = choice::choose(&parts.db, caller, &statuses, &filter).await?;
-        let (count, now) = (ids.len() as i64, Timestamp(parts.clock.now()));
+        let count = ids.len() as i64;
         let shown = ids.iter().take(SHOWN_IDS).cloned().collect();
         let answer = BulkAnswer { dry_run, count, has_more, execution_ids: shown, operation: None };
         let is_done = ids.is_empty();

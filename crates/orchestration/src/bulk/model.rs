@@ -13,7 +13,10 @@ use am_core::{
     ids::{BulkOperationId, ExecutionId, PrincipalId, WorkflowId},
     validation::{Violation, Violations},
 };
-use am_db::codec::Timestamp;
+use am_db::{
+    codec::Timestamp,
+    moment::{QueryMoment, read_moment},
+};
 
 /// Characters of a text in a filter.
 const MAX_TEXT: usize = 200;
@@ -92,12 +95,15 @@ pub struct BulkFilter {
     /// Only executions of this workflow, network or plan. Default: of any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workflow_id: Option<WorkflowId>,
-    /// Only executions that were created at this time or later, as `2026-12-01T09:00:00Z`. Default: no bound.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub created_after: Option<Timestamp>,
-    /// Only executions that were created before this time, as `2026-12-01T17:00:00Z`. Default: no bound.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub created_before: Option<Timestamp>,
+    /// Only executions that were created at this time or later: a time, or how long ago (`90s`, `30m`, `12h`, `7d`, `4w`). Default: no
+    /// bound.
+    #[serde(deserialize_with = "read_moment", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "7d")]
+    pub created_after: Option<QueryMoment>,
+    /// Only executions that were created before this time, in the same forms. Default: no bound.
+    #[serde(deserialize_with = "read_moment", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "2026-12-01T17:00:00Z")]
+    pub created_before: Option<QueryMoment>,
     /// Only executions that failed at the step of this key. Default: at any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_step: Option<String>,
@@ -147,6 +153,15 @@ impl BulkAction {
 }
 
 impl BulkFilter {
+    /// The same filter with times in the place of how long ago they are, seen from `now`.
+    #[must_use]
+    pub fn seen_from(mut self, now: Timestamp) -> Self {
+        for moment in [&mut self.created_after, &mut self.created_before].into_iter().flatten() {
+            *moment = QueryMoment::At(moment.seen_from(now));
+        }
+        self
+    }
+
     /// The statuses that are looked for, each once.
     ///
     /// # Errors
@@ -160,7 +175,8 @@ impl BulkFilter {
         let message = format!("{} changes executions that are {}", action.value(), words.join(" or "));
         violations.require(fits, "status", message);
         wanted.dedup();
-        if let (Some(after), Some(before)) = (self.created_after, self.created_before) {
+        if let (Some(QueryMoment::At(after)), Some(QueryMoment::At(before))) = (self.created_after, self.created_before)
+        {
             violations.require(after < before, "created_before", "must be later than created_after");
         }
         let of_failures = [

@@ -9,6 +9,7 @@ use am_db::{
     Connection, FromRow as _, Tx,
     codec::{Json, JsonText, Timestamp},
     insert,
+    moment::QueryMoment,
     page::PageRequest,
     row, sql, update,
 };
@@ -115,6 +116,10 @@ pub async fn list_unlisted_candidates(conn: &mut Connection, wanted: &CandidateQ
 
 fn bind_candidates(query: am_db::statement::Query, wanted: &CandidateQuery<'_>) -> am_db::statement::Query {
     let CandidateQuery { client, status, filter, after, limit } = wanted;
+    let bound = |moment: Option<QueryMoment>| match moment {
+        Some(QueryMoment::At(at)) => Some(at),
+        Some(QueryMoment::SecondsAgo(_)) | None => None,
+    };
     let (at, id) = after.as_ref().map(|(at, id)| (*at, id)).unzip();
     query
         .bind(*client)
@@ -122,8 +127,8 @@ fn bind_candidates(query: am_db::statement::Query, wanted: &CandidateQuery<'_>) 
         .bind_some(filter.workflow_id.as_ref())
         .bind_some(filter.failed_step.as_ref())
         .bind_some(filter.error_contains.as_ref())
-        .bind_some(filter.created_after)
-        .bind_some(filter.created_before)
+        .bind_some(bound(filter.created_after))
+        .bind_some(bound(filter.created_before))
         .bind_some(at)
         .bind_some(id)
         .bind(*limit)

@@ -255,6 +255,12 @@ impl Engine {
         }
     }
 
+    /// Return since when a run that this process drives has asked for a place to go on; `None`: it has not, or another process drives
+    /// it.
+    pub(crate) fn waits_for_place(&self, id: &ExecutionId) -> Option<Timestamp> {
+        *self.0.handle(id)?.asked_at.lock()
+    }
+
     /// Notify the run's driver, or the claim loop, that the run has changed.
     pub fn look(&self, id: &ExecutionId) {
         match self.0.handle(id) {

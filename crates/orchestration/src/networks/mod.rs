@@ -5,7 +5,7 @@ mod compose;
 mod model;
 mod store;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 
@@ -239,15 +239,28 @@ impl NetworkService {
     ) -> Result<IdempotentResult<NetworkOptimization>> {
         let (caller, id) = (caller.clone(), id.clone());
         let (now, audit) = (Timestamp(self.clock.now()), self.audit.clone());
+        if let Some(done) = self.db.answered(&self.clock, once.as_ref()).await? {
+            return Ok(done);
+        }
+        // Measured before the write lock is taken: it takes as long as there are executions.
+        let mut figures = HashMap::new();
+        for agent in self.get(&caller, &id).await?.agent_ids() {
+            let conn = &mut *self.db.read_list().await?;
+            let measured = store::agent_run_stats(conn, &caller, agent.clone()).await?;
+            figures.insert(agent, measured);
+        }
         self.db
             .write_idempotent(&self.clock, once, async move |tx: &mut Tx| {
                 let found = store::get(tx.conn().await?, &id).await?;
                 let found = caller.own(found, |network| &network.owner_id);
                 let mut network = found.ok_or(OrchestrationError::NotFound("Network"))?;
-                let mut measured = Vec::new();
-                for agent in network.agent_ids() {
-                    measured.push(store::agent_run_stats(tx.conn().await?, &caller, agent).await?);
-                }
+                let measured: Option<Vec<AgentRunStats>> =
+                    network.agent_ids().iter().map(|agent| figures.get(agent).cloned()).collect();
+                let measured = measured.ok_or_else(|| {
+                    OrchestrationError::Conflict(
+                        "the network's agents changed at the same moment; try again".to_owned(),
+                    )
+                })?;
                 let before = network.agent_ids();
                 network.reorder(objective, &measured);
                 network.updated_at = now;

@@ -28,7 +28,7 @@ use am_db::{
     Database, Tx,
     codec::Timestamp,
     idempotency::{IdempotencyKey, IdempotentResult},
-    kept_list::ListPage,
+    kept_list::{ListPage, ListedTable},
     principal::Principal,
 };
 
@@ -214,13 +214,16 @@ impl WorkflowService {
     ) -> Result<()> {
         let (owner, id) = (owner.clone(), id.clone());
         let (now, audit) = (Timestamp(self.clock.now()), self.audit.clone());
+        // What the coordinator ended is no longer open in the list.
+        self.db.follow_list(&mut *self.db.read_list().await?, ListedTable::Executions, true).await?;
+        let listed = self.db.list_place(ListedTable::Executions);
         self.db
             .write(async move |tx: &mut Tx| {
                 let workflow = changeable(&owner, store::get(tx.conn().await?, &id).await?)?;
                 if !expected(&workflow.etag()) {
                     return Err(OrchestrationError::VersionMismatch);
                 }
-                let open = store::open_executions(tx.conn().await?, &id).await?;
+                let open = store::open_executions(tx.conn().await?, &id, listed).await?;
                 if open > 0 {
                     return Err(OrchestrationError::Conflict(format!(
                         "{open} executions of this workflow by the coordinator have not ended; cancel them first"

@@ -173,8 +173,20 @@ pub async fn delete(tx: &mut Tx, id: &WorkflowId) -> Result<()> {
     Ok(batch.execute(tx).await?)
 }
 
-/// Count the executions by the coordinator that have not ended: those of this service have a definition of their own.
-pub async fn open_executions(conn: &mut Connection, workflow_id: &WorkflowId) -> Result<i64> {
+/// Count the executions by the coordinator that have not ended: those of this service have a definition of their own. They are counted
+/// by the list of executions, which has all up to the row `listed`; `None`: in the table, with all of the workflow's executions.
+pub async fn open_executions(conn: &mut Connection, workflow_id: &WorkflowId, listed: Option<i64>) -> Result<i64> {
+    if let Some(listed) = listed {
+        let count = sql!(
+            "SELECT (SELECT count(*) FROM am_execution_list l {by am_execution_list_open}
+                 WHERE l.status IN ('PENDING', 'RUNNING') AND l.workflow_id = $1
+                     AND NOT EXISTS (SELECT 1 FROM am_runs r WHERE r.execution_id = l.id))
+             + (SELECT count(*) FROM agent_executions e WHERE {place e} > $2 AND e.workflow_id || '' = $1
+                 AND e.status IN ('PENDING', 'RUNNING') AND NOT EXISTS (SELECT 1 FROM am_runs r WHERE r.execution_id = e.id)
+                 AND NOT EXISTS (SELECT 1 FROM am_execution_list l WHERE l.id = e.id))"
+        );
+        return Ok(count.bind(workflow_id).bind(listed).fetch_value(conn).await?);
+    }
     let count = sql!(
         "SELECT count(*) FROM agent_executions WHERE workflow_id = $1 AND status IN ('PENDING', 'RUNNING') \
          AND NOT EXISTS (SELECT 1 FROM am_runs r WHERE r.execution_id = agent_executions.id)"

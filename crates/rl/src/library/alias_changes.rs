@@ -1,7 +1,5 @@
 //! Changes that the owner of a policy makes to it: aliases and the traffic split.
 
-use std::fs;
-
 use serde_json::json;
 
 use super::{
@@ -11,10 +9,9 @@ use super::{
 use crate::{
     error::{Result, RlError},
     model::{ActError, PRODUCTION_ALIAS},
-    serving::{CanaryVersion, ShadowVersion, TrafficSplit, weights_path},
+    serving::{CanaryVersion, ShadowVersion, TrafficSplit},
 };
-use am_core::boxed;
-use am_core::validation::within;
+use am_core::{boxed, ids::PolicyVersionId, validation::within};
 use am_db::{
     Tx,
     codec::Timestamp,
@@ -171,32 +168,30 @@ impl PolicyLibrary {
         .await
     }
 
-    /// Delete a version, and its weights with the last version that has them. Its number is not used again.
+    /// Say which row the deletion of a version removes, and what the audit log is told of it. Whoever deletes it archives it first, and
+    /// checks in its transaction that no call reaches it.
     ///
     /// # Errors
     /// [`RlError::InvalidState`] while calls may still reach it: it serves, an alias points to it or the split names it;
     /// [`RlError::Invalid`] when it does not exist; [`RlError::Forbidden`].
     #[boxed]
-    pub async fn delete_version(
+    pub async fn version_deletion(
         &self,
         caller: &Principal,
         name: &str,
         version: u32,
-    ) -> Result<IdempotentResult<PolicyRecord>> {
-        let directory = self.0.policies.directory().to_owned();
-        self.change(caller, name, None, async move |tx: &mut Tx, policy: &PolicyRecord, now: Timestamp| {
-            let deleted = existing_version(tx, policy, version).await?;
-            if let Some(why) = use_of_version(policy, version) {
-                return Err(RlError::InvalidState(format!("version {version} cannot be deleted: {why}")));
-            }
-            if store::delete_version(tx, &deleted).await? {
-                let path = weights_path(&directory, &deleted.sha256);
-                tx.after_commit(move || drop(fs::remove_file(path)));
-            }
-            let before = json!({"version": version, "sha256": deleted.sha256, "size_bytes": deleted.size_bytes});
-            Ok(audit_entry(now).of("policy", "version_deleted").change(Some(before), None))
-        })
-        .await
+    ) -> Result<(PolicyVersionId, am_audit::AuditEntry)> {
+        let mut conn = self.0.db.read().await?;
+        let policy = store::get(&mut conn, name).await?.ok_or_else(|| not_found_error(name))?;
+        owner_for_change(caller, Some(&policy))?;
+        let found = store::get_version(&mut conn, &policy.name, version).await?;
+        let deleted = found.ok_or_else(|| unknown_version(&policy, version))?;
+        if let Some(why) = use_of_version(&policy, version) {
+            return Err(RlError::InvalidState(format!("version {version} cannot be deleted: {why}")));
+        }
+        let before = json!({"version": version, "sha256": deleted.sha256, "size_bytes": deleted.size_bytes});
+        let entry = audit_entry(self.now()).of("policy", "version_deleted").change(Some(before), None);
+        Ok((deleted.id, entry.by(caller).data("policy", json!(name))))
     }
 
     /// Apply one change to a policy of `caller`, together with its entry in the audit log.
@@ -247,7 +242,11 @@ fn use_of_version(policy: &PolicyRecord, version: u32) -> Option<String> {
 
 async fn existing_version(tx: &mut Tx, policy: &PolicyRecord, version: u32) -> Result<VersionRecord> {
     let found = store::get_version(tx.conn().await?, &policy.name, version).await?;
-    found.ok_or_else(|| RlError::invalid("version", format!("policy '{}' has no version {version}", policy.name)))
+    found.ok_or_else(|| unknown_version(policy, version))
+}
+
+fn unknown_version(policy: &PolicyRecord, version: u32) -> RlError {
+    RlError::invalid("version", format!("policy '{}' has no version {version}", policy.name))
 }
 
 /// Return the alias's version before its last move that has not been rolled back.

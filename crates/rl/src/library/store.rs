@@ -149,15 +149,6 @@ pub async fn uploaded_bytes(conn: &mut Connection, owner: &[String]) -> Result<i
     Ok(sum.bind_all(owner.iter()).fetch_value(conn).await?)
 }
 
-/// Delete a version. Returns whether no other has its file.
-pub async fn delete_version(tx: &mut Tx, version: &VersionRecord) -> Result<bool> {
-    let deleted = sql!("DELETE FROM am_policy_versions WHERE name = $1 AND version = $2");
-    deleted.bind(&version.name).bind(i64::from(version.version)).execute(tx.conn().await?).await?;
-    let left = sql!("SELECT 1 FROM am_policy_versions WHERE sha256 = $1 LIMIT 1").bind(&version.sha256);
-    let left: Option<i64> = left.fetch_optional_value(tx.conn().await?).await?;
-    Ok(left.is_none())
-}
-
 /// Reserve the next version number of a policy that belongs to `owner`, or create the policy.
 pub async fn next_version(tx: &mut Tx, name: &str, owner: &PrincipalId, now: Timestamp) -> Result<u32> {
     let counted = sql!(

@@ -158,7 +158,7 @@ impl SandboxService {
     /// Returns a database error when a query fails.
     #[boxed]
     pub async fn count_active(&self) -> Result<u64> {
-        store::count_active(&mut *self.0.db.read_list().await?).await
+        store::count_active(&self.0.db).await
     }
 
     /// Recorded rules of an execution's sandbox, whoever wrote them; `None` without a record.

@@ -11,10 +11,11 @@ use super::{
 };
 use am_core::ids::{ExecutionId, SandboxId};
 use am_db::{
-    Connection, FromRow, Tx,
+    Connection, Database, FromRow, Tx,
     bulk_insert::RowBatch,
     codec::{JsonOr, Timestamp},
     insert,
+    kept_list::ListedTable,
     principal::Principal,
     push_row, row,
     row::Columns,
@@ -215,8 +216,17 @@ pub fn unused_sandbox(execution: &ExecutionId, rules: SandboxRules, fixed: bool,
 }
 
 /// Number of active sandboxes, including the coordinator's.
-pub async fn count_active(conn: &mut Connection) -> Result<u64> {
-    let count: i64 = sql!("SELECT count(*) FROM agent_sandbox_configs WHERE is_active").fetch_value(conn).await?;
+pub async fn count_active(db: &Database) -> Result<u64> {
+    let conn = &mut *db.read_list().await?;
+    let count = if db.follow_list(conn, ListedTable::Sandboxes, false).await? {
+        sql!(
+            "SELECT CAST(coalesce(sum(entries), 0) AS BIGINT) FROM am_list_counts
+             WHERE list = 'sandboxes' AND owner_id = '*' AND kind = '1'",
+        )
+    } else {
+        sql!("SELECT count(*) FROM agent_sandbox_configs WHERE is_active")
+    };
+    let count: i64 = count.fetch_value(conn).await?;
     Ok(count.cast_unsigned())
 }
 

@@ -88,7 +88,7 @@ impl TrustService {
     #[boxed]
     pub async fn list(&self, filter: &TrustFilter, page: &PageRequest) -> Result<(Vec<TrustScore>, i64)> {
         self.catch_up().await?;
-        Ok(store::list(&mut *self.db.read_list().await?, filter, page).await?)
+        Ok(store::list(&self.db, filter, page).await?)
     }
 
     /// Explanation of an entity's scores.
@@ -106,7 +106,7 @@ impl TrustService {
     /// Returns a database error when a query fails.
     #[boxed]
     pub async fn statistics(&self) -> Result<TrustStatistics> {
-        Ok(store::statistics(&mut *self.db.read_list().await?).await?)
+        Ok(store::statistics(&self.db).await?)
     }
 
     /// Add evidence reported by a client.

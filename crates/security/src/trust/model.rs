@@ -77,7 +77,7 @@ pub struct TrustFilter {
 pub struct TrustStatistics {
     /// Number of entities.
     pub total_entities: u64,
-    /// Mean trust score; null without entities.
+    /// Mean trust score, to a millionth; null without entities.
     pub average_trust_score: Option<f64>,
     /// Number of entities with a trust score of at least 80.
     pub high_trust_entities: u64,

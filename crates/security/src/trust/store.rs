@@ -1,18 +1,19 @@
-//! SQL of table `agent_trust_scores`. The coordinator does not enforce one row per entity; the oldest counts.
+//! SQL of table `agent_trust_scores` and of its list. The coordinator does not enforce one row per entity; the oldest counts.
 
 use super::model::{TrustDistribution, TrustFilter, TrustScore, TrustStatistics};
 use am_db::{
-    Connection, DatabaseError, FromRow as _, Result, Tx,
+    Connection, Database, DatabaseError, FromRow as _, Result, Tx,
     bulk_insert::RowBatch,
     codec::{JsonOr, JsonText},
     foreign_rows::read_page,
+    kept_list::ListedTable,
     page::PageRequest,
     push_row, row, sql,
     statement::Query,
 };
 
 row! {
-    TrustScore {
+    TrustScore from "t." {
         id,
         entity_type,
         entity_id,
@@ -41,7 +42,7 @@ pub async fn scores_by_ids(conn: &mut Connection, ids: &[&str]) -> Result<Vec<Tr
     let scores = sql!(
         "SELECT ",
         TrustScore::COLUMNS,
-        " FROM agent_trust_scores WHERE entity_id IN {texts $1} ORDER BY created_at, id",
+        " FROM agent_trust_scores t WHERE t.entity_id IN {texts $1} ORDER BY t.created_at, t.id",
     );
     scores.bind(ids).fetch_all(conn).await
 }
@@ -81,8 +82,13 @@ pub async fn upsert_scores<'a>(tx: &mut Tx, scores: impl IntoIterator<Item = &'a
     if any { rows.execute(tx).await } else { Ok(()) }
 }
 
-const MATCHING: &str = " FROM agent_trust_scores WHERE true [AND entity_type = $1] [AND entity_id IN ($2)]
-     [AND trust_score >= $3] [AND trust_score <= $4] ";
+const MATCHING: &str = " FROM agent_trust_scores t WHERE true [AND t.entity_type = $1] [AND t.entity_id IN ($2)]
+     [AND t.trust_score >= $3] [AND t.trust_score <= $4] ";
+/// Which rows of the list match.
+const LISTED: &str = " [AND l.entity_type = $1] [AND l.trust_score >= $2] [AND l.trust_score <= $3] ";
+/// What belongs to the list's rows, and which of them is still as asked for.
+const ROWS: &str = " {then} agent_trust_scores t ON t.id = l.id [AND t.entity_type = $1] [AND t.trust_score >= $2]
+     [AND t.trust_score <= $3] WHERE true ";
 
 fn bind_filter(query: Query, filter: &TrustFilter) -> Query {
     query
@@ -93,11 +99,78 @@ fn bind_filter(query: Query, filter: &TrustFilter) -> Query {
 }
 
 /// A page of the rows that match, newest first, and the total number of matches.
-pub async fn list(conn: &mut Connection, filter: &TrustFilter, page: &PageRequest) -> Result<(Vec<TrustScore>, i64)> {
-    let total = bind_filter(sql!("SELECT count(*)", MATCHING, "{span $5}"), filter).bind_span(page.created);
+pub async fn list(db: &Database, filter: &TrustFilter, page: &PageRequest) -> Result<(Vec<TrustScore>, i64)> {
+    let conn = &mut *db.read_list().await?;
+    // One entity's rows are found by the table's own index.
+    if filter.entity_id.is_none() && db.follow_list(conn, ListedTable::TrustScores, false).await? {
+        list_kept(conn, filter, page).await
+    } else {
+        list_unkept(conn, filter, page).await
+    }
+}
+
+/// Read a page by the list of trust scores.
+async fn list_kept(conn: &mut Connection, filter: &TrustFilter, page: &PageRequest) -> Result<(Vec<TrustScore>, i64)> {
+    let bind = |query: Query| {
+        let query = query.bind_some(filter.entity_type.as_ref());
+        query.bind_some(filter.min_score).bind_some(filter.max_score)
+    };
+    let is_counted = filter.min_score.is_none() && filter.max_score.is_none() && page.created.is_unbounded();
+    let total = if is_counted {
+        let total = sql!(
+            "SELECT CAST(coalesce(sum(entries), 0) AS BIGINT) FROM am_list_counts
+             WHERE list = 'trust_scores' AND owner_id = '*' [AND kind = $1]",
+        );
+        total.bind_some(filter.entity_type.as_ref())
+    } else {
+        bind(sql!("SELECT count(*) FROM am_trust_list l WHERE true", LISTED, "{span l. $4}")).bind_span(page.created)
+    };
     let total = total.fetch_value(&mut *conn).await?;
-    let rows = || sql!("SELECT ", TrustScore::COLUMNS, MATCHING, "{page $5 agent_trust_scores}");
-    let ids = || sql!("SELECT id", MATCHING, "{page $5 agent_trust_scores}");
+    let rows = || match filter.entity_type {
+        None => sql!(
+            "SELECT ",
+            TrustScore::COLUMNS,
+            " FROM am_trust_list l {by am_trust_list_page}",
+            ROWS,
+            LISTED,
+            "{page l. $4 am_trust_list}",
+        ),
+        Some(_) => sql!(
+            "SELECT ",
+            TrustScore::COLUMNS,
+            " FROM am_trust_list l {by am_trust_list_type}",
+            ROWS,
+            "AND l.entity_type = $1 ",
+            LISTED,
+            "{page l. $4 am_trust_list}",
+        ),
+    };
+    let ids = || match filter.entity_type {
+        None => {
+            sql!("SELECT t.id FROM am_trust_list l {by am_trust_list_page}", ROWS, LISTED, "{page l. $4 am_trust_list}",)
+        }
+        Some(_) => sql!(
+            "SELECT t.id FROM am_trust_list l {by am_trust_list_type}",
+            ROWS,
+            "AND l.entity_type = $1 ",
+            LISTED,
+            "{page l. $4 am_trust_list}",
+        ),
+    };
+    let scores = read_page(conn, page, |page| bind(rows()).bind_page(page), |page| bind(ids()).bind_page(page));
+    Ok((scores.await?, total))
+}
+
+/// Read a page from the table itself: of one entity, or until the list is complete.
+async fn list_unkept(
+    conn: &mut Connection,
+    filter: &TrustFilter,
+    page: &PageRequest,
+) -> Result<(Vec<TrustScore>, i64)> {
+    let total = bind_filter(sql!("SELECT count(*)", MATCHING, "{span t. $5}"), filter).bind_span(page.created);
+    let total = total.fetch_value(&mut *conn).await?;
+    let rows = || sql!("SELECT ", TrustScore::COLUMNS, MATCHING, "{page t. $5 agent_trust_scores}");
+    let ids = || sql!("SELECT t.id", MATCHING, "{page t. $5 agent_trust_scores}");
     let scores = read_page(
         conn,
         page,
@@ -107,8 +180,26 @@ pub async fn list(conn: &mut Connection, filter: &TrustFilter, page: &PageReques
     Ok((scores.await?, total))
 }
 
-/// Distribution of trust scores, computed from the index by trust score alone.
-pub async fn statistics(conn: &mut Connection) -> Result<TrustStatistics> {
+/// Distribution of trust scores, from sums that are kept with the list.
+pub async fn statistics(db: &Database) -> Result<TrustStatistics> {
+    let conn = &mut *db.read_list().await?;
+    if !db.follow_list(conn, ListedTable::TrustScores, false).await? {
+        return unkept_statistics(conn).await;
+    }
+    let bands: Vec<(i64, i64, i64)> =
+        sql!("SELECT band, entries, millionths FROM am_trust_bands").fetch_all(conn).await?;
+    let mut counts = [0; 5];
+    for (band, entries, _) in &bands {
+        if let Some(count) = usize::try_from(*band).ok().and_then(|band| counts.get_mut(band)) {
+            *count += *entries;
+        }
+    }
+    let (total, sum) = (counts.iter().sum::<i64>(), bands.iter().map(|(.., sum)| *sum).sum::<i64>());
+    Ok(statistics_of(counts, (total > 0).then(|| sum as f64 / 1e6 / total as f64)))
+}
+
+/// The same from the table's index by trust score, all of which is read.
+async fn unkept_statistics(conn: &mut Connection) -> Result<TrustStatistics> {
     let row = sql!(
         "SELECT count(*), avg(trust_score), count(*) FILTER (WHERE trust_score < 20),
              count(*) FILTER (WHERE trust_score >= 20 AND trust_score < 40),
@@ -117,15 +208,20 @@ pub async fn statistics(conn: &mut Connection) -> Result<TrustStatistics> {
          FROM agent_trust_scores",
     );
     let row: (i64, Option<f64>, i64, i64, i64, i64) = row.fetch_one(conn).await?;
-    let [total, very_low, low, medium, high] = [row.0, row.2, row.3, row.4, row.5].map(i64::cast_unsigned);
-    let very_high = total - very_low - low - medium - high;
+    let [total, lowest, low, medium, high] = [row.0, row.2, row.3, row.4, row.5];
+    Ok(statistics_of([lowest, low, medium, high, total - lowest - low - medium - high], row.1))
+}
+
+/// The report on numbers of scores by bands of 20, and their mean.
+fn statistics_of(bands: [i64; 5], average: Option<f64>) -> TrustStatistics {
+    let [very_low, low, medium, high, very_high] = bands.map(i64::cast_unsigned);
     let distribution = TrustDistribution { very_low, low, medium, high, very_high };
-    Ok(TrustStatistics {
-        total_entities: total,
-        average_trust_score: row.1,
+    TrustStatistics {
+        total_entities: very_low + low + medium + high + very_high,
+        average_trust_score: average,
         high_trust_entities: very_high,
         low_trust_entities: very_low,
         trust_score_distribution: distribution.clone(),
         distribution,
-    })
+    }
 }

@@ -21,6 +21,7 @@ use crate::{
         split_words,
     },
 };
+use am_retention::RetentionKind;
 use am_rl::{
     PolicyReference,
     library::{PolicyRecord, VersionRecord, WeightsUpload},
@@ -194,7 +195,8 @@ pub async fn get_policy_version(
 
 /// Delete a version of a policy
 ///
-/// Its weights are deleted with the last version that has them. Its number is not used again.
+/// Its weights are deleted with the last version that has them. Its number is not used again. It is written to an archive first, from
+/// which an operator can put it back.
 #[utoipa::path(
     delete, path = "/api/v1/agents/performance/rl/policies/{name}/versions/{version}",
     operation_id = "rl_policies_delete_version", tag = "rl_policies",
@@ -208,6 +210,7 @@ pub async fn get_policy_version(
         (status = 400, description = "Calls may still reach it: it serves, or an alias or the split names it (`invalid_state`)"),
         (status = 403, description = "The policy is another owner's"),
         (status = 404, description = "There is no policy of this name"),
+        (status = 409, description = "It came to serve at the same moment (`in_use`)"),
     )
 )]
 pub async fn delete_policy_version(
@@ -215,7 +218,10 @@ pub async fn delete_policy_version(
     AnyKey(caller): AnyKey,
     PathParams((name, version)): PathParams<(String, u32)>,
 ) -> Result<JsonBody<PolicyRecord>, ApiError> {
-    Ok(JsonBody(app.library.delete_version(&caller, &name, version).await?.value))
+    let (id, entry) = app.library.version_deletion(&caller, &name, version).await?;
+    app.retention.remove(RetentionKind::PolicyVersions, "Version", id.as_str(), entry).await?;
+    app.library.refresh().await?;
+    Ok(JsonBody(app.library.get(&name).await?))
 }
 
 /// Download the safetensors file of a version

@@ -55,6 +55,8 @@ pub struct DriverHandle {
     pub lost: CancellationToken,
     /// Notified when the run may have been paused or resumed.
     pub look: Notify,
+    /// Since when the run has asked for a place to go on; none: it has one, or waits for something else.
+    pub asked_at: parking_lot::Mutex<Option<Timestamp>>,
 }
 
 /// Event that a driver waits for.
@@ -292,6 +294,7 @@ impl RunDriver {
                 }
                 place = places::granted(&mut self.asked) => {
                     (self.place, self.asked, self.parked) = (Some(place), None, None);
+                    *self.handle.asked_at.lock() = None;
                     continue;
                 }
                 () = sleep_until_some(time_left.map(|left| Instant::now() + left)) => {

@@ -4,6 +4,7 @@ use futures_util::future::BoxFuture;
 
 use super::RunDriver;
 use am_core::{fair::FairPlace, ids::PrincipalId};
+use am_db::codec::Timestamp;
 
 impl RunDriver {
     /// Whether steps may begin now. A run that has given up its place asks for another when steps have become ready.
@@ -13,6 +14,7 @@ impl RunDriver {
         }
         if self.changed && self.asked.is_none() && !self.run.ready().is_empty() {
             self.asked = Some(Box::pin(self.engine.places.acquire(&self.run.client_id)));
+            *self.handle.asked_at.lock() = Some(Timestamp(self.engine.clock.now()));
         }
         false
     }

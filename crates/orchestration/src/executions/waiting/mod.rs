@@ -31,7 +31,7 @@ const MAX_WAITS: usize = 200;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitKind {
-    /// The execution is in the queue, until a worker has a place for it.
+    /// The execution is in the queue, or has waited and is to go on, until a worker has a place for it.
     Place,
     /// The execution is paused, until it is resumed.
     Resume,
@@ -190,7 +190,11 @@ pub(super) async fn find_waits(
         queue_position: Some(before.unsigned_abs() + 1),
         ..WaitingFor::new(WaitKind::Place, "Workers have no free place for the execution yet", Some(since))
     });
-    Ok(judge(&states, &known, place, execution.paused, now))
+    let again = || {
+        let since = engine.waits_for_place(&execution.id)?;
+        Some(WaitingFor::new(WaitKind::Place, "Workers have no free place for the execution to go on yet", Some(since)))
+    };
+    Ok(judge(&states, &known, place.or_else(again), execution.paused, now))
 }
 
 /// The external task that a running step waits for.

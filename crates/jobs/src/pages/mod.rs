@@ -1,0 +1,5 @@
+//! Pages of jobs.
+
+mod store;
+
+pub(crate) use store::list;
