@@ -147,20 +147,20 @@ impl ListKeeper {
             return Ok(());
         }
         let begun = *sweep.begun.get_or_insert(others);
-        let (ids, last) = store::ids_after(&mut conn, table, sweep.place, SWEEP_BATCH).await?;
-        let mut doubtful = store::differing(&mut conn, table, &ids).await?;
-        sweep.is_past[0] |= ids.len() < SWEEP_BATCH as usize;
-        sweep.place = if ids.len() < SWEEP_BATCH as usize { 0 } else { last.unwrap_or(0) };
-        let listed = store::listed_after(&mut conn, table, &sweep.id, SWEEP_BATCH).await?;
-        let is_last = listed.len() < SWEEP_BATCH as usize;
-        sweep.id = listed.last().filter(|_| !is_last).map(|(id, _)| id.clone()).unwrap_or_default();
+        let mut compared = store::compare_table(&mut conn, table, sweep.place, SWEEP_BATCH).await?;
+        let is_last = compared.count < SWEEP_BATCH;
+        sweep.is_past[0] |= is_last;
+        sweep.place = compared.last.filter(|_| !is_last).unwrap_or_default();
+        let listed = store::compare_list(&mut conn, table, &sweep.id, SWEEP_BATCH).await?;
+        let is_last = listed.count < SWEEP_BATCH;
         sweep.is_past[1] |= is_last;
+        sweep.id = listed.last.filter(|_| !is_last).unwrap_or_default();
         if sweep.is_past == [true, true] {
             (sweep.begun, sweep.done, sweep.is_past) = (None, Some(begun), [false, false]);
         }
         drop(conn);
-        doubtful.extend(listed.into_iter().filter(|(_, is_gone)| *is_gone).map(|(id, _)| id));
-        self.db.refresh_list(table, doubtful).await?;
+        compared.differing.extend(listed.differing);
+        self.db.refresh_list(table, compared.differing).await?;
         let place = self.db.list_state(table).place.load(std::sync::atomic::Ordering::Acquire);
         if place >= sweep.noted + NOTED_ROWS || place < sweep.noted {
             sweep.noted = place;

@@ -199,9 +199,9 @@ impl Database {
             if place >= top {
                 break;
             }
-            let (ids, last) = store::ids_after(conn, table, place, FOLLOW_BATCH).await?;
-            let Some(last) = last else { break };
-            self.refresh_list(table, store::differing(conn, table, &ids).await?).await?;
+            let compared = store::compare_table(conn, table, place, FOLLOW_BATCH).await?;
+            let Some(last) = compared.last else { break };
+            self.refresh_list(table, compared.differing).await?;
             state.place.fetch_max(last, Ordering::AcqRel);
         }
         if open {

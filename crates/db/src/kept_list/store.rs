@@ -1,7 +1,10 @@
 //! Statements of the lists beside the coordinator's tables: the same for each list, of its columns.
 
 use super::ListedTable;
-use crate::{Connection, Result, Tx, codec::Timestamp, insert, owner::PrincipalName, sql, statement::Query};
+use crate::{
+    Connection, DatabaseError, Result, Tx, codec::Timestamp, insert, owner::PrincipalName, row::Truth, sql,
+    statement::Query,
+};
 
 /// Statements of one list. The parameters are those of the functions below that execute them.
 struct ListStatements {
@@ -9,15 +12,16 @@ struct ListStatements {
     highest_place: fn() -> Query,
     /// Ids and rowids behind a rowid.
     ids_after: fn() -> Query,
-    /// Of these ids, the owner in the table, the owner in the list, and whether anything else differs.
-    differing: fn() -> Query,
+    /// Number and last rowid of the rows behind a rowid, and of those that are not as the list has them in one value: the id, the
+    /// owner in the table, the owner in the list, and whether anything else differs.
+    compared_after: fn() -> Query,
     /// Owners of these ids, as the table has them; none: the list has no owners.
     owners: Option<fn() -> Query>,
     /// Write rows of these ids, with these principals.
     put: fn() -> Query,
     /// Delete those of these ids that the table no longer has.
     delete: fn() -> Query,
-    /// Ids of the list behind an id, with whether the table has them no longer.
+    /// Number and last id of the list's rows behind an id, and in one value the ids that the table has no longer.
     listed_after: fn() -> Query,
     /// Ids that the list has as open and the table not, or in another state; none: no row is open.
     changed_open: Option<fn() -> Query>,
@@ -33,6 +37,8 @@ macro_rules! list_statements {
             "SELECT DISTINCT ", $value, " FROM {texts $1} AS o JOIN ", $table, " t ON t.id = o.value", $(" ", $joined)?
         ))
     };
+    (@differ) => { "l.id IS NULL" };
+    (@differ $owner:literal $value:literal) => { concat!("l.", $owner, " IS DISTINCT FROM ", $value) };
     (@pair) => { "'', CASE WHEN l.id IS NOT NULL THEN '' END" };
     (@pair $owner:literal $value:literal) => { concat!($value, ", l.", $owner) };
     (@open $table:literal $list:literal) => { None };
@@ -52,11 +58,14 @@ macro_rules! list_statements {
             ids_after: || sql!(
                 "SELECT t.id, {place t} FROM ", $table, " t WHERE {place t} > $1 ORDER BY {place t} LIMIT $2",
             ),
-            differing: || sql!(
-                "SELECT t.id, ", list_statements!(@pair $($owner $owner_value)?), ", ",
+            compared_after: || sql!(
+                "SELECT count(*), max(s.place), {arrays CASE WHEN ", list_statements!(@differ $($owner $owner_value)?),
+                $(" OR l.", stringify!($column), " IS DISTINCT FROM ", $value,)+
+                " THEN {array t.id, ", list_statements!(@pair $($owner $owner_value)?), ", ",
                 $("l.", stringify!($column), " IS DISTINCT FROM ", $value, " OR ",)+
-                "FALSE FROM {texts $1} AS o JOIN ", $table, " t ON t.id = o.value ", $($joined, " ",)?
-                "LEFT JOIN ", $list, " l ON l.id = t.id",
+                "FALSE} END} FROM (SELECT t.id, {place t} AS place FROM ", $table,
+                " t WHERE {place t} > $1 ORDER BY {place t} LIMIT $2) AS s JOIN ", $table, " t ON t.id = s.id ",
+                $($joined, " ",)? "LEFT JOIN ", $list, " l ON l.id = t.id",
             ),
             owners: list_statements!(@owners $table [$($joined)?] $($owner_value)?),
             put: || sql!(
@@ -76,8 +85,8 @@ macro_rules! list_statements {
                 $list, ".id)",
             ),
             listed_after: || sql!(
-                "SELECT l.id, t.id IS NULL FROM ", $list, " l LEFT JOIN ", $table,
-                " t ON t.id = l.id WHERE l.id > $1 ORDER BY l.id LIMIT $2",
+                "SELECT count(*), max(s.id), {arrays CASE WHEN t.id IS NULL THEN s.id END} FROM (SELECT l.id FROM ", $list,
+                " l WHERE l.id > $1 ORDER BY l.id LIMIT $2) AS s LEFT JOIN ", $table, " t ON t.id = s.id",
             ),
             changed_open: list_statements!(@open $table $list $($state $state_value $states)?),
         }
@@ -134,6 +143,11 @@ fn statements_of(table: ListedTable) -> &'static ListStatements {
     }
 }
 
+fn parsed<T: serde::de::DeserializeOwned>(table: ListedTable, json: &str) -> Result<T> {
+    serde_json::from_str(json)
+        .map_err(|error| DatabaseError::InvalidValue(format!("rows of {} compared: {error}", table.name())))
+}
+
 fn ids_to_json(ids: &[String]) -> String {
     serde_json::json!(ids).to_string()
 }
@@ -175,14 +189,46 @@ pub(super) async fn ids_after(
     Ok((rows.into_iter().map(|(id, _)| id).collect(), last))
 }
 
-/// Ids among these whose rows are not as the list has them, or not in it.
-pub(super) async fn differing(conn: &mut Connection, table: ListedTable, ids: &[String]) -> Result<Vec<String>> {
-    let compared: Vec<(String, PrincipalName, Option<String>, bool)> =
-        (statements_of(table).differing)().bind(ids_to_json(ids)).fetch_all(conn).await?;
-    let differs = |owner: &PrincipalName, listed: Option<&str>, others: bool| others || listed != Some(owner.as_str());
-    let differing =
-        compared.into_iter().filter(|(_, owner, listed, others)| differs(owner, listed.as_deref(), *others));
-    Ok(differing.map(|(id, ..)| id).collect())
+/// A part of a table or of its list, compared with the other.
+pub(super) struct ComparedRows<P> {
+    /// Number of rows.
+    pub(super) count: i64,
+    /// Where the last of them stands; none: there was no row.
+    pub(super) last: Option<P>,
+    /// Ids of those that are not as the other has them, or not in it.
+    pub(super) differing: Vec<String>,
+}
+
+/// Compare at most `limit` rows of a table behind a rowid, in their order, with the list.
+pub(super) async fn compare_table(
+    conn: &mut Connection,
+    table: ListedTable,
+    place: i64,
+    limit: i64,
+) -> Result<ComparedRows<i64>> {
+    /// Of a row: its id, its owner in the table and in the list, and whether anything else differs.
+    type Difference = (String, String, Option<String>, Truth);
+    let compared = (statements_of(table).compared_after)().bind(place).bind(limit);
+    let (count, last, rows): (i64, Option<i64>, String) = compared.fetch_one(conn).await?;
+    let rows: Vec<Option<Difference>> = parsed(table, &rows)?;
+    let differs = |(_, owner, listed, others): &Difference| {
+        others.0 || listed.as_deref() != Some(PrincipalName::from_stored(owner).as_str())
+    };
+    let differing = rows.into_iter().flatten().filter(differs).map(|(id, ..)| id).collect();
+    Ok(ComparedRows { count, last, differing })
+}
+
+/// Compare at most `limit` rows of a list behind an id, in their order, with its table.
+pub(super) async fn compare_list(
+    conn: &mut Connection,
+    table: ListedTable,
+    id: &str,
+    limit: i64,
+) -> Result<ComparedRows<String>> {
+    let listed = (statements_of(table).listed_after)().bind(id).bind(limit);
+    let (count, last, gone): (i64, Option<String>, String) = listed.fetch_one(conn).await?;
+    let gone: Vec<Option<String>> = parsed(table, &gone)?;
+    Ok(ComparedRows { count, last, differing: gone.into_iter().flatten().collect() })
 }
 
 /// Rows that the list has as open and that are so no longer, or in another state.
@@ -206,16 +252,6 @@ pub(super) async fn refresh(tx: &mut Tx, table: ListedTable, ids: &[String]) -> 
     }
     let written = put.execute(tx.conn().await?).await?;
     Ok(written + (statements.delete)().bind(&ids).execute(tx.conn().await?).await?)
-}
-
-/// Ids of at most `limit` rows of a list behind an id, each with whether its row is gone.
-pub(super) async fn listed_after(
-    conn: &mut Connection,
-    table: ListedTable,
-    id: &str,
-    limit: i64,
-) -> Result<Vec<(String, bool)>> {
-    (statements_of(table).listed_after)().bind(id).bind(limit).fetch_all(conn).await
 }
 
 /// Give a row of the jobs' list its owner, whom the coordinator knows by an id of its own.
