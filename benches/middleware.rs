@@ -84,6 +84,7 @@ fn own(ids: &IdGenerator) -> Service {
         registry: Arc::new(registry),
         keyring: Arc::new(Keyring::new(&config).unwrap()),
         limiter: CallerRateLimiter::from_config(&config).map(Arc::new),
+        refusals: http::refusals::RefusalWatch::default(),
         turns: http::request_turns::RequestTurns::new(32),
         readiness: Readiness::builder().build(),
         openapi: OnceLock::new(),

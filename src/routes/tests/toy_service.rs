@@ -25,7 +25,7 @@ use crate::{
         AdminKey, AnyKey, ApiError, ClientKey, HttpState, HttpStateParts, JsonBody, Keyring, PathParams, QueryParams,
         Readiness, idempotency, metrics,
         pagination::{PageQuery, Paginator},
-        rate_limit, request_turns,
+        rate_limit, refusals, request_turns,
     },
     routes::build_router,
 };
