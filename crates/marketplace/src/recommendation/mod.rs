@@ -1,0 +1,1 @@
+//! Recommendations of services from what clients paid for, without I/O.

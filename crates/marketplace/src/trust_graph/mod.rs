@@ -1,0 +1,1 @@
+//! Trust between agents, computed from paid, completed requests (EigenTrust), without I/O.
