@@ -258,7 +258,7 @@ def trade(measured, seconds, rounds):
             note("create", one.create_rate(seconds))
             # Enough for the next steps, which may be twice as fast.
             wanted = int(2.5 * seconds * rates[(one, "workflow")][-1])
-            while count_of(one.database, "OPEN", one.economy.service) < 2 * wanted:
+            while count_of(one.database, "OPEN", one.economy.service) < 1.2 * wanted:
                 one.create_rate(2)
             note("accept", one.step_rate(*ACCEPT, seconds, wanted))
             one.bring_to(*ACCEPT, wanted)
