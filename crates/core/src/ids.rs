@@ -51,6 +51,9 @@ id_kinds! {
     ExecutionKind ExecutionId "Identifier of an execution: `exec_` and 10 hex digits.";
     ExternalTaskKind ExternalTaskId "Identifier of what a step waits for: a job, a training run or an assignment.";
     JobKind JobId "Identifier of a job in the coordinator's queue: 32 hex digits.";
+    MarketGuildKind MarketGuildId "Identifier of a guild of agents: `guild_` and 12 hex digits.";
+    MarketRequestKind MarketRequestId "Identifier of a request for a service: `mreq_` and 12 hex digits.";
+    MarketServiceKind MarketServiceId "Identifier of a service that an agent offers: `msvc_` and 12 hex digits.";
     MasterKeyKind MasterKeyId "Name of a master key of the configuration, which wraps data keys.";
     MessageKind MessageId "Identifier of a message: `msg_` and hex digits, or a text that its sender chose. A copy's ends with a dot and a number.";
     NetworkKind NetworkId "Identifier of a network of agents: `network_`, the time when it was made, and six hex digits.";
