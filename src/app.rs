@@ -5,6 +5,7 @@ mod background;
 mod database;
 mod host;
 mod learning;
+mod market;
 mod messaging;
 mod readiness_checks;
 mod signing;
@@ -38,6 +39,7 @@ use am_db::Database;
 use am_events::StreamHub;
 use am_jobs::JobQueue;
 use am_keys::ApiKeyService;
+use am_marketplace::Marketplace;
 use am_orchestration::{
     action::ActionCatalog,
     assignments::AssignmentService,
@@ -145,6 +147,8 @@ pub struct Services {
     pub delivery: DeliveryService,
     /// Removal of what is old or was deleted, and its archives.
     pub retention: RetentionService,
+    /// Marketplace of agents' services.
+    pub market: Marketplace,
     jq: jq::JqPool,
     texts: jq::TextChecker,
     /// Watches over the background tasks.
@@ -334,8 +338,11 @@ impl App {
         let learning = LearningService::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
         let retention = RetentionSettings::from_config(&config.retention, &config.data_dir);
         let retention = RetentionService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), retention);
+        let runner = market::WorkflowRuns::new(&executions, &workflows, &signer);
+        let market = market::open_market(&config, &ledger, runner, &db, &clock, &ids, &audit);
         let mut registry = Registry::default();
         retention.register(&mut registry);
+        market.register(&mut registry);
         db.register(&mut registry);
         jobs.register(&mut registry);
         policies.register(&mut registry);
@@ -397,6 +404,7 @@ impl App {
             messages,
             delivery,
             retention,
+            market,
             jq,
             texts,
             supervisor,

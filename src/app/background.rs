@@ -24,6 +24,7 @@ pub(super) fn start(services: &Services, keys: &ApiKeyService, witnesses: &Witne
     supervisor.start("sandboxes", |stop| services.sandboxes.clone().work(stop));
     supervisor.start("keys", |stop| keys.clone().watch(stop));
     supervisor.start("trust", |stop| services.trust.clone().work(stop));
+    supervisor.start("market", |stop| services.market.clone().work(stop));
     supervisor.start("retention", |stop| services.retention.clone().work(stop));
     supervisor.start("messages.housekeeping", |stop| services.messages.clone().work(stop));
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Each tag with its description. An operation's id begins with its tag.
-const TAGS: [(&str, &str); 35] = [
+const TAGS: [(&str, &str); 40] = [
     ("workflows", "Definitions of work in steps, and running them"),
     ("executions", "Runs of workflows, networks and plans"),
     ("receipts", "Signed proofs of what executions did"),
@@ -31,6 +31,11 @@ const TAGS: [(&str, &str); 35] = [
     ("rl_strategies", "Marketplace strategies, each with its environment and policy"),
     ("services", "GPU services of the marketplace, and submitting jobs to them"),
     ("jobs", "Jobs of GPU services"),
+    ("market_services", "Services that agents offer in the marketplace"),
+    ("market_requests", "Requests for services, with their money in escrow"),
+    ("market_guilds", "Guilds of agents"),
+    ("market_trust", "Trust in agents by paid, rated requests"),
+    ("market", "Categories, figures and recommendations of the marketplace"),
     ("security", "Security of workflows and executions as a whole"),
     ("security_policies", "Rules that workflows and executions must keep to"),
     ("sandboxes", "Isolation of the commands of executions"),

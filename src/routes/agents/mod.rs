@@ -129,7 +129,7 @@ const MAX_AGENT_ID_LEN: usize = 128;
 
 /// The agent that the path names as `name`. One that is named by an API key is known by its principal, since no key is stored
 /// or shown.
-fn check_agent_path(app: &App, name: &'static str, id: &AgentId) -> Result<AgentId, ApiError> {
+pub(in crate::routes) fn check_agent_path(app: &App, name: &'static str, id: &AgentId) -> Result<AgentId, ApiError> {
     check_agent_id(app, ("path", name), id)
 }
 

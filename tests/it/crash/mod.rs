@@ -6,6 +6,7 @@ mod bulk;
 mod clients;
 mod ground;
 mod lists;
+mod market;
 mod market_month;
 mod plans;
 mod retention;
