@@ -34,7 +34,7 @@ pub fn principal(key: &str) -> String {
 
 /// Put money into the wallet of a key's holder.
 pub async fn fund(server: &ApiClient, key: &str, amount: f64) {
-    let deposit = json!({"principal": principal(key), "amount": amount});
+    let deposit = json!({"owner": principal(key), "amount": amount});
     let answer = server.post("/api/v1/agents/ledger/deposits", deposit).await;
     assert!(answer.status.is_success(), "{}", answer.text);
 }
