@@ -135,12 +135,12 @@ impl Marketplace {
         action: &'static str,
         result: Result<T>,
     ) -> Result<T> {
-        if let Err(error) = &result
-            && error.is_refusal()
-        {
-            self.count_event("refused", false);
-            self.0.ledger.record_refusal(&caller.principal, subject, action, &error.to_string()).await;
-        }
+        let reason = match &result {
+            Err(error) if error.is_refusal() => error.to_string(),
+            _ => return result,
+        };
+        self.count_event("refused", false);
+        self.0.ledger.record_refusal(&caller.principal, subject, action, &reason).await;
         result
     }
 }
