@@ -2,8 +2,6 @@
 
 mod store;
 
-use std::sync::Arc;
-
 use am_core::ids::{AgentId, PrincipalId};
 use am_db::{Connection, owner::PrincipalName, principal::Principal};
 
@@ -51,10 +49,4 @@ pub async fn own_agent(
     let stored = store::find_owner(conn, agent).await?.filter(|stored| caller.acts_for(agent, stored));
     let stored = stored.ok_or_else(|| MarketError::field(field, "is no registered agent that you act for"))?;
     Ok(PrincipalName::from_stored(&stored).as_str().into())
-}
-
-/// The principal of a stored name, by which the service acts for its owner later.
-pub fn principal_of(name: &PrincipalId) -> Principal {
-    let text: Arc<str> = name.as_str().into();
-    Principal { aliases: [text.to_string()].into(), name: text, agent: None, origin: None }
 }

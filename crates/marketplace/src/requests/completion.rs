@@ -162,7 +162,7 @@ impl Marketplace {
                 this.advance(tx, &mut request, next).await?;
             }
             am_core::crash_point!("market.before_settle");
-            Ok(true)
+            Ok::<_, MarketError>(true)
         };
         let is_paid = self.0.db.write(work).await?;
         self.count_event("request_completed", !is_paid);
