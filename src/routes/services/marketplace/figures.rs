@@ -9,7 +9,7 @@ use super::{OrderedPageQuery, market_caller};
 use crate::{
     app::App,
     http::{
-        ApiError, JsonBody, PathParams, QueryParams, TraderKey, empty_as_none,
+        ApiError, JsonBody, PathParams, QueryParams, TraderKey,
         error::FieldError,
         pagination::{Paginator, row_limit},
     },
@@ -44,15 +44,12 @@ pub async fn list_market_categories(
 #[into_params(parameter_in = Query)]
 pub struct AnalyticsQuery {
     /// First day in UTC, as `2026-12-01`. Default: 29 days before the last.
-    #[serde(default, deserialize_with = "empty_as_none")]
     #[param(value_type = Option<String>, format = Date)]
     first_day: Option<NaiveDate>,
     /// Last day in UTC; the period has at most 366 days. Default: today.
-    #[serde(default, deserialize_with = "empty_as_none")]
     #[param(value_type = Option<String>, format = Date)]
     last_day: Option<NaiveDate>,
     /// Only this category. Default: all.
-    #[serde(default, deserialize_with = "empty_as_none")]
     #[param(inline)]
     category: Option<ServiceCategory>,
 }

@@ -9,7 +9,7 @@ use super::market_caller;
 use crate::{
     app::App,
     http::{
-        ApiError, JsonBody, PathParams, QueryParams, TraderKey, empty_as_none,
+        ApiError, JsonBody, PathParams, QueryParams, TraderKey,
         idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson, IdempotentOk},
         pagination::{PageQuery, Paginator},
     },
@@ -30,15 +30,12 @@ use am_marketplace::{
 pub struct RequestsQuery {
     /// What the caller is to them: `client`: it made them; `provider`: they were made to its agents, or its agents accepted them;
     /// `open`: its agents may accept them, as they are for no service in particular; `all`: any, for admins. Default `client`.
-    #[serde(default, deserialize_with = "empty_as_none")]
     #[param(inline)]
     role: Option<RequestRole>,
     /// Only requests in this state; with the roles `client` and `provider`.
-    #[serde(default, deserialize_with = "empty_as_none")]
     #[param(inline)]
     state: Option<RequestState>,
     /// Only requests of this category; with the role `open`.
-    #[serde(default, deserialize_with = "empty_as_none")]
     #[param(inline)]
     category: Option<ServiceCategory>,
 }

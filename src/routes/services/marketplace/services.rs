@@ -32,7 +32,6 @@ pub struct ServicesQuery {
     #[serde(default, deserialize_with = "empty_as_none")]
     q: Option<String>,
     /// Only services of this category.
-    #[serde(default, deserialize_with = "empty_as_none")]
     #[param(inline)]
     category: Option<ServiceCategory>,
     /// Only services of at least this base price, in AIT.
@@ -42,7 +41,6 @@ pub struct ServicesQuery {
     #[serde(default, deserialize_with = "empty_as_none")]
     max_price: Option<String>,
     /// Only services of at least this mean rating, 1 to 5.
-    #[serde(default, deserialize_with = "empty_as_none")]
     min_rating: Option<f64>,
     /// Only services of this agent.
     #[serde(default, deserialize_with = "empty_as_none")]
@@ -51,14 +49,12 @@ pub struct ServicesQuery {
     #[serde(default, deserialize_with = "empty_as_none")]
     guild_id: Option<MarketGuildId>,
     /// State of the services; others than `active` only together with `agent_id` or `guild_id`. Default `active`.
-    #[serde(default, deserialize_with = "empty_as_none")]
     #[param(inline)]
     state: Option<ServiceState>,
     /// Only services with these tags: one or several, separated by commas.
     #[serde(default, deserialize_with = "several")]
     tags: Vec<String>,
     /// Order of the services. Default: `relevance` with words or tags, else `rating`.
-    #[serde(default, deserialize_with = "empty_as_none")]
     #[param(inline)]
     sort: Option<ServiceOrder>,
 }
