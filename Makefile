@@ -62,9 +62,18 @@ bench-audit: libtorch ## Measure the security routes at a million audit entries,
 bench-scale: libtorch ## Measure the service at a million rows beside a single page, write docs/SCALE.md (needs wrk)
 	scripts/bench-scale.sh
 
+.PHONY: bench-economy
+bench-economy: libtorch ## Measure the marketplace and the ledger at a million lines, simulate rings, write docs/ECONOMY.md (needs wrk)
+	scripts/bench-economy.sh
+
 .PHONY: bench-jobs
 bench-jobs: libtorch ## Measure what 10 000 open jobs cost at rest
 	scripts/jobs-at-rest.sh
+
+.PHONY: economy-month
+economy-month: libtorch ## Let 1000 simulated agents trade for a month with crashes, and verify the books (some minutes)
+	@export ECONOMY_AGENTS=1000 ECONOMY_HALF_DAYS=60; \
+	$(CARGO) test --locked --all-features --test it -- --exact crash::market_month::agents_trade_with_crashes_and_the_books_balance --nocapture
 
 .PHONY: fairness
 fairness: libtorch ## Measure by how much one principal's flood delays another's single requests

@@ -5,6 +5,7 @@ mod background;
 mod database;
 mod host;
 mod learning;
+mod market;
 mod messaging;
 mod readiness_checks;
 mod refusal_entries;
@@ -40,6 +41,8 @@ use am_db::Database;
 use am_events::StreamHub;
 use am_jobs::JobQueue;
 use am_keys::ApiKeyService;
+use am_ledger::LedgerService;
+use am_marketplace::Marketplace;
 use am_orchestration::{
     action::ActionCatalog,
     assignments::AssignmentService,
@@ -89,6 +92,8 @@ pub struct Services {
     pub clock: Clock,
     /// Audit log of all changes.
     pub audit: AuditLog,
+    /// Accounts, entries, holds and budgets.
+    pub ledger: LedgerService,
     /// Security policies of workflows.
     pub security_policies: am_security::policies::SecurityPolicies,
     /// Reviews of workflows by the security policies.
@@ -147,6 +152,8 @@ pub struct Services {
     pub delivery: DeliveryService,
     /// Removal of what is old or was deleted, and its archives.
     pub retention: RetentionService,
+    /// Marketplace of agents' services.
+    pub market: Marketplace,
     jq: jq::JqPool,
     texts: jq::TextChecker,
     /// Watches over the background tasks.
@@ -193,6 +200,9 @@ pub enum StartError {
     /// The policies cannot be opened.
     #[error("the policies: {0}")]
     Policies(#[from] am_rl::RlError),
+    /// The budgets cannot be read.
+    #[error("the ledger: {0}")]
+    Ledger(#[from] am_ledger::LedgerError),
     /// The security policies cannot be opened.
     #[error("the security policies: {0}")]
     Security(#[from] am_security::policies::SecurityPolicyError),
@@ -248,6 +258,9 @@ impl App {
         let db = starting.db.clone();
         let signer = Arc::new(receipt_signer(&config)?);
         let (audit, webhooks) = open_audit(&config, &db, &clock, &ids).await?;
+        let ledger =
+            LedgerService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), webhooks.clone());
+        ledger.load_budgets().await?;
         let witnesses = WitnessService::new(audit.clone(), &config.audit.witnesses)?;
         let keys = ApiKeyService::open(db.clone(), clock.clone(), ids.clone(), audit.clone()).await?;
         let trust = TrustService::new(db.clone(), clock.clone(), ids.clone(), audit.clone());
@@ -336,8 +349,11 @@ impl App {
         let learning = LearningService::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
         let retention = RetentionSettings::from_config(&config.retention, &config.data_dir);
         let retention = RetentionService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), retention);
+        let runner = market::WorkflowRuns::new(&executions, &workflows, &signer);
+        let market = market::open_market(&config, &ledger, runner, &db, &clock, &ids, &audit);
         let mut registry = Registry::default();
         retention.register(&mut registry);
+        market.register(&mut registry);
         db.register(&mut registry);
         jobs.register(&mut registry);
         policies.register(&mut registry);
@@ -368,6 +384,7 @@ impl App {
         });
         let services = Services {
             shared,
+            ledger,
             security_policies,
             reviews,
             audit,
@@ -400,6 +417,7 @@ impl App {
             messages,
             delivery,
             retention,
+            market,
             jq,
             texts,
             supervisor,

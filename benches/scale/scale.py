@@ -511,4 +511,5 @@ def main():
         given.out.write_text(f"{head}<!-- table -->\n\n{table}\n<!-- end of table -->{tail}")
 
 
-main()
+if __name__ == "__main__":
+    main()

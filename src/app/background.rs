@@ -25,7 +25,10 @@ pub(super) fn start(services: &Services, keys: &ApiKeyService, witnesses: &Witne
     supervisor.start("keys", |stop| keys.clone().watch(stop));
     let (shared, db, audit) = (services.shared.clone(), services.db.clone(), services.audit.clone());
     supervisor.start("refusals", |stop| tell_refusals(shared, db, audit, stop));
+    supervisor.start("ledger.holds", |stop| services.ledger.clone().expire_loop(stop));
+    supervisor.start("ledger.budgets", |stop| services.ledger.clone().watch_budgets(stop));
     supervisor.start("trust", |stop| services.trust.clone().work(stop));
+    supervisor.start("market", |stop| services.market.clone().work(stop));
     supervisor.start("retention", |stop| services.retention.clone().work(stop));
     supervisor.start("messages.housekeeping", |stop| services.messages.clone().work(stop));
 }

@@ -23,6 +23,10 @@ pub struct AdminKey(pub Principal);
 #[derive(Clone, Debug)]
 pub struct ClientKey(pub ApiCaller);
 
+/// Extractor for callers that trade: with a client key, an admin key, or a key that is bound to an agent.
+#[derive(Clone, Debug)]
+pub struct TraderKey(pub ApiCaller);
+
 /// Extractor for callers with an admin key or a key that is bound to an agent. It shows the principal only after a check
 /// that the caller may act for the agent.
 #[derive(Clone, Debug)]
@@ -148,6 +152,15 @@ impl<S: Send + Sync> FromRequestParts<S> for ClientKey {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let enough = |role| matches!(role, KeyRole::Admin | KeyRole::Client);
         authenticated_caller(parts, enough, "a client").map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for TraderKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let enough = |role| matches!(role, KeyRole::Admin | KeyRole::Client | KeyRole::Agent);
+        authenticated_caller(parts, enough, "a client, agent or admin").map(Self)
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod communication;
 mod learning;
+mod ledger;
+mod marketplace;
 mod retention;
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};

@@ -68,7 +68,7 @@ use bytes::Bytes;
 use prometheus_client::registry::Registry;
 
 pub use auth::{ApiCaller, KeyRole, Keyring};
-pub use caller::{ActingKey, AdminKey, AnyCaller, AnyKey, ClientKey};
+pub use caller::{ActingKey, AdminKey, AnyCaller, AnyKey, ClientKey, TraderKey};
 pub use context::RequestContext;
 pub use error::{ApiError, FieldError};
 pub use extract::{JsonBody, PathParams, QueryParams, RawJson, empty_as_none, several};

@@ -90,6 +90,7 @@ CASES = {
     "DiskFull": level("disk_free_bytes", 4 * GIB, 6 * GIB),
     "RetentionSlow": slow("retention_batch_seconds", "0.032", "0.064"),
     "RetentionFails": event("retention_failures_total"),
+    "MarketFails": event("market_worker_failures_total"),
     "ListUnfinished": level("db_list_progress_ratio", 0.9, 1, minutes=90, list="executions"),
     "ReaderWait": slow("db_reader_wait_seconds", "0.05", "0.5"),
     "Busy": event("db_busy_total"),

@@ -16,7 +16,8 @@ const ROWS: i64 = 1_000_000;
 /// Rows of an index of what is open, due or waiting.
 const OPEN_ROWS: i64 = 1000;
 /// Columns in which many rows agree; a tenth of all, for the planner.
-const COMMON_COLUMNS: [&str; 28] = [
+const COMMON_COLUMNS: [&str; 29] = [
+    "category",
     "channel_id",
     "state",
     "status",
@@ -47,7 +48,12 @@ const COMMON_COLUMNS: [&str; 28] = [
     "topic",
 ];
 /// Indexes of what is open, due or waiting, which do not grow with what was ever stored.
-const OPEN_INDEXES: [&str; 24] = [
+const OPEN_INDEXES: [&str; 29] = [
+    "am_market_requests_board",
+    "am_market_requests_category",
+    "am_market_requests_due",
+    "am_market_requests_running",
+    "am_market_purchases_open",
     "am_archives_open",
     "am_bulk_operations_open",
     "am_bulk_items_open",
@@ -89,6 +95,8 @@ const SMALL_TABLES: &[(&str, &str)] = &[
     ("am_api_keys", "made by operators, and held in memory"),
     ("agent_security_policies", "made by operators"),
     ("am_trust_bands", "five rows"),
+    ("am_market_categories", "one row for each of twenty categories"),
+    ("am_market_counters", "three rows"),
     ("am_late_jobs", "jobs that outlive their execution, until they are booked"),
 ];
 
@@ -102,6 +110,8 @@ const EXEMPT_TABLES: &[(&str, &str)] = &[
 
 /// Parts of statements that read or sort what is bounded otherwise, each with its reason.
 const BOUNDED: &[(&str, &str)] = &[
+    ("ORDER BY m.score, s.id DESC", "at most the newest thousand services that match"),
+    ("FROM agent_reputation WHERE agent_id = $1 ORDER BY", "the records of one agent, one as a rule"),
     ("WITH c AS MATERIALIZED", "the audit log's searches go through pages of candidates"),
     ("WHERE l.id IN (SELECT value FROM json_each($1)) ORDER BY e.seq DESC", "the entries of a page"),
     ("WITH RECURSIVE subscriber", "agents that a message to all may reach at most, one step in an index each"),

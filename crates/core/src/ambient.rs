@@ -22,9 +22,10 @@ pub struct Clock {
 impl Clock {
     /// The clock of the operating system.
     pub fn system() -> Self {
-        let origin = Instant::now();
+        let (origin, lead) = (Instant::now(), system_clock_lead());
         #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
-        Self { wall: Arc::new(|| Utc::now().trunc_subsecs(6)), steady: Arc::new(move || origin.elapsed()) }
+        let wall = move || Utc::now().trunc_subsecs(6) + lead;
+        Self { wall: Arc::new(wall), steady: Arc::new(move || origin.elapsed()) }
     }
 
     /// A clock that returns the result of `read`, for tests. Its even time is that of `read`, too.
@@ -56,6 +57,20 @@ impl Clock {
     pub fn steady_from(&self, start: DateTime<Utc>) -> SteadyClock {
         SteadyClock { clock: self.clone(), start, origin: self.elapsed() }
     }
+}
+
+/// How far the clock of this process is ahead of the system's: `CLOCK_AHEAD_SECONDS`, so that tests of a real process can let days
+/// pass while it is down.
+#[cfg(feature = "failpoints")]
+fn system_clock_lead() -> chrono::TimeDelta {
+    let seconds = std::env::var("CLOCK_AHEAD_SECONDS").ok().and_then(|text| text.parse().ok());
+    seconds.and_then(chrono::TimeDelta::try_seconds).unwrap_or_default()
+}
+
+/// Nothing without feature `failpoints`.
+#[cfg(not(feature = "failpoints"))]
+fn system_clock_lead() -> chrono::TimeDelta {
+    chrono::TimeDelta::zero()
 }
 
 /// Time in UTC that goes evenly from a moment on, although the wall clock may be set meanwhile.

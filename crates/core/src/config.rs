@@ -6,6 +6,7 @@ mod endpoints;
 mod error;
 mod group;
 mod http_method;
+mod market;
 mod messages;
 mod origins;
 mod retention;
@@ -41,6 +42,7 @@ pub use connections::{AddressBlock, ConnectionConfig};
 pub use endpoints::check_hook_url;
 pub use error::ConfigError;
 pub use http_method::HttpMethod;
+pub use market::MarketConfig;
 pub use messages::MessageConfig;
 pub use origins::{ConfigOrigins, SettingOrigin, SettingSource, hidden_settings};
 pub use retention::RetentionConfig;
@@ -175,6 +177,8 @@ settings! {
         messages: MessageConfig;
         /// Settings of retention.
         retention: RetentionConfig;
+        /// Settings of the marketplace of services.
+        market: MarketConfig;
     }
 }
 

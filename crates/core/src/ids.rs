@@ -42,6 +42,7 @@ id_kinds! {
     AssignmentKind AssignmentId "Identifier of an assignment: `assign_` and 16 hex digits.";
     AuditKind AuditId "Identifier of an audit entry: `audit_` and 12 hex digits.";
     BroadcastKind BroadcastId "Identifier of a message to several recipients, which each copy names: `msg_` and hex digits, or a text that its sender chose.";
+    BudgetKind BudgetId "Identifier of a budget: `budget_` and 12 hex digits.";
     BulkOperationKind BulkOperationId "Identifier of an operation on many executions: `bulk_` and 12 hex digits.";
     ChannelKind ChannelId "Identifier of a channel: `channel_` and hex digits.";
     ContentKeyKind ContentKeyId "Identifier of the key that a message's content is encrypted with: an agent's public key, or a channel's data key.";
@@ -51,6 +52,12 @@ id_kinds! {
     ExecutionKind ExecutionId "Identifier of an execution: `exec_` and 10 hex digits.";
     ExternalTaskKind ExternalTaskId "Identifier of what a step waits for: a job, a training run or an assignment.";
     JobKind JobId "Identifier of a job in the coordinator's queue: 32 hex digits.";
+    LedgerAccountKind LedgerAccountId "Identifier of an account of the ledger: `acct_` and 20 hex digits, derived from owner, asset and purpose.";
+    LedgerEntryKind LedgerEntryId "Identifier of an entry of the ledger: `entry_` and 16 hex digits.";
+    LedgerHoldKind LedgerHoldId "Identifier of a hold on an account of the ledger: `hold_` and 16 hex digits.";
+    MarketGuildKind MarketGuildId "Identifier of a guild of agents: `guild_` and 12 hex digits.";
+    MarketRequestKind MarketRequestId "Identifier of a request for a service: `mreq_` and 12 hex digits.";
+    MarketServiceKind MarketServiceId "Identifier of a service that an agent offers: `msvc_` and 12 hex digits.";
     MasterKeyKind MasterKeyId "Name of a master key of the configuration, which wraps data keys.";
     MessageKind MessageId "Identifier of a message: `msg_` and hex digits, or a text that its sender chose. A copy's ends with a dot and a number.";
     NetworkKind NetworkId "Identifier of a network of agents: `network_`, the time when it was made, and six hex digits.";

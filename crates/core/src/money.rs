@@ -7,8 +7,12 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use sqlx::{Database, Decode, Encode, Type, encode::IsNull, error::BoxDynError};
+
+mod decimal;
+
+pub use decimal::{Amount, AmountError, exact, exact_option};
 
 /// Smallest units in one AIT.
 const UNITS: i64 = 100_000_000;
@@ -25,6 +29,51 @@ impl Money {
     pub const ZERO: Self = Self(0);
     /// The largest amount.
     pub const MAX: Self = Self(i64::MAX);
+
+    /// The amount of this many smallest units, of which one AIT has 10^8.
+    pub const fn from_units(units: i64) -> Self {
+        Self(units)
+    }
+
+    /// Number of smallest units.
+    pub const fn units(self) -> i64 {
+        self.0
+    }
+
+    /// The sum; `None` when it is beyond the range.
+    pub const fn checked_add(self, other: Self) -> Option<Self> {
+        match self.0.checked_add(other.0) {
+            Some(sum) => Some(Self(sum)),
+            None => None,
+        }
+    }
+
+    /// The difference; `None` when it is beyond the range.
+    pub const fn checked_sub(self, other: Self) -> Option<Self> {
+        match self.0.checked_sub(other.0) {
+            Some(difference) => Some(Self(difference)),
+            None => None,
+        }
+    }
+
+    /// The amount times `numerator / denominator`, rounded half away from zero; `None` when it is beyond the range, or the
+    /// denominator is 0. Exact before it is rounded.
+    pub fn mul_div(self, numerator: i64, denominator: i64) -> Option<Self> {
+        let product = i128::from(self.0) * i128::from(numerator);
+        let denominator = i128::from(denominator);
+        let (quotient, rest) = (product.checked_div(denominator)?, product.checked_rem(denominator)?);
+        let away = if (product < 0) == (denominator < 0) { 1 } else { -1 };
+        let rounded = if 2 * rest.abs() >= denominator.abs() { quotient + away } else { quotient };
+        i64::try_from(rounded).ok().map(Self)
+    }
+
+    /// The amount that a decimal text states exactly: digits with a point and an exponent, as JSON writes a number.
+    ///
+    /// # Errors
+    /// [`AmountError`] when the text is no decimal number, finer than the smallest unit, or beyond the range.
+    pub fn parse_decimal(text: &str) -> Result<Self, AmountError> {
+        decimal::parse_units(text).map(Self)
+    }
 
     /// The amount nearest to `amount`; what is not a number is nothing, what is too large the largest amount.
     pub const fn from_f64(amount: f64) -> Self {
@@ -107,9 +156,15 @@ impl Sum for Money {
     }
 }
 
+/// A number with all digits. Where a double has fewer digits, the number is written as text.
 impl Serialize for Money {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64(self.to_f64())
+        if self.0.unsigned_abs() <= EXACT {
+            return serializer.serialize_f64(self.to_f64());
+        }
+        let digits = self.to_string();
+        let digits = if digits.contains('.') { digits } else { digits + ".0" };
+        RawValue::from_string(digits).map_err(serde::ser::Error::custom)?.serialize(serializer)
     }
 }
 
@@ -199,6 +254,15 @@ mod tests {
         assert_eq!(Money::from_f64(1e300), Money::MAX);
         assert_eq!(Money::from_f64(f64::NAN), Money::ZERO);
         assert_eq!(Money::MAX + Money::from_f64(1.0), Money::MAX);
+    }
+
+    #[test]
+    fn a_share_is_rounded_half_away_from_zero() {
+        let share = |units: i64, up: i64, down: i64| Money(units).mul_div(up, down).map(Money::units);
+        assert_eq!(share(1000, 25, 1000), Some(25));
+        assert_eq!((share(5, 1, 2), share(-5, 1, 2), share(5, -1, 2), share(4, 1, 3)), (Some(3), Some(-3), Some(-3), Some(1)));
+        assert_eq!((share(1, 1, 0), share(i64::MAX, 2, 1)), (None, None));
+        assert_eq!(share(i64::MAX, 7, 7), Some(i64::MAX));
     }
 
     proptest! {

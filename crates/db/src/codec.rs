@@ -397,13 +397,13 @@ macro_rules! stored_enum {
             fn encode_by_ref(
                 &self,
                 buffer: &mut <$crate::Db as $crate::sqlx::Database>::ArgumentBuffer,
-            ) -> Result<$crate::sqlx::encode::IsNull, $crate::sqlx::error::BoxDynError> {
+            ) -> std::result::Result<$crate::sqlx::encode::IsNull, $crate::sqlx::error::BoxDynError> {
                 <&str as $crate::sqlx::Encode<$crate::Db>>::encode(self.stored(), buffer)
             }
         }
 
         impl<'r> $crate::sqlx::Decode<'r, $crate::Db> for $name {
-            fn decode(value: <$crate::Db as $crate::sqlx::Database>::ValueRef<'r>) -> Result<Self, $crate::sqlx::error::BoxDynError> {
+            fn decode(value: <$crate::Db as $crate::sqlx::Database>::ValueRef<'r>) -> std::result::Result<Self, $crate::sqlx::error::BoxDynError> {
                 let text = <&str as $crate::sqlx::Decode<$crate::Db>>::decode(value)?;
                 Self::from_stored(text)
                     .ok_or_else(|| format!("{text:?} is no {}", stringify!($name)).into())

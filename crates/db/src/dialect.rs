@@ -6,6 +6,8 @@
 
 /// Bytes above which a document is left out of a list's row.
 const BRIEF_BYTES: usize = 8192;
+/// Maximum number of rows that a search by text ranks, the newest that match.
+pub const RANKED_ROWS: usize = 1000;
 /// Maximum number of new rows that a page's own statement looks at.
 const NEWS_ROWS: usize = 500;
 
@@ -116,6 +118,9 @@ impl Dialect {
                     "EXISTS (SELECT 1 FROM jsonb_array_elements_text(CAST({json} AS jsonb)) AS j(value) WHERE j.value = {text})"
                 )
             }
+            // The newest rows whose texts match, each with its number and a score that is lower the better it matches: the index of
+            // texts, the table, the parameter, and the columns, the weightiest first.
+            ("matches", [index, table, query, columns @ ..]) => matches(self, index, table, query, columns),
             // A text member of stored JSON; null where the text is no JSON.
             ("member", [json, name]) if sqlite => format!("CASE WHEN json_valid({json}) THEN {json} ->> '{name}' END"),
             ("member", [json, name]) => format!("CAST({json} AS jsonb) ->> '{name}'"),
@@ -199,6 +204,28 @@ fn placed(dialect: Dialect, json: &str, columns: &[&str]) -> String {
         Dialect::Postgres => format!(
             "(SELECT place, {list} FROM jsonb_array_elements(CAST({json} AS jsonb)) WITH ORDINALITY AS j(value, place))"
         ),
+    }
+}
+
+fn matches(dialect: Dialect, index: &str, table: &str, query: &str, columns: &[&str]) -> String {
+    match dialect {
+        Dialect::Sqlite => {
+            let weights: Vec<String> =
+                (0..columns.len()).rev().map(|at| format!("{}.0", 1usize << (2 * at))).collect();
+            format!(
+                "(SELECT rowid AS number, bm25({index}, {}) AS score FROM {index} WHERE {index} MATCH {query} \
+                 ORDER BY rowid DESC LIMIT {RANKED_ROWS})",
+                weights.join(", ")
+            )
+        }
+        Dialect::Postgres => {
+            let words = format!("to_tsvector('simple', {})", columns.join(" || ' ' || "));
+            let wanted = format!("websearch_to_tsquery('simple', {query})");
+            format!(
+                "(SELECT number, -ts_rank({words}, {wanted}) AS score FROM {table} WHERE {words} @@ {wanted} \
+                 ORDER BY number DESC LIMIT {RANKED_ROWS})"
+            )
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
 const DISPENSABLE: &[(&str, &str)] = &[
     ("rl_configurations", "the coordinator does not see the policies"),
     ("agent_reputation", "agents' reputations come from this service's own records"),
+    ("reputation_events", "ratings change no reputation in the coordinator's records"),
     ("miner", "jobs require no model by the name that miners announce"),
     ("agent_marketplace", "environments are not calibrated by its listings"),
 ];

@@ -49,6 +49,10 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (39, "bulk_operations", include_str!("../../../migrations/0039_bulk_operations.sql")),
     (40, "own_webhooks", include_str!("../../../migrations/0040_own_webhooks.sql")),
     (41, "key_use", include_str!("../../../migrations/0041_key_use.sql")),
+    (42, "ledger", include_str!("../../../migrations/0042_ledger.sql")),
+    (43, "budgets", include_str!("../../../migrations/0043_budgets.sql")),
+    (44, "market", include_str!("../../../migrations/0044_market.sql")),
+    (45, "market_trust", include_str!("../../../migrations/0045_market_trust.sql")),
     (48, "more_lists", include_str!("../../../migrations/0048_more_lists.sql")),
     (49, "list_orders", include_str!("../../../migrations/0049_list_orders.sql")),
 ];

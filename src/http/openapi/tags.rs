@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Each tag with its description. An operation's id begins with its tag.
-const TAGS: [(&str, &str); 35] = [
+const TAGS: [(&str, &str); 42] = [
     ("workflows", "Definitions of work in steps, and running them"),
     ("executions", "Runs of workflows, networks and plans"),
     ("receipts", "Signed proofs of what executions did"),
@@ -24,6 +24,8 @@ const TAGS: [(&str, &str); 35] = [
     ("contacts", "Agents that know each other"),
     ("blocks", "Agents that do not want to hear of each other"),
     ("authorizations", "Which agents may send and receive messages"),
+    ("ledger", "Accounts, entries, holds and what was spent"),
+    ("budgets", "Limits of what is spent"),
     ("reputation", "Reputation of agents"),
     ("rl_environments", "Environments that policies are trained in"),
     ("rl_policies", "Policies: versions, aliases, actions, evaluation"),
@@ -31,6 +33,11 @@ const TAGS: [(&str, &str); 35] = [
     ("rl_strategies", "Marketplace strategies, each with its environment and policy"),
     ("services", "GPU services of the marketplace, and submitting jobs to them"),
     ("jobs", "Jobs of GPU services"),
+    ("market_services", "Services that agents offer in the marketplace"),
+    ("market_requests", "Requests for services, with their money in escrow"),
+    ("market_guilds", "Guilds of agents"),
+    ("market_trust", "Trust in agents by paid, rated requests"),
+    ("market", "Categories, figures and recommendations of the marketplace"),
     ("security", "Security of workflows and executions as a whole"),
     ("security_policies", "Rules that workflows and executions must keep to"),
     ("sandboxes", "Isolation of the commands of executions"),

@@ -10,6 +10,7 @@ mod events;
 mod executions;
 mod keys;
 mod learning;
+mod ledger;
 mod logs;
 mod messages;
 mod networks;
@@ -115,6 +116,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(transfer::record_payment))
         .routes(routes!(transfer::export_messages))
         .routes(routes!(transfer::import_messages))
+        .merge(ledger::router())
         .merge(messages::router())
         .routes(routes!(channels::create_channel, channels::list_channels))
         .routes(routes!(channels::get_channel, channels::close_channel))
@@ -129,7 +131,7 @@ const MAX_AGENT_ID_LEN: usize = 128;
 
 /// The agent that the path names as `name`. One that is named by an API key is known by its principal, since no key is stored
 /// or shown.
-fn check_agent_path(app: &App, name: &'static str, id: &AgentId) -> Result<AgentId, ApiError> {
+pub(in crate::routes) fn check_agent_path(app: &App, name: &'static str, id: &AgentId) -> Result<AgentId, ApiError> {
     check_agent_id(app, ("path", name), id)
 }
 

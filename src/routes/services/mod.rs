@@ -4,6 +4,7 @@
 mod about;
 mod events;
 mod jobs;
+mod marketplace;
 mod submit;
 
 use utoipa_axum::router::OpenApiRouter;
@@ -33,6 +34,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(jobs::get_job, jobs::cancel_job))
         .routes(routes!(jobs::delete_job_record))
         .routes(routes!(events::stream_job_events))
+        .merge(marketplace::router())
 }
 
 /// A client sees its own jobs, an admin all.

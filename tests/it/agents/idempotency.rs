@@ -10,6 +10,7 @@ use super::{plans, registry};
 use crate::{
     harness::{Answer, ApiClient, OTHER_ADMIN, PATIENCE, TestApp},
     kit::{AGENTS, JsonDocument, fixture, jq, operations, sql, waiting, webhook_to_nobody},
+    marketplace::MARKET,
     rl,
     services::SERVICES,
 };
@@ -141,6 +142,7 @@ pub(super) async fn prepare(server: &ApiClient, template: &str) -> (String, Valu
             server.post(&format!("{AGENTS}/register"), json!({"agent_id": id})).await.ok();
             (path(&id), json!({}))
         }
+        other if other.starts_with(MARKET) => crate::marketplace::prepare(server, other).await,
         other if other.starts_with(SERVICES) => crate::services::good(other),
         other if other.starts_with("/messages") || other.starts_with("/{agent_id}/") => talk(server, other, path).await,
         other => match other.strip_prefix("/performance/rl") {

@@ -53,7 +53,10 @@ impl TableDigests {
             let row: Vec<String> = columns.iter().map(|column| format!("quote(\"{column}\")")).collect();
             let told = "'ACCESS_DENIED', 'SECURITY_VIOLATION', 'VERIFICATION_FAILED'";
             let which = match table.as_str() {
-                "agent_audit_logs" => format!(" WHERE event_type NOT IN ({told})"),
+                // Money that was not moved is told of by an entry, too.
+                "agent_audit_logs" => {
+                    format!(" WHERE event_type NOT IN ({told}) AND event_data ->> 'refused' IS NULL")
+                }
                 _ => String::new(),
             };
             let row = row.join(" || ',' || ");

@@ -6,6 +6,8 @@ mod bulk;
 mod clients;
 mod ground;
 mod lists;
+mod market;
+mod market_month;
 mod plans;
 mod retention;
 mod start_lock;

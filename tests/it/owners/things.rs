@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use super::MARK;
 use crate::{
     agents::{plans, registry},
-    harness::ApiClient,
+    harness::{ApiClient, OTHER_ADMIN},
     kit::{AGENTS, JsonDocument, fixture, jq, waiting},
+    marketplace::{self, MARKET},
     messages, rl,
     services::SERVICES,
 };
@@ -82,6 +83,18 @@ impl Things {
         things.insert("id", id(&delivery, "id"));
         let update = security("trust-scores/agent/alice/update?execution_success=true");
         server.post(&update, json!({})).await.ok();
+        marketplace::fund(server, server.key(), 100.0).await;
+        marketplace::agent(server, OTHER_ADMIN, "seller").await;
+        let service = marketplace::offer(server, OTHER_ADMIN, "seller", json!({})).await;
+        let mut asked = marketplace::request_for(&service, 10.0);
+        asked["requirements"] = json!(MARK);
+        let asked = marketplace::request(server, server.key(), asked).await;
+        things.insert("request_id", id(&asked, "id"));
+        things.insert("deadline", marketplace::later(&service, 864_000));
+        things.insert("service_id", id(&service, "id"));
+        let body = json!({"agent_id": "alice", "name": "first guild"});
+        things.insert("guild_id", id(&server.post(&format!("{MARKET}/guilds"), body).await.is(201), "id"));
+
         let fixed = [
             ("agent_id", "alice"),
             ("member_id", "bob"),
@@ -210,8 +223,28 @@ impl Things {
             "/performance/rl/strategies/{strategy}/deploy" => json!({"policy": "mine"}),
             // Streams until the job's end: only who may ask is looked at.
             "/api/v1/services/llm/stream" => json!({}),
+            other if other.starts_with(MARKET) => self.market_body(role, method, other),
             other if other.starts_with(SERVICES) => crate::services::good(other).1,
             _ => json!({}),
+        }
+    }
+
+    /// The same for the marketplace.
+    fn market_body(&self, role: &str, method: &Method, template: &str) -> Value {
+        match template.strip_prefix(MARKET).unwrap() {
+            "/services" => marketplace::offer_of("alice"),
+            "/services/{service_id}" => json!({"tags": [role]}),
+            "/requests" => {
+                let deadline = &self.0["deadline"];
+                json!({"service_id": self.0["service_id"], "requirements": role, "budget": 5, "deadline": deadline})
+            }
+            "/guilds" => json!({"agent_id": "alice", "name": format!("guild of {role}")}),
+            "/guilds/{guild_id}" => json!({"description": role}),
+            "/guilds/{guild_id}/members" => json!({"agent_id": "seller"}),
+            "/guilds/{guild_id}/members/{agent_id}" => json!({"role": "leader"}),
+            "/guilds/{guild_id}/payouts" => json!({"agent_id": "alice", "amount": 1}),
+            other if *method == Method::POST => marketplace::body_of(other.rsplit('/').next().unwrap()),
+            other => panic!("{method} {other} is not tried: say how it is asked"),
         }
     }
 }

@@ -1,0 +1,191 @@
+//! One step in the life of a request, in an open write transaction: its state, its money, figures, history and audit entry.
+
+use serde_json::json;
+
+use super::{
+    model::{MarketRequest, RequestHistoryEntry},
+    state::{RequestEvent, RequestState, TransitionError, apply},
+    store,
+};
+use crate::{
+    Marketplace,
+    error::{MarketError, Result},
+    figures::{self, AgentCounts},
+    guilds,
+    rules::divide_payment,
+    services, suggestions,
+};
+use am_audit::EventType;
+use am_core::{ids::PrincipalId, money::Money};
+use am_db::{Tx, bulk_insert::RowBatch, codec::Timestamp, owner::SYSTEM_PRINCIPAL, principal::Principal};
+use am_ledger::{AccountKey, AccountOwner, AccountPurpose, EntryKind, EntryTags, NewEntry};
+
+/// Kind of reference of the ledger's entries about requests.
+pub(super) const REFERENCE: &str = "market_request";
+
+/// A step that is to be taken.
+pub(super) struct RequestAdvance<'a> {
+    pub event: RequestEvent,
+    /// Who takes it; `None`: the service by itself.
+    pub actor: Option<&'a Principal>,
+    pub reason: Option<String>,
+    pub now: Timestamp,
+}
+
+/// The account that a client's money is in.
+pub(super) fn wallet(owner: &PrincipalId) -> AccountKey {
+    AccountKey::wallet(AccountOwner::Principal(owner.clone()))
+}
+
+/// The account that a client's money waits in.
+pub(super) fn escrow(owner: &PrincipalId) -> AccountKey {
+    AccountKey::ait(AccountOwner::Principal(owner.clone()), AccountPurpose::Escrow)
+}
+
+impl From<TransitionError> for MarketError {
+    fn from(error: TransitionError) -> Self {
+        match error {
+            TransitionError::NotAllowed(..) => Self::InvalidState(error.to_string()),
+            TransitionError::BeyondEscrow(..) => Self::Conflict(error.to_string()),
+        }
+    }
+}
+
+impl Marketplace {
+    /// Take a step. The caller has set what the step itself does not: who accepted, results, when it is due next.
+    pub(super) async fn advance(
+        &self,
+        tx: &mut Tx,
+        request: &mut MarketRequest,
+        next: RequestAdvance<'_>,
+    ) -> Result<()> {
+        let RequestAdvance { event, actor, reason, now } = next;
+        let before = request.state;
+        let step = apply(before, request.escrow, event)?;
+        request.state = step.state;
+        request.escrow = request.escrow - step.refund - step.payment;
+        request.refunded += step.refund;
+        request.paid += step.payment;
+        request.updated_at = now;
+        if reason.is_some() {
+            request.reason.clone_from(&reason);
+        }
+        if step.state.is_final() {
+            (request.ended_at, request.due_at) = (Some(now), None);
+        }
+        let mut rows = RowBatch::default();
+        let mut entries = Vec::new();
+        if step.refund.is_positive() {
+            entries.push(refund(request, step.refund));
+        }
+        if step.payment.is_positive() {
+            entries.push(self.payment(tx, request, step.payment, &mut rows, now).await?);
+        }
+        if !entries.is_empty() {
+            self.0.ledger.post_all(tx, entries).await?;
+        }
+        if before == RequestState::Open {
+            figures::count_closed(&mut rows, request.category);
+        }
+        // Given up, expired, or decided against the provider as a whole.
+        let failed = before != RequestState::Open && step.state.is_final() && !step.payment.is_positive();
+        if let (true, Some(agent)) = (failed, &request.agent_id) {
+            figures::add_agent(&mut rows, agent, &AgentCounts { failed: 1, ..Default::default() }, now);
+        }
+        self.note(&mut rows, request, event.word(), actor, (step.refund, step.payment), reason, now);
+        rows.execute(tx).await?;
+        Ok(())
+    }
+
+    /// Add the rows of a request, its event and its audit entry.
+    #[expect(clippy::too_many_arguments, reason = "each is a column of the event")]
+    pub(super) fn note(
+        &self,
+        rows: &mut RowBatch,
+        request: &mut MarketRequest,
+        event: &str,
+        actor: Option<&Principal>,
+        (refunded, paid): (Money, Money),
+        reason: Option<String>,
+        now: Timestamp,
+    ) {
+        request.events += 1;
+        store::save(rows, request);
+        let entry = RequestHistoryEntry {
+            number: request.events,
+            event: event.to_owned(),
+            state: request.state,
+            actor: actor.map_or_else(|| SYSTEM_PRINCIPAL.to_owned(), |actor| actor.name.to_string()),
+            refunded,
+            paid,
+            reason,
+            happened_at: now,
+        };
+        store::add_event(rows, &request.id, &entry);
+        let audit = self.entry(EventType::WorkflowUpdated, REFERENCE, event);
+        let audit = match actor {
+            Some(actor) => audit.by(actor),
+            None => audit.on_behalf_of(SYSTEM_PRINCIPAL),
+        };
+        let audit = audit
+            .data("request_id", json!(request.id))
+            .data("state", json!(request.state))
+            .data("escrow", json!(request.escrow))
+            .data("refunded", json!(refunded))
+            .data("paid", json!(paid));
+        self.0.audit.add_entry_rows(rows, [audit]);
+    }
+
+    /// The ledger's entry that pays the provider, the platform and the guild; its figures are added to `rows`.
+    async fn payment(
+        &self,
+        tx: &mut Tx,
+        request: &mut MarketRequest,
+        payment: Money,
+        rows: &mut RowBatch,
+        now: Timestamp,
+    ) -> Result<NewEntry> {
+        let (Some(agent), Some(provider), Some(service_id)) =
+            (request.agent_id.clone(), request.provider_id.clone(), request.service_id.clone())
+        else {
+            return Err(MarketError::InvalidState("nobody has accepted the request".to_owned()));
+        };
+        let shares = divide_payment(payment, request.guild_contribution);
+        request.fee = Some(shares.fee);
+        let from = escrow(&request.client_id);
+        let mut entry = NewEntry::new(EntryKind::Payment)
+            .of(REFERENCE, request.id.as_str())
+            .moving(from.clone(), wallet(&provider), shares.provider)
+            .fee(from.clone(), figures::fee_account(), shares.fee)
+            .tagged(EntryTags {
+                principal: Some(request.client_id.clone()),
+                agent: Some(agent.clone()),
+                workflow: request.workflow_id.clone(),
+                execution: request.execution_id.clone(),
+            })
+            .spending(payment)
+            .once(format!("market:{}:paid", request.id));
+        if let Some(guild) = &request.guild_id {
+            entry = entry.moving(from, guilds::treasury(guild), shares.guild);
+        }
+        if let Some(mut service) = services::find(tx.conn().await?, &service_id).await? {
+            services::note_work(&mut service, true, None);
+            services::save(rows, &service)?;
+        }
+        figures::count_paid(rows, request.category, now, payment, shares.fee);
+        figures::add_agent(rows, &agent, &AgentCounts { jobs: 1, earned: payment, ..Default::default() }, now);
+        suggestions::note_purchase(tx, &request.client_id, &service_id).await?;
+        self.add_paid_work(tx, &agent, payment, now).await?;
+        Ok(entry)
+    }
+}
+
+/// The ledger's entry that gives money in escrow back.
+fn refund(request: &MarketRequest, amount: Money) -> NewEntry {
+    let tags = EntryTags { principal: Some(request.client_id.clone()), ..Default::default() };
+    NewEntry::new(EntryKind::Refund)
+        .of(REFERENCE, request.id.as_str())
+        .moving(escrow(&request.client_id), wallet(&request.client_id), amount)
+        .tagged(tags)
+        .once(format!("market:{}:refund:{}", request.id, request.events + 1))
+}

@@ -1,0 +1,186 @@
+//! SQL of tables `am_market_requests` and `am_market_request_events`.
+
+use super::model::{MarketRequest, RequestFilter, RequestHistoryEntry, RequestRole};
+use am_core::{
+    ids::{ExecutionId, MarketRequestId, PrincipalId},
+    money::Money,
+};
+use am_db::{
+    Connection, FromRow as _, Result,
+    bulk_insert::RowBatch,
+    codec::Timestamp,
+    push_row, row, sql,
+};
+
+fn amount(units: Option<i64>) -> Option<Money> {
+    units.map(Money::from_units)
+}
+
+row! {
+    MarketRequest {
+        id,
+        client_id,
+        client_owner,
+        service_id,
+        category,
+        requirements,
+        inputs,
+        budget => Money::from_units,
+        escrow => Money::from_units,
+        deadline,
+        state,
+        due_at,
+        agent_id,
+        provider_id,
+        guild_id,
+        guild_contribution = "contribution",
+        price => amount,
+        fee => amount,
+        paid => Money::from_units,
+        refunded => Money::from_units,
+        workflow_id,
+        execution_id,
+        receipt_id,
+        results_hash,
+        reason,
+        events,
+        rating,
+        created_at,
+        accepted_at,
+        completed_at,
+        ended_at,
+        updated_at,
+    }
+}
+
+row! {
+    RequestHistoryEntry {
+        number,
+        event,
+        state,
+        actor,
+        refunded => Money::from_units,
+        paid => Money::from_units,
+        reason,
+        happened_at,
+    }
+}
+
+/// Add the row of a request, new or changed, to `rows`.
+pub fn save(rows: &mut RowBatch, request: &MarketRequest) {
+    push_row!(rows, "am_market_requests" {
+        id: &request.id,
+        client_id: &request.client_id,
+        client_owner: &request.client_owner,
+        service_id: &request.service_id,
+        category: request.category,
+        requirements: &request.requirements,
+        inputs: &request.inputs,
+        budget: request.budget.units(),
+        escrow: request.escrow.units(),
+        deadline: request.deadline,
+        state: request.state,
+        due_at: request.due_at,
+        agent_id: &request.agent_id,
+        provider_id: &request.provider_id,
+        guild_id: &request.guild_id,
+        contribution: request.guild_contribution,
+        price: request.price.map(Money::units),
+        fee: request.fee.map(Money::units),
+        paid: request.paid.units(),
+        refunded: request.refunded.units(),
+        workflow_id: &request.workflow_id,
+        execution_id: &request.execution_id,
+        receipt_id: &request.receipt_id,
+        results_hash: &request.results_hash,
+        reason: &request.reason,
+        events: request.events,
+        rating: request.rating,
+        created_at: request.created_at,
+        accepted_at: request.accepted_at,
+        completed_at: request.completed_at,
+        ended_at: request.ended_at,
+        updated_at: request.updated_at,
+    } update on (id) except (client_id, client_owner, category, requirements, inputs, budget, deadline, created_at));
+}
+
+/// Add the row of an event of a request to `rows`.
+pub fn add_event(rows: &mut RowBatch, request: &MarketRequestId, entry: &RequestHistoryEntry) {
+    push_row!(rows, "am_market_request_events" {
+        request_id: request,
+        number: entry.number,
+        event: &entry.event,
+        state: entry.state,
+        actor: &entry.actor,
+        refunded: entry.refunded.units(),
+        paid: entry.paid.units(),
+        reason: &entry.reason,
+        happened_at: entry.happened_at,
+    });
+}
+
+/// Read a request.
+pub async fn find(conn: &mut Connection, id: &MarketRequestId) -> Result<Option<MarketRequest>> {
+    let found = sql!("SELECT ", MarketRequest::COLUMNS, " FROM am_market_requests WHERE id = $1");
+    found.bind(id).fetch_optional(conn).await
+}
+
+/// Read the request that an execution belongs to.
+pub async fn of_execution(conn: &mut Connection, execution: &ExecutionId) -> Result<Option<MarketRequestId>> {
+    let found = sql!("SELECT id FROM am_market_requests WHERE execution_id = $1");
+    found.bind(execution).fetch_optional_value(conn).await
+}
+
+/// Read a page of requests: those of a client or of a provider, those that are open to all, or all.
+pub async fn list(conn: &mut Connection, owner: &PrincipalId, filter: &RequestFilter) -> Result<Vec<MarketRequest>> {
+    let query = match filter.role {
+        RequestRole::Client => sql!(
+            "SELECT ",
+            MarketRequest::COLUMNS,
+            " FROM am_market_requests WHERE client_id = $1 [AND state = $2] {page $3}",
+        )
+        .bind(owner)
+        .bind_some(filter.state),
+        RequestRole::Provider => sql!(
+            "SELECT ",
+            MarketRequest::COLUMNS,
+            " FROM am_market_requests WHERE provider_id = $1 [AND state = $2] {page $3}",
+        )
+        .bind(owner)
+        .bind_some(filter.state),
+        RequestRole::Open => sql!(
+            "SELECT ",
+            MarketRequest::COLUMNS,
+            " FROM am_market_requests WHERE state = 'OPEN' AND service_id IS NULL [AND category = $1] {page $2}",
+        )
+        .bind_some(filter.category),
+        RequestRole::All => sql!("SELECT ", MarketRequest::COLUMNS, " FROM am_market_requests WHERE true {page $1}"),
+    };
+    query.bind_page(&filter.page).fetch_all(conn).await
+}
+
+/// Read the events of a request with numbers above `after`, in order.
+pub async fn history(conn: &mut Connection, id: &MarketRequestId, after: i64, limit: i64) -> Result<Vec<RequestHistoryEntry>> {
+    let events = sql!(
+        "SELECT ",
+        RequestHistoryEntry::COLUMNS,
+        " FROM am_market_request_events WHERE request_id = $1 AND number > $2 ORDER BY number LIMIT $3",
+    );
+    events.bind(id).bind(after).bind(limit).fetch_all(conn).await
+}
+
+/// Read requests to which something happens by itself now, the longest due first.
+pub async fn due(conn: &mut Connection, now: Timestamp, limit: i64) -> Result<Vec<MarketRequestId>> {
+    let due = sql!("SELECT id FROM am_market_requests WHERE due_at IS NOT NULL AND due_at <= $1 ORDER BY due_at LIMIT $2");
+    due.bind(now).bind(limit).fetch_values(conn).await
+}
+
+/// Read requests whose workflow is to be started, or runs, after `after`.
+pub async fn with_workflow(conn: &mut Connection, after: &str, limit: i64) -> Result<Vec<MarketRequest>> {
+    let running = sql!(
+        "SELECT ",
+        MarketRequest::COLUMNS,
+        " FROM am_market_requests WHERE state = 'ACCEPTED' AND workflow_id IS NOT NULL AND id > $1 ORDER BY id LIMIT $2",
+    );
+    running.bind(after).bind(limit).fetch_all(conn).await
+}
