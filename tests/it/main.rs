@@ -31,6 +31,7 @@ mod jq;
 mod keys;
 mod kit;
 mod marketplace;
+mod ledger;
 mod messages;
 #[cfg(feature = "failpoints")]
 mod models;

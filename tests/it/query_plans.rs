@@ -97,6 +97,9 @@ const SMALL_TABLES: &[(&str, &str)] = &[
     ("am_trust_bands", "five rows"),
     ("am_market_categories", "one row for each of twenty categories"),
     ("am_market_counters", "three rows"),
+    ("am_ledger_budgets", "at most 100 of each principal, and held in memory"),
+    ("am_ledger_reservations", "what open executions that budgets bind may still spend"),
+    ("am_ledger_waits", "executions that wait for a budget"),
     ("am_late_jobs", "jobs that outlive their execution, until they are booked"),
 ];
 
@@ -127,6 +130,8 @@ const BOUNDED: &[(&str, &str)] = &[
         "count(*) FROM am_workflow_list l WHERE (l.is_public",
         "tags have no index: the list is gone through, not the table",
     ),
+    ("sum(balance / 1000000000)", "the verification of the ledger reads all accounts"),
+    ("FROM am_ledger_accounts a WHERE", "a filter by asset or purpose, of operators; an owner has an index"),
     ("SELECT string_agg(", "at most the hashes below one tile"),
     ("UNION SELECT id FROM (SELECT id FROM am_messages WHERE recipient", "two pages are made one"),
     ("FROM agent_step_executions WHERE execution_id = $1 ORDER BY", "the steps of one execution"),
