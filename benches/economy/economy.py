@@ -36,7 +36,7 @@ class Economy:
         self.seller = service.json(f"{API}/registry", {"agent_id": RATE_AGENT, "capabilities": ["text_processing"]}, key=SELLER)
         service.json(f"{API}/registry", {"agent_id": SHOP_AGENT, "capabilities": ["text_processing"]}, key=SELLER)
         self.client_id = service.json(f"{API}/workflows", PURE_STEPS, key=CLIENT)["owner_id"]
-        service.json(f"{LEDGER}/deposits", {"principal": self.client_id, "amount": FUNDS, "asset": "AIT"})
+        service.json(f"{LEDGER}/deposits", {"owner": self.client_id, "amount": FUNDS})
         offer = {
             "agent_id": SHOP_AGENT, "name": "template of services", "description": "A service of which others are copies",
             "category": "data_analysis", "tags": ["template"], "base_price": 0.01,

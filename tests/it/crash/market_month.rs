@@ -267,7 +267,7 @@ async fn open_market(server: &ApiClient, agents: usize) -> Market {
         market.services.push(service.text("id").to_owned());
     }
     for principal in &principals {
-        let deposit = json!({"principal": principal, "amount": FUNDS});
+        let deposit = json!({"owner": principal, "amount": FUNDS});
         server.post(&format!("{LEDGER}/deposits"), deposit).await.ok();
     }
     market
