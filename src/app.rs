@@ -52,6 +52,7 @@ use am_orchestration::{
     review::PolicyReview,
     workflows::WorkflowService,
 };
+use am_portfolio::PortfolioService;
 use am_retention::{RetentionService, RetentionSettings};
 use am_rl::{
     PolicyServer, learning::LearningService, library::PolicyLibrary, outcomes::OutcomeService, runs::TrainingRuns,
@@ -143,6 +144,8 @@ pub struct Services {
     pub messages: MessageService,
     /// Delivery of messages to connected agents.
     pub delivery: DeliveryService,
+    /// Portfolios of agents.
+    pub portfolios: PortfolioService,
     /// Removal of what is old or was deleted, and its archives.
     pub retention: RetentionService,
     jq: jq::JqPool,
@@ -221,6 +224,9 @@ pub enum StartError {
     /// A witness of the audit log cannot be called.
     #[error("AUDIT_WITNESSES: {0}")]
     Witnesses(#[from] am_audit::WitnessError),
+    /// The price source of portfolios cannot be called.
+    #[error("PORTFOLIO_PRICE_URL: {0}")]
+    Portfolios(#[from] am_portfolio::PortfolioError),
     /// The HTTP client cannot be built.
     #[error("the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
@@ -334,7 +340,16 @@ impl App {
         let learning = LearningService::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
         let retention = RetentionSettings::from_config(&config.retention, &config.data_dir);
         let retention = RetentionService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), retention);
+        let portfolios = PortfolioService::new(
+            db.clone(),
+            clock.clone(),
+            ids.clone(),
+            audit.clone(),
+            ledger.clone(),
+            config.portfolios.clone(),
+        )?;
         let mut registry = Registry::default();
+        portfolios.register(&mut registry);
         retention.register(&mut registry);
         db.register(&mut registry);
         jobs.register(&mut registry);
@@ -396,6 +411,7 @@ impl App {
             channels,
             messages,
             delivery,
+            portfolios,
             retention,
             jq,
             texts,

@@ -5,6 +5,7 @@
 
 mod communication;
 mod learning;
+mod portfolios;
 mod retention;
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};

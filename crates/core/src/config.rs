@@ -8,6 +8,7 @@ mod group;
 mod http_method;
 mod messages;
 mod origins;
+mod portfolios;
 mod retention;
 mod setting_reader;
 mod sources;
@@ -43,6 +44,7 @@ pub use error::ConfigError;
 pub use http_method::HttpMethod;
 pub use messages::MessageConfig;
 pub use origins::{ConfigOrigins, SettingOrigin, SettingSource, hidden_settings};
+pub use portfolios::PortfolioConfig;
 pub use retention::RetentionConfig;
 pub use sources::ConfigSources;
 pub use witnesses::WitnessEndpoint;
@@ -173,6 +175,8 @@ settings! {
         webhooks: WebhookConfig;
         /// Settings of messages between agents.
         messages: MessageConfig;
+        /// Settings of portfolios.
+        portfolios: PortfolioConfig;
         /// Settings of retention.
         retention: RetentionConfig;
     }

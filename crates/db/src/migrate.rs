@@ -51,6 +51,8 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (41, "key_use", include_str!("../../../migrations/0041_key_use.sql")),
     (42, "ledger", include_str!("../../../migrations/0042_ledger.sql")),
     (43, "budgets", include_str!("../../../migrations/0043_budgets.sql")),
+    (46, "prices", include_str!("../../../migrations/0046_prices.sql")),
+    (47, "portfolios", include_str!("../../../migrations/0047_portfolios.sql")),
 ];
 
 /// Result of a migration.

@@ -14,6 +14,7 @@ mod logs;
 mod messages;
 mod networks;
 mod plans;
+mod portfolios;
 mod receipts;
 mod registry;
 mod relations;
@@ -116,6 +117,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(transfer::export_messages))
         .routes(routes!(transfer::import_messages))
         .merge(messages::router())
+        .merge(portfolios::router())
         .routes(routes!(channels::create_channel, channels::list_channels))
         .routes(routes!(channels::get_channel, channels::close_channel))
         .routes(routes!(channels::add_channel_member))
