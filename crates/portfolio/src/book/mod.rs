@@ -4,6 +4,8 @@
 mod positions;
 mod store;
 
+use std::collections::HashMap;
+
 use am_core::{
     boxed,
     money::Money,
@@ -144,34 +146,7 @@ impl PortfolioService {
         let (mut conn, now) = (self.0.db.read().await?, self.now());
         let book = self.open_book(&mut conn, caller, id, &[], now).await?;
         let addresses = store::read_addresses(&mut conn, id).await?;
-        drop(conn);
-        let total = book.total();
-        let reason = total.as_ref().err().map(ToString::to_string);
-        let total = total.ok();
-        let percents = total.map(|total| book.positions.percents(total));
-        let known = |token: &str, position: &Position| {
-            position.amount.is_positive()
-                || addresses.contains_key(token)
-                || book.strategy.target_allocations.contains_key(token)
-        };
-        let asset = |(token, position): (&String, &Position)| {
-            let value = position.value();
-            let held = position.amount.is_positive();
-            AssetHolding {
-                token_symbol: token.clone(),
-                token_address: addresses.get(token).cloned().filter(|address| !address.is_empty()),
-                balance: position.amount,
-                price: position.price.map(|point| point.price),
-                priced_at: position.price.map(|point| point.at).filter(|_| !is_cash(token)),
-                value,
-                target_allocation: book.strategy.target_allocations.get(token).copied().unwrap_or(0.0),
-                current_allocation: percents.as_ref().map(|all| all.get(token.as_str()).copied().unwrap_or(0.0)),
-                average_cost: held.then(|| book.average_cost(token, position)),
-                unrealized_pnl: value.map(|value| book.unrealized(token, position, value)),
-            }
-        };
-        let assets = book.positions.0.iter().filter(|(token, position)| known(token, position)).map(asset).collect();
-        Ok(HoldingsReport { portfolio_id: id, measured_at: now, total_value: total, reason, assets })
+        Ok(book.report(&addresses))
     }
 
     /// Add a token to a portfolio, or say its contract's address.
@@ -201,11 +176,10 @@ impl PortfolioService {
             let entry = me.entry(&by.principal, "portfolio", "asset_added", now);
             let entry = entry.data("portfolio", json!(id)).data("token", json!(draft.token_symbol));
             me.0.audit.append(tx, vec![entry]).await?;
-            Ok(())
+            let addresses = store::read_addresses(tx.conn().await?, id).await?;
+            Ok(book.report(&addresses))
         };
-        let done = self.0.db.write_idempotent(&self.0.clock, once, work).await?;
-        let report = self.holdings(caller, id).await?;
-        Ok(done.map(|()| report))
+        self.0.db.write_idempotent(&self.0.clock, once, work).await
     }
 }
 
@@ -213,6 +187,36 @@ impl PortfolioBook {
     /// Number of the portfolio.
     pub fn id(&self) -> i64 {
         self.portfolio.id
+    }
+
+    /// What is held, for clients; `addresses` are those of tokens' contracts.
+    fn report(&self, addresses: &HashMap<String, String>) -> HoldingsReport {
+        let total = self.total();
+        let reason = total.as_ref().err().map(ToString::to_string);
+        let total = total.ok();
+        let percents = total.map(|total| self.positions.percents(total));
+        let targets = &self.strategy.target_allocations;
+        let known = |token: &str, position: &Position| {
+            position.amount.is_positive() || addresses.contains_key(token) || targets.contains_key(token)
+        };
+        let asset = |(token, position): (&String, &Position)| {
+            let value = position.value();
+            let held = position.amount.is_positive();
+            AssetHolding {
+                token_symbol: token.clone(),
+                token_address: addresses.get(token).cloned().filter(|address| !address.is_empty()),
+                balance: position.amount,
+                price: position.price.map(|point| point.price),
+                priced_at: position.price.map(|point| point.at).filter(|_| !is_cash(token)),
+                value,
+                target_allocation: targets.get(token).copied().unwrap_or(0.0),
+                current_allocation: percents.as_ref().map(|all| all.get(token.as_str()).copied().unwrap_or(0.0)),
+                average_cost: held.then(|| self.average_cost(token, position)),
+                unrealized_pnl: value.map(|value| self.unrealized(token, position, value)),
+            }
+        };
+        let assets = self.positions.0.iter().filter(|(token, position)| known(token, position)).map(asset).collect();
+        HoldingsReport { portfolio_id: self.id(), measured_at: self.now, total_value: total, reason, assets }
     }
 
     /// What all of it is worth.
