@@ -38,6 +38,7 @@ use am_db::Database;
 use am_events::StreamHub;
 use am_jobs::JobQueue;
 use am_keys::ApiKeyService;
+use am_ledger::LedgerService;
 use am_orchestration::{
     action::ActionCatalog,
     assignments::AssignmentService,
@@ -88,6 +89,8 @@ pub struct Services {
     pub clock: Clock,
     /// Audit log of all changes.
     pub audit: AuditLog,
+    /// Accounts, entries, holds and budgets.
+    pub ledger: LedgerService,
     /// Security policies of workflows.
     pub security_policies: am_security::policies::SecurityPolicies,
     /// Reviews of workflows by the security policies.
@@ -194,6 +197,9 @@ pub enum StartError {
     /// The policies cannot be opened.
     #[error("the policies: {0}")]
     Policies(#[from] am_rl::RlError),
+    /// The budgets cannot be read.
+    #[error("the ledger: {0}")]
+    Ledger(#[from] am_ledger::LedgerError),
     /// The security policies cannot be opened.
     #[error("the security policies: {0}")]
     Security(#[from] am_security::policies::SecurityPolicyError),
@@ -252,6 +258,9 @@ impl App {
         let db = starting.db.clone();
         let signer = Arc::new(receipt_signer(&config)?);
         let (audit, webhooks) = open_audit(&config, &db, &clock, &ids).await?;
+        let ledger =
+            LedgerService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), webhooks.clone());
+        ledger.load_budgets().await?;
         let witnesses = WitnessService::new(audit.clone(), &config.audit.witnesses)?;
         let keys = ApiKeyService::open(db.clone(), clock.clone(), ids.clone(), audit.clone()).await?;
         let trust = TrustService::new(db.clone(), clock.clone(), ids.clone(), audit.clone());
@@ -380,6 +389,7 @@ impl App {
         });
         let services = Services {
             shared,
+            ledger,
             security_policies,
             reviews,
             audit,

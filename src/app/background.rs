@@ -23,6 +23,8 @@ pub(super) fn start(services: &Services, keys: &ApiKeyService, witnesses: &Witne
     witnesses.background_tasks(supervisor.stopping()).into_iter().for_each(|task| supervisor.adopt(task));
     supervisor.start("sandboxes", |stop| services.sandboxes.clone().work(stop));
     supervisor.start("keys", |stop| keys.clone().watch(stop));
+    supervisor.start("ledger.holds", |stop| services.ledger.clone().expire_loop(stop));
+    supervisor.start("ledger.budgets", |stop| services.ledger.clone().watch_budgets(stop));
     supervisor.start("trust", |stop| services.trust.clone().work(stop));
     supervisor.start("portfolios", |stop| services.portfolios.clone().review_loop(stop));
     supervisor.start("prices", |stop| services.portfolios.clone().poll_prices(stop));

@@ -5,6 +5,7 @@
 
 mod communication;
 mod learning;
+mod ledger;
 mod portfolios;
 mod retention;
 

@@ -40,7 +40,9 @@ pub use model::{
 };
 pub use operations::{HoldRequest, MoneyOrder};
 pub use spending::{SpendingDimension, SpendingGroup, SpendingSum};
-pub use statement::{AccountFilter, MAX_PERIODS, PeriodBalance, PeriodLength, StatementLine};
+pub use statement::{
+    AccountFilter, MAX_PERIODS, PeriodBalance, PeriodLength, StatementExport, StatementFormat, StatementLine,
+};
 pub use verification::{AssetTotal, LedgerVerification};
 
 use budgets::BudgetCache;

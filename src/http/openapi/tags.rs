@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Each tag with its description. An operation's id begins with its tag.
-const TAGS: [(&str, &str); 36] = [
+const TAGS: [(&str, &str); 38] = [
     ("workflows", "Definitions of work in steps, and running them"),
     ("executions", "Runs of workflows, networks and plans"),
     ("receipts", "Signed proofs of what executions did"),
@@ -25,6 +25,8 @@ const TAGS: [(&str, &str); 36] = [
     ("contacts", "Agents that know each other"),
     ("blocks", "Agents that do not want to hear of each other"),
     ("authorizations", "Which agents may send and receive messages"),
+    ("ledger", "Accounts, entries, holds and what was spent"),
+    ("budgets", "Limits of what is spent"),
     ("reputation", "Reputation of agents"),
     ("rl_environments", "Environments that policies are trained in"),
     ("rl_policies", "Policies: versions, aliases, actions, evaluation"),

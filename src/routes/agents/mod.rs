@@ -10,6 +10,7 @@ mod events;
 mod executions;
 mod keys;
 mod learning;
+mod ledger;
 mod logs;
 mod messages;
 mod networks;
@@ -116,6 +117,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(transfer::record_payment))
         .routes(routes!(transfer::export_messages))
         .routes(routes!(transfer::import_messages))
+        .merge(ledger::router())
         .merge(messages::router())
         .merge(portfolios::router())
         .routes(routes!(channels::create_channel, channels::list_channels))

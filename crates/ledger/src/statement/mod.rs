@@ -1,5 +1,6 @@
 //! What accounts show: lists, statements in pages and as files, balances at a time and by period.
 
+mod export;
 mod store;
 
 use chrono::{DateTime, Datelike, Days, Months, NaiveDate, TimeDelta, Utc};
@@ -19,6 +20,8 @@ use super::{
     model::{AccountBalance, AccountKey, AccountOwner, AccountPurpose, EntryKind, LedgerAccount, LedgerEntry},
     store as accounts,
 };
+
+pub use export::{StatementExport, StatementFormat};
 
 /// Maximum number of periods of one report.
 pub const MAX_PERIODS: usize = 1000;
