@@ -9,6 +9,7 @@ mod year;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
 use crate::{
     harness::{ApiClient, TestApp},
@@ -50,6 +51,55 @@ pub async fn funded(server: &ApiClient) -> String {
     portfolio
 }
 
+/// What to ask of a POST below `/portfolios` so that it succeeds once: its path and its body.
+pub async fn prepare(server: &ApiClient, template: &str) -> (String, Value) {
+    let rest = template.strip_prefix("/portfolios").unwrap();
+    let strategy = json!({"name": "once", "target_allocations": {"AIT": 50, "ETH": 50}});
+    let at = |rest: &str| format!("{PORTFOLIOS}{rest}");
+    match rest {
+        "" => {
+            let made = server.post(&at("/strategies"), strategy).await.is(201);
+            (at(""), json!({"agent_address": new_address(), "strategy_id": made["id"]}))
+        }
+        "/strategies" => (at(rest), strategy),
+        "/prices" => (at(rest), json!({"token": "ETH", "price": 20})),
+        "/prices/bulk" => (at(rest), json!({"prices": [{"token": "ETH", "price": 20}]})),
+        "/optimize" | "/backtest" => {
+            let price = |token: &str, day: i64| {
+                let at = chrono::Utc::now() - chrono::TimeDelta::days(day);
+                json!({"token": token, "price": 10 + (day * 7 + token.len() as i64 * day) % 5, "at": at.to_rfc3339()})
+            };
+            let prices: Vec<Value> = (1..60).flat_map(|day| [price("ONE", day), price("OTHER", day)]).collect();
+            server.post(&at("/prices/bulk"), json!({"prices": prices})).await.is(201);
+            let asked = match rest {
+                "/optimize" => json!({"method": "risk_parity"}),
+                _ => json!({"weights": {"ONE": 0.5, "OTHER": 0.5}}),
+            };
+            let mut body = json!({"tokens": ["ONE", "OTHER"]});
+            body.as_object_mut().unwrap().extend(asked.as_object().unwrap().clone());
+            (at(rest), body)
+        }
+        _ => {
+            let portfolio = funded(server).await;
+            let what = rest.strip_prefix("/{portfolio_id}/").unwrap();
+            let body = match what {
+                "assets" => json!({"token_symbol": "SOL"}),
+                "deposits" | "withdrawals" => json!({"amount": 1, "source": "outside"}),
+                "quotes" | "trades" => json!({"sell_token": "AIT", "buy_token": "ETH", "sell_amount": 1}),
+                "stress" => json!({"scenarios": [{"name": "x", "shocks": {"ETH": -0.5}}]}),
+                "rebalances" | "snapshots" | "alerts/{alert_id}/acknowledge" => json!({}),
+                other => panic!("POST {other} of a portfolio is not tried: say how it is asked"),
+            };
+            if !what.starts_with("alerts") {
+                return (format!("{portfolio}/{what}"), body);
+            }
+            server.post(&format!("{portfolio}/snapshots"), json!({})).await.is(201);
+            let alert = server.get(&format!("{portfolio}/alerts")).await.ok()[0]["id"].clone();
+            (format!("{portfolio}/alerts/{alert}/acknowledge"), body)
+        }
+    }
+}
+
 /// All rows of a list, page by page.
 pub async fn all_pages(server: &ApiClient, first: &str) -> Vec<Value> {
     let (mut rows, mut path) = (Vec::new(), Some(first.to_owned()));
@@ -61,6 +111,14 @@ pub async fn all_pages(server: &ApiClient, first: &str) -> Vec<Value> {
         path = next.map(|link| link.trim_start_matches('<').split_once('>').unwrap().0.to_owned());
     }
     rows
+}
+
+/// The only value that a statement reads of a server's database.
+pub async fn text_of(server: &ApiClient, statement: &str) -> String {
+    let mut conn = SqliteConnection::connect(server.database().to_str().unwrap()).await.unwrap();
+    let found = sqlx::query_scalar(AssertSqlSafe(statement.to_owned())).fetch_one(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    found
 }
 
 #[tokio::test]

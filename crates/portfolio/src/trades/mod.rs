@@ -54,7 +54,6 @@ pub struct QuoteDocument {
     /// Number of the portfolio.
     pub portfolio_id: i64,
     /// What is paid for what.
-    #[serde(flatten)]
     pub terms: TradeTerms,
     /// Time from which it is not taken any more.
     pub expires_at: Timestamp,

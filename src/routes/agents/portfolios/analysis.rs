@@ -9,6 +9,7 @@ use crate::{
     app::App,
     http::{
         ApiError, ClientKey, JsonBody, PathParams, QueryParams,
+        error::FieldError,
         idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
         time_query::{QueryMoment, time_span},
     },
@@ -16,7 +17,7 @@ use crate::{
 };
 use am_db::codec::Timestamp;
 use am_portfolio::{
-    AttributionReport, PerformanceReport, ReportPeriod, RiskQuery, RiskReport, StressReport, StressRequest,
+    AttributionReport, PerformanceReport, PortfolioError, ReportPeriod, RiskQuery, RiskReport, StressReport, StressRequest,
 };
 
 /// Period of a report.
@@ -48,6 +49,16 @@ pub struct RiskParameters {
     risk_free_rate: Option<f64>,
 }
 
+/// The faults of a report's question stand in its query.
+fn query_fault(error: PortfolioError) -> ApiError {
+    match error {
+        PortfolioError::Invalid(found) => {
+            ApiError::unprocessable(found.into_iter().map(|violation| FieldError::of("query", violation)).collect())
+        }
+        error => error.into(),
+    }
+}
+
 /// Get the performance of a portfolio
 ///
 /// Between two records of its value (snapshots, deposits, withdrawals), time- and money-weighted. A figure that can't be computed is null,
@@ -68,7 +79,8 @@ pub async fn get_performance(
     QueryParams(query): QueryParams<PeriodQuery>,
 ) -> Result<JsonBody<PerformanceReport>, ApiError> {
     let id = path_number("portfolio", &id)?;
-    Ok(JsonBody(app.portfolios.performance(&portfolio_caller(&caller), id, query.period(&app)).await?))
+    let found = app.portfolios.performance(&portfolio_caller(&caller), id, query.period(&app)).await;
+    Ok(JsonBody(found.map_err(query_fault)?))
 }
 
 /// Get the gain of a portfolio by token
@@ -90,7 +102,8 @@ pub async fn get_attribution(
     QueryParams(query): QueryParams<PeriodQuery>,
 ) -> Result<JsonBody<AttributionReport>, ApiError> {
     let id = path_number("portfolio", &id)?;
-    Ok(JsonBody(app.portfolios.attribution(&portfolio_caller(&caller), id, query.period(&app)).await?))
+    let found = app.portfolios.attribution(&portfolio_caller(&caller), id, query.period(&app)).await;
+    Ok(JsonBody(found.map_err(query_fault)?))
 }
 
 /// Get the risk of a portfolio
@@ -116,7 +129,8 @@ pub async fn get_risk(
     let id = path_number("portfolio", &id)?;
     let RiskParameters { benchmark, risk_free_rate } = query;
     let query = RiskQuery { period: period.period(&app), benchmark, risk_free_rate };
-    Ok(JsonBody(app.portfolios.risk(&portfolio_caller(&caller), id, query).await?))
+    let found = app.portfolios.risk(&portfolio_caller(&caller), id, query).await;
+    Ok(JsonBody(found.map_err(query_fault)?))
 }
 
 /// Test a portfolio under stress
