@@ -57,6 +57,7 @@ use am_orchestration::{
     review::PolicyReview,
     workflows::WorkflowService,
 };
+use am_portfolio::PortfolioService;
 use am_retention::{RetentionService, RetentionSettings};
 use am_rl::{
     PolicyServer, learning::LearningService, library::PolicyLibrary, outcomes::OutcomeService, runs::TrainingRuns,
@@ -150,6 +151,8 @@ pub struct Services {
     pub messages: MessageService,
     /// Delivery of messages to connected agents.
     pub delivery: DeliveryService,
+    /// Portfolios of agents.
+    pub portfolios: PortfolioService,
     /// Removal of what is old or was deleted, and its archives.
     pub retention: RetentionService,
     /// Marketplace of agents' services.
@@ -233,6 +236,9 @@ pub enum StartError {
     /// A witness of the audit log cannot be called.
     #[error("AUDIT_WITNESSES: {0}")]
     Witnesses(#[from] am_audit::WitnessError),
+    /// The price source of portfolios cannot be called.
+    #[error("PORTFOLIO_PRICE_URL: {0}")]
+    Portfolios(#[from] am_portfolio::PortfolioError),
     /// The HTTP client cannot be built.
     #[error("the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
@@ -360,7 +366,16 @@ impl App {
         let retention = RetentionService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), retention);
         let runner = market::WorkflowRuns::new(&executions, &workflows, &signer);
         let market = market::open_market(&config, &ledger, runner, &db, &clock, &ids, &audit);
+        let portfolios = PortfolioService::new(
+            db.clone(),
+            clock.clone(),
+            ids.clone(),
+            audit.clone(),
+            ledger.clone(),
+            config.portfolios.clone(),
+        )?;
         let mut registry = Registry::default();
+        portfolios.register(&mut registry);
         retention.register(&mut registry);
         market.register(&mut registry);
         db.register(&mut registry);
@@ -425,6 +440,7 @@ impl App {
             channels,
             messages,
             delivery,
+            portfolios,
             retention,
             market,
             jq,

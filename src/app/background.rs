@@ -29,6 +29,8 @@ pub(super) fn start(services: &Services, keys: &ApiKeyService, witnesses: &Witne
     supervisor.start("ledger.budgets", |stop| services.ledger.clone().watch_budgets(stop));
     supervisor.start("trust", |stop| services.trust.clone().work(stop));
     supervisor.start("market", |stop| services.market.clone().work(stop));
+    supervisor.start("portfolios", |stop| services.portfolios.clone().review_loop(stop));
+    supervisor.start("prices", |stop| services.portfolios.clone().poll_prices(stop));
     supervisor.start("retention", |stop| services.retention.clone().work(stop));
     supervisor.start("messages.housekeeping", |stop| services.messages.clone().work(stop));
 }

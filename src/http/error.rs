@@ -7,6 +7,7 @@ mod communication;
 mod learning;
 mod ledger;
 mod marketplace;
+mod portfolios;
 mod retention;
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};

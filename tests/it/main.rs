@@ -43,6 +43,7 @@ mod openapi;
 mod operation;
 mod owners;
 mod peer;
+mod portfolio;
 mod python_client;
 mod query_plans;
 mod readme;

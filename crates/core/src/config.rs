@@ -9,6 +9,7 @@ mod http_method;
 mod market;
 mod messages;
 mod origins;
+mod portfolios;
 mod retention;
 mod setting_reader;
 mod sources;
@@ -45,6 +46,7 @@ pub use http_method::HttpMethod;
 pub use market::MarketConfig;
 pub use messages::MessageConfig;
 pub use origins::{ConfigOrigins, SettingOrigin, SettingSource, hidden_settings};
+pub use portfolios::PortfolioConfig;
 pub use retention::RetentionConfig;
 pub use sources::ConfigSources;
 pub use witnesses::WitnessEndpoint;
@@ -175,6 +177,8 @@ settings! {
         webhooks: WebhookConfig;
         /// Settings of messages between agents.
         messages: MessageConfig;
+        /// Settings of portfolios.
+        portfolios: PortfolioConfig;
         /// Settings of retention.
         retention: RetentionConfig;
         /// Settings of the marketplace of services.

@@ -53,6 +53,8 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (43, "budgets", include_str!("../../../migrations/0043_budgets.sql")),
     (44, "market", include_str!("../../../migrations/0044_market.sql")),
     (45, "market_trust", include_str!("../../../migrations/0045_market_trust.sql")),
+    (46, "prices", include_str!("../../../migrations/0046_prices.sql")),
+    (47, "portfolios", include_str!("../../../migrations/0047_portfolios.sql")),
     (48, "more_lists", include_str!("../../../migrations/0048_more_lists.sql")),
     (49, "list_orders", include_str!("../../../migrations/0049_list_orders.sql")),
 ];

@@ -15,6 +15,7 @@ mod logs;
 mod messages;
 mod networks;
 mod plans;
+mod portfolios;
 mod receipts;
 mod registry;
 mod relations;
@@ -118,6 +119,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(transfer::import_messages))
         .merge(ledger::router())
         .merge(messages::router())
+        .merge(portfolios::router())
         .routes(routes!(channels::create_channel, channels::list_channels))
         .routes(routes!(channels::get_channel, channels::close_channel))
         .routes(routes!(channels::add_channel_member))

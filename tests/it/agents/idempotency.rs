@@ -66,6 +66,7 @@ pub(super) async fn prepare(server: &ApiClient, template: &str) -> (String, Valu
             let begun = server.post(&format!("{AGENTS}/executions/retry"), asked).await.ok();
             (path(begun["operation"].text("id")), json!({}))
         }
+        other if other.starts_with("/portfolios") => crate::portfolio::prepare(server, other).await,
         "/receipts/verify" => (path(""), json!({"receipt": {}})),
         "/networks" => (path(""), json!({"name": "once"})),
         "/networks/{network_id}/execute" | "/networks/{network_id}/optimize" => {

@@ -109,7 +109,20 @@ impl Things {
         let body = json!({"agent_id": "alice", "name": "first guild"});
         things.insert("guild_id", id(&server.post(&format!("{MARKET}/guilds"), body).await.is(201), "id"));
 
+        let portfolios = crate::portfolio::PORTFOLIOS;
+        let body = json!({"name": MARK, "target_allocations": {"AIT": 50, "ETH": 50}});
+        let strategy = server.post(&format!("{portfolios}/strategies"), body).await.is(201)["id"].to_string();
+        crate::portfolio::record_prices(server, &[("ETH", 20.0)]).await;
+        let body = json!({"agent_address": crate::portfolio::new_address(), "strategy_id": strategy.parse::<i64>().unwrap()});
+        let portfolio = server.post(portfolios, body).await.is(201)["id"].to_string();
+        let body = json!({"amount": 1000, "source": "outside"});
+        server.post(&format!("{portfolios}/{portfolio}/deposits"), body).await.ok();
+        // Half of it should be ETH, and an alert says so.
+        server.post(&format!("{portfolios}/{portfolio}/snapshots"), json!({})).await.is(201);
+        let alert = server.get(&format!("{portfolios}/{portfolio}/alerts")).await.ok()[0]["id"].to_string();
+        things.extend([("strategy_id", strategy), ("portfolio_id", portfolio), ("alert_id", alert)]);
         let fixed = [
+            ("token", "ETH"),
             ("agent_id", "alice"),
             ("member_id", "bob"),
             ("contact_id", "carol"),
@@ -172,6 +185,7 @@ impl Things {
     ) -> RequestBuilder {
         let query = match template.strip_prefix(AGENTS).unwrap_or_default() {
             "/messages/inbox" | "/messages/stream" => "?agent_id=alice".to_owned(),
+            "/portfolios/prices" if *method == Method::GET => "?token=ETH".to_owned(),
             "/workflows/{workflow_id}/cancel" => format!("?execution_id={}", self.0["execution_id"]),
             "/security/policies" if *method == Method::POST => format!("?name={role}"),
             "/security/audit-tree/consistency" => "?from=1".to_owned(),
@@ -204,6 +218,26 @@ impl Things {
             "/networks/{network_id}/execute" => json!({"task": {"x": 1}}),
             "/receipts/verify" => json!({"receipt": {}}),
             "/security/webhooks" => json!({"url": "https://example.com/hook", "events": ["test"]}),
+            "/portfolios" => {
+                let strategy = self.0["strategy_id"].parse::<i64>().unwrap();
+                json!({"agent_address": crate::portfolio::new_address(), "strategy_id": strategy})
+            }
+            "/portfolios/backtest" => json!({"tokens": ["ETH", "BTC"], "method": "risk_parity"}),
+            "/portfolios/optimize" => json!({"tokens": ["ETH", "BTC"], "method": "risk_parity"}),
+            "/portfolios/prices" => json!({"token": "ETH", "price": 20}),
+            "/portfolios/prices/bulk" => json!({"prices": [{"token": "ETH", "price": 20}]}),
+            "/portfolios/strategies" | "/portfolios/strategies/{strategy_id}" => {
+                json!({"name": MARK, "target_allocations": {"AIT": 50, "ETH": 50}})
+            }
+            "/portfolios/{portfolio_id}/assets" => json!({"token_symbol": "SOL"}),
+            "/portfolios/{portfolio_id}/deposits" | "/portfolios/{portfolio_id}/withdrawals" => {
+                json!({"amount": 1, "source": "outside"})
+            }
+            "/portfolios/{portfolio_id}/quotes" | "/portfolios/{portfolio_id}/trades" => {
+                json!({"sell_token": "AIT", "buy_token": "ETH", "sell_amount": 1})
+            }
+            "/portfolios/{portfolio_id}/rebalances" => json!({"dry_run": true}),
+            "/portfolios/{portfolio_id}/stress" => json!({"scenarios": [{"name": "x", "shocks": {"ETH": -0.5}}]}),
             "/executions/retry" | "/executions/cancel" => json!({"filter": {"workflow_id": "agent_00000000"}}),
             "/ledger/deposits" | "/ledger/withdrawals" => {
                 json!({"owner": crate::ledger::principal_of(ADMIN), "amount": 1})

@@ -25,6 +25,11 @@ pub(super) const ORIGIN: &str = "a name without blanks and plus signs, such as e
 
 /// The rules that look at more than one setting, and those that only production keeps.
 pub(super) fn validate_config(config: &Config, reader: &mut SettingReader) {
+    let plain = config.portfolios.price_url.as_ref().is_some_and(|url| url.scheme() == "http");
+    if plain && !config.portfolios.price_private_addresses {
+        let text = "has the scheme `http`: should be https, unless PORTFOLIO_PRICE_PRIVATE_ADDRESSES is true";
+        reader.reject("PORTFOLIO_PRICE_URL", text);
+    }
     let loopback = config.host.to_canonical().is_loopback();
     if config.environment == AppEnvironment::Dev && !loopback && !config.allow_remote_dev {
         let why = "is reachable from other machines, and with APP_ENV=dev any key is accepted";

@@ -1,0 +1,199 @@
+//! Snapshots, alerts, performance, risk, stress tests, optimisers and backtests.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{PORTFOLIOS, create_portfolio, funded, record_prices};
+use crate::{
+    harness::{ApiClient, TestApp, poll_interval},
+    kit::locations,
+};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+async fn open_alerts(server: &ApiClient, portfolio: &str) -> Vec<String> {
+    let alerts = server.get(&format!("{portfolio}/alerts?open=true&order=asc")).await.ok();
+    alerts.as_array().unwrap().iter().map(|alert| alert["alert_type"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn figures_without_records_are_null_with_a_reason() {
+    let server = TestApp::start().await;
+    let portfolio = funded(&server).await;
+    let performance = server.get(&format!("{portfolio}/performance")).await.ok();
+    for figure in ["total_return", "annualized_return", "money_weighted_return", "volatility", "sharpe_ratio"] {
+        assert!(performance[figure].is_null() && performance["reasons"][figure].is_string(), "{figure}: {performance}");
+    }
+    let risk = server.get(&format!("{portfolio}/risk?benchmark=BTC")).await.ok();
+    for figure in ["var_95", "beta", "overall_risk_score", "risk_level", "correlation_matrix"] {
+        assert!(risk[figure].is_null() && risk["reasons"][figure].is_string(), "{figure}: {risk}");
+    }
+    let attribution = server.get(&format!("{portfolio}/attribution")).await.ok();
+    assert!(attribution["reason"].is_string() && attribution["assets"] == json!([]), "{attribution}");
+    let refused = server.get(&format!("{portfolio}/risk?benchmark=AIT")).await.is(422);
+    assert_eq!(locations(&refused)[0][1], "benchmark");
+}
+
+#[tokio::test]
+async fn growth_between_flows_is_what_counts() {
+    let server = TestApp::start().await;
+    let portfolio = funded(&server).await;
+    server.post(&format!("{portfolio}/deposits"), json!({"token": "ETH", "amount": 50, "source": "outside"})).await.ok();
+    server.clock().advance(DAY);
+    record_prices(&server, &[("ETH", 30.0)]).await;
+    // 1000 AIT and 50 ETH were worth 2000, now 2500; then as much comes in again.
+    server.post(&format!("{portfolio}/deposits"), json!({"amount": 2500, "source": "outside"})).await.ok();
+    server.clock().advance(DAY);
+    record_prices(&server, &[("ETH", 20.0)]).await;
+    let shot = server.post(&format!("{portfolio}/snapshots"), json!({})).await.is(201);
+    assert_eq!((&shot["total_value"], &shot["cash_balance"], &shot["asset_count"]), (&json!(4500.0), &json!(3500.0), &json!(2)));
+    let found = server.get(&format!("{portfolio}/performance")).await.ok();
+    let total = found["total_return"].as_f64().unwrap();
+    assert!((total - (1.25 * 0.9 - 1.0)).abs() < 1e-12, "{found}");
+    assert_eq!((&found["gain"], &found["net_flow"]), (&json!(0.0), &json!(3500.0)));
+    assert!(found["money_weighted_return"].as_f64().unwrap().abs() < 1e-9, "nothing was earned: {found}");
+    let attribution = server.get(&format!("{portfolio}/attribution")).await.ok();
+    let eth = attribution["assets"].as_array().unwrap().iter().find(|asset| asset["token"] == "ETH").unwrap();
+    assert_eq!((&eth["gain"], &eth["net_invested"]), (&json!(0.0), &json!(1000.0)));
+    let last_day = server.get(&format!("{portfolio}/performance?from=80000s")).await.ok();
+    assert!((last_day["total_return"].as_f64().unwrap() + 0.1).abs() < 1e-12, "{last_day}");
+    let refused = server.get(&format!("{portfolio}/performance?from=1s&to=1d")).await.is(422);
+    assert!(refused.to_string().contains("from"), "{refused}");
+}
+
+#[tokio::test]
+async fn alerts_are_raised_once_acknowledged_and_resolved() {
+    let server = TestApp::start().await;
+    let portfolio = funded(&server).await;
+    let snapshot = async || server.post(&format!("{portfolio}/snapshots"), json!({})).await.is(201);
+    snapshot().await;
+    assert_eq!(open_alerts(&server, &portfolio).await, ["drift"]);
+    snapshot().await;
+    assert_eq!(open_alerts(&server, &portfolio).await, ["drift"], "it is raised once");
+    let alert = server.get(&format!("{portfolio}/alerts")).await.ok()[0].clone();
+    let path = format!("{portfolio}/alerts/{}/acknowledge", alert["id"]);
+    let read = server.post(&path, json!({})).await.ok();
+    assert_eq!(read["is_acknowledged"], true);
+    assert_eq!(server.post(&path, json!({})).await.ok(), read, "once is enough");
+    server.post(&format!("{portfolio}/alerts/77/acknowledge"), json!({})).await.is(404);
+    server.post(&format!("{portfolio}/rebalances"), json!({})).await.ok();
+    snapshot().await;
+    assert_eq!(open_alerts(&server, &portfolio).await, Vec::<String>::new());
+    // Half of it falls by half: a quarter is lost, within a day.
+    server.clock().advance(Duration::from_secs(3600));
+    record_prices(&server, &[("ETH", 10.0)]).await;
+    snapshot().await;
+    assert_eq!(open_alerts(&server, &portfolio).await, ["drawdown", "drift"], "no record is 24 hours old");
+    server.clock().advance(DAY);
+    let refused = server.post(&format!("{portfolio}/snapshots"), json!({})).await.is(409);
+    assert_eq!(refused["code"], "price_too_old");
+}
+
+#[tokio::test]
+async fn the_worker_writes_snapshots_and_tells_of_old_prices() {
+    let server = TestApp::builder().env("PORTFOLIO_SNAPSHOT_SECONDS", 60).start().await;
+    let portfolio = funded(&server).await;
+    let until = async |path: &str, done: &dyn Fn(&Value) -> bool| loop {
+        let found = server.get(&format!("{portfolio}/{path}")).await.ok();
+        if done(&found) {
+            break found;
+        }
+        poll_interval().await;
+    };
+    server.clock().advance(Duration::from_secs(61));
+    let shots = until("snapshots", &|shots| !shots.as_array().unwrap().is_empty()).await;
+    assert_eq!(shots[0]["total_value"], json!(1000.0));
+    server.post(&format!("{portfolio}/rebalances"), json!({})).await.ok();
+    server.clock().advance(2 * DAY);
+    let alerts = until("alerts?open=true", &|alerts| alerts.to_string().contains("price_age")).await;
+    assert!(alerts.to_string().contains("ETH"), "{alerts}");
+    record_prices(&server, &[("ETH", 20.0)]).await;
+    server.clock().advance(Duration::from_secs(61));
+    until("alerts?open=true", &|alerts| !alerts.to_string().contains("price_age")).await;
+}
+
+#[tokio::test]
+async fn shocks_are_what_the_weights_make_of_them() {
+    let server = TestApp::start().await;
+    let portfolio = funded(&server).await;
+    server.post(&format!("{portfolio}/deposits"), json!({"token": "ETH", "amount": 50, "source": "outside"})).await.ok();
+    let body = json!({"scenarios": [{"name": "crash", "shocks": {"ETH": -0.5, "BTC": -0.9}}]});
+    let found = server.post(&format!("{portfolio}/stress"), body).await.ok();
+    assert_eq!(found["scenarios"][0]["portfolio_return"], json!(-0.25));
+    assert_eq!((&found["scenarios"][0]["value"], &found["total_value"]), (&json!(1500.0), &json!(2000.0)));
+    let bad = json!({"scenarios": [{"name": "x", "shocks": {"ETH": -2}}]});
+    let refused = server.post(&format!("{portfolio}/stress"), bad).await.is(422);
+    assert_eq!(locations(&refused), [json!(["body", "scenarios", 0, "shocks", "ETH"])]);
+}
+
+/// Prices of two tokens over `days` days until now: UP grows evenly but for small waves, WAVE goes up and down.
+async fn two_tokens(server: &ApiClient, days: i64) {
+    let now = chrono::Utc::now();
+    let mut batch = Vec::new();
+    for day in 0..=days {
+        let at = (now - chrono::TimeDelta::days(days - day)).to_rfc3339();
+        let x = day as f64;
+        batch.push(json!({"token": "UP", "price": format!("{:.8}", 100.0 * 1.001_f64.powf(x) * (1.0 + 0.002 * (x * 0.7).sin())), "at": at}));
+        batch.push(json!({"token": "WAVE", "price": format!("{:.8}", 50.0 * (1.0 + 0.05 * (x * 1.3).sin())), "at": at}));
+    }
+    server.post(&format!("{PORTFOLIOS}/prices/bulk"), json!({"prices": batch})).await.is(201);
+}
+
+#[tokio::test]
+async fn optimisers_and_backtests_go_by_recorded_prices() {
+    let server = TestApp::start().await;
+    let optimize = format!("{PORTFOLIOS}/optimize");
+    let ask = |method: &str| json!({"tokens": ["UP", "WAVE"], "method": method});
+    assert_eq!(server.post(&optimize, ask("minimum_variance")).await.is(409)["code"], "price_missing");
+    two_tokens(&server, 200).await;
+    for method in ["minimum_variance", "maximum_sharpe", "risk_parity", "hierarchical_risk_parity", "minimum_cvar"] {
+        let found = server.post(&optimize, ask(method)).await.ok();
+        let (up, wave) = (found["weights"]["UP"].as_f64().unwrap(), found["weights"]["WAVE"].as_f64().unwrap());
+        assert!((up + wave - 1.0).abs() < 1e-9 && up > wave, "{method}: {found}");
+        assert_eq!(found["observations"], 200);
+        assert!(found["status"].is_string(), "{found}");
+    }
+    let views = json!([{"tokens": {"WAVE": 1}, "expected_return": 2.0, "confidence": 0.9}]);
+    let mut viewed = ask("black_litterman");
+    assert_eq!(locations(&server.post(&optimize, viewed.clone()).await.is(422)), [json!(["body", "views"])]);
+    viewed["views"] = views;
+    server.post(&optimize, viewed).await.ok();
+    let mut bounded = ask("minimum_variance");
+    bounded["max_weight"] = json!(0.6);
+    bounded["frontier_points"] = json!(5);
+    let found = server.post(&optimize, bounded).await.ok();
+    assert!((found["weights"]["UP"].as_f64().unwrap() - 0.6).abs() < 1e-6, "{found}");
+    assert_eq!(found["frontier"].as_array().unwrap().len(), 5);
+    let mut impossible = ask("minimum_variance");
+    impossible["max_weight"] = json!(0.4);
+    server.post(&optimize, impossible).await.is(422);
+    assert_eq!(server.post(&optimize, ask("policy")).await.is(501)["code"], "not_implemented");
+    let backtest = format!("{PORTFOLIOS}/backtest");
+    let fixed = json!({"tokens": ["UP", "WAVE"], "weights": {"UP": 0.5, "WAVE": 0.5}, "rebalance_days": 30});
+    let found = server.post(&backtest, fixed).await.ok();
+    assert_eq!((found["values"].as_array().unwrap().len(), &found["values"][0]), (201, &json!(10_000.0)));
+    assert!(found["total_cost"].as_f64().unwrap() > 0.0 && found["rebalances"].as_array().unwrap().len() > 5, "{found}");
+    let walk = json!({"tokens": ["UP", "WAVE"], "method": "minimum_variance", "window": 60, "step": 20});
+    let found = server.post(&backtest, walk).await.ok();
+    assert_eq!(found["days"].as_array().unwrap().len(), 141);
+    let both = json!({"tokens": ["UP"], "weights": {"UP": 1}, "method": "risk_parity"});
+    assert_eq!(locations(&server.post(&backtest, both).await.is(422))[0], json!(["body", "method"]));
+}
+
+#[tokio::test]
+async fn assets_have_addresses_and_a_portfolio_follows_its_strategy() {
+    let server = TestApp::start().await;
+    let portfolio = funded(&server).await;
+    let body = json!({"token_symbol": "SOL", "token_address": super::new_address()});
+    let found = server.post(&format!("{portfolio}/assets"), body.clone()).await.is(201);
+    let sol = found["assets"].as_array().unwrap().iter().find(|asset| asset["token_symbol"] == "SOL").unwrap();
+    assert_eq!((&sol["token_address"], &sol["balance"]), (&body["token_address"], &json!(0.0)));
+    let refused = server.post(&format!("{portfolio}/assets"), json!({"token_symbol": "SOL", "token_address": "0x1"})).await;
+    assert_eq!(locations(&refused.is(422)), [json!(["body", "token_address"])]);
+    let other = create_portfolio(&server, json!({"name": "n", "target_allocations": {"ETH": 100}}), json!({})).await;
+    let strategy = server.get(&format!("{PORTFOLIOS}/{other}")).await.ok()["strategy_id"].clone();
+    server.put(&portfolio, json!({"strategy_id": strategy})).await.ok();
+    let shown = server.post(&format!("{portfolio}/rebalances"), json!({"dry_run": true})).await.ok();
+    assert!(shown["allocations_after"]["ETH"].as_f64().unwrap() > 99.9, "{shown}");
+}
