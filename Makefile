@@ -66,6 +66,10 @@ bench-scale: libtorch ## Measure the service at a million rows beside a single p
 bench-jobs: libtorch ## Measure what 10 000 open jobs cost at rest
 	scripts/jobs-at-rest.sh
 
+.PHONY: bench-portfolio
+bench-portfolio: ## Measure the portfolio optimisers beside PyPortfolioOpt, 500 assets on one core
+	scripts/bench-portfolio.sh
+
 .PHONY: fairness
 fairness: libtorch ## Measure by how much one principal's flood delays another's single requests
 	scripts/fairness.sh

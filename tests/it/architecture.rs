@@ -7,7 +7,7 @@ use crate::sources::{Source, crates, paths_behind, root, sources};
 /// The crates' layers, lowest first. A crate depends on crates of lower layers only. The root package (executable,
 /// routes, what all routes share) stands above all of them.
 const LAYERS: [&[&str]; 10] = [
-    &["core", "json-schema", "sandbox-init"],
+    &["core", "json-schema", "portfolio-math", "sandbox-init"],
     &["jq-worker"],
     &["db"],
     &["events", "webhooks"],
