@@ -75,6 +75,10 @@ economy-month: libtorch ## Let 1000 simulated agents trade for a month with cras
 	@export ECONOMY_AGENTS=1000 ECONOMY_HALF_DAYS=60; \
 	$(CARGO) test --locked --all-features --test it -- --exact crash::market_month::agents_trade_with_crashes_and_the_books_balance --nocapture
 
+.PHONY: bench-portfolio
+bench-portfolio: ## Measure the portfolio optimisers beside PyPortfolioOpt, 500 assets on one core
+	scripts/bench-portfolio.sh
+
 .PHONY: fairness
 fairness: libtorch ## Measure by how much one principal's flood delays another's single requests
 	scripts/fairness.sh
