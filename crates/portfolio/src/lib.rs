@@ -36,8 +36,8 @@ pub use self::{
     flows::{FlowDocument, FlowRequest, FlowSource},
     model::{AssetHolding, HoldingsReport, MAX_TOKENS, PortfolioDocument, StrategyDocument, StrategyType, TradeStatus},
     optimisation::{
-        AllocationMethod, AllocationRequest, AllocationResult, BacktestChange, BacktestRequest, BacktestResult, FrontierPoint,
-        ReturnViewRequest, SectorBound,
+        AllocationMethod, AllocationRequest, AllocationResult, BacktestChange, BacktestRequest, BacktestResult,
+        FrontierPoint, ReturnViewRequest, SectorBound,
     },
     portfolios::{PortfolioDraft, PortfolioUpdate},
     prices::{PriceBatch, PriceDraft, PriceRecord, PriceReport},

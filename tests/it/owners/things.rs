@@ -227,7 +227,7 @@ impl Things {
             "/portfolios/prices" => json!({"token": "ETH", "price": 20}),
             "/portfolios/prices/bulk" => json!({"prices": [{"token": "ETH", "price": 20}]}),
             "/portfolios/strategies" | "/portfolios/strategies/{strategy_id}" => {
-                json!({"name": MARK, "target_allocations": {"AIT": 50, "ETH": 50}})
+                json!({"name": role, "target_allocations": {"AIT": 50, "ETH": 50}})
             }
             "/portfolios/{portfolio_id}/assets" => json!({"token_symbol": "SOL"}),
             "/portfolios/{portfolio_id}/deposits" | "/portfolios/{portfolio_id}/withdrawals" => {

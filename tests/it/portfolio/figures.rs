@@ -39,7 +39,10 @@ async fn figures_without_records_are_null_with_a_reason() {
 async fn growth_between_flows_is_what_counts() {
     let server = TestApp::start().await;
     let portfolio = funded(&server).await;
-    server.post(&format!("{portfolio}/deposits"), json!({"token": "ETH", "amount": 50, "source": "outside"})).await.ok();
+    server
+        .post(&format!("{portfolio}/deposits"), json!({"token": "ETH", "amount": 50, "source": "outside"}))
+        .await
+        .ok();
     server.clock().advance(DAY);
     record_prices(&server, &[("ETH", 30.0)]).await;
     // 1000 AIT and 50 ETH were worth 2000, now 2500; then as much comes in again.
@@ -47,7 +50,10 @@ async fn growth_between_flows_is_what_counts() {
     server.clock().advance(DAY);
     record_prices(&server, &[("ETH", 20.0)]).await;
     let shot = server.post(&format!("{portfolio}/snapshots"), json!({})).await.is(201);
-    assert_eq!((&shot["total_value"], &shot["cash_balance"], &shot["asset_count"]), (&json!(4500.0), &json!(3500.0), &json!(2)));
+    assert_eq!(
+        (&shot["total_value"], &shot["cash_balance"], &shot["asset_count"]),
+        (&json!(4500.0), &json!(3500.0), &json!(2))
+    );
     let found = server.get(&format!("{portfolio}/performance")).await.ok();
     let total = found["total_return"].as_f64().unwrap();
     assert!((total - (1.25 * 0.9 - 1.0)).abs() < 1e-12, "{found}");
@@ -117,7 +123,10 @@ async fn the_worker_writes_snapshots_and_tells_of_old_prices() {
 async fn shocks_are_what_the_weights_make_of_them() {
     let server = TestApp::start().await;
     let portfolio = funded(&server).await;
-    server.post(&format!("{portfolio}/deposits"), json!({"token": "ETH", "amount": 50, "source": "outside"})).await.ok();
+    server
+        .post(&format!("{portfolio}/deposits"), json!({"token": "ETH", "amount": 50, "source": "outside"}))
+        .await
+        .ok();
     let body = json!({"scenarios": [{"name": "crash", "shocks": {"ETH": -0.5, "BTC": -0.9}}]});
     let found = server.post(&format!("{portfolio}/stress"), body).await.ok();
     assert_eq!(found["scenarios"][0]["portfolio_return"], json!(-0.25));
@@ -135,7 +144,8 @@ async fn two_tokens(server: &ApiClient, days: i64) {
         let at = (now - chrono::TimeDelta::days(days - day)).to_rfc3339();
         let x = day as f64;
         batch.push(json!({"token": "UP", "price": format!("{:.8}", 100.0 * 1.001_f64.powf(x) * (1.0 + 0.002 * (x * 0.7).sin())), "at": at}));
-        batch.push(json!({"token": "WAVE", "price": format!("{:.8}", 50.0 * (1.0 + 0.05 * (x * 1.3).sin())), "at": at}));
+        batch
+            .push(json!({"token": "WAVE", "price": format!("{:.8}", 50.0 * (1.0 + 0.05 * (x * 1.3).sin())), "at": at}));
     }
     server.post(&format!("{PORTFOLIOS}/prices/bulk"), json!({"prices": batch})).await.is(201);
 }
@@ -173,7 +183,10 @@ async fn optimisers_and_backtests_go_by_recorded_prices() {
     let fixed = json!({"tokens": ["UP", "WAVE"], "weights": {"UP": 0.5, "WAVE": 0.5}, "rebalance_days": 30});
     let found = server.post(&backtest, fixed).await.ok();
     assert_eq!((found["values"].as_array().unwrap().len(), &found["values"][0]), (201, &json!(10_000.0)));
-    assert!(found["total_cost"].as_f64().unwrap() > 0.0 && found["rebalances"].as_array().unwrap().len() > 5, "{found}");
+    assert!(
+        found["total_cost"].as_f64().unwrap() > 0.0 && found["rebalances"].as_array().unwrap().len() > 5,
+        "{found}"
+    );
     let walk = json!({"tokens": ["UP", "WAVE"], "method": "minimum_variance", "window": 60, "step": 20});
     let found = server.post(&backtest, walk).await.ok();
     assert_eq!(found["days"].as_array().unwrap().len(), 141);
@@ -189,7 +202,8 @@ async fn assets_have_addresses_and_a_portfolio_follows_its_strategy() {
     let found = server.post(&format!("{portfolio}/assets"), body.clone()).await.is(201);
     let sol = found["assets"].as_array().unwrap().iter().find(|asset| asset["token_symbol"] == "SOL").unwrap();
     assert_eq!((&sol["token_address"], &sol["balance"]), (&body["token_address"], &json!(0.0)));
-    let refused = server.post(&format!("{portfolio}/assets"), json!({"token_symbol": "SOL", "token_address": "0x1"})).await;
+    let refused =
+        server.post(&format!("{portfolio}/assets"), json!({"token_symbol": "SOL", "token_address": "0x1"})).await;
     assert_eq!(locations(&refused.is(422)), [json!(["body", "token_address"])]);
     let other = create_portfolio(&server, json!({"name": "n", "target_allocations": {"ETH": 100}}), json!({})).await;
     let strategy = server.get(&format!("{PORTFOLIOS}/{other}")).await.ok()["strategy_id"].clone();

@@ -87,7 +87,10 @@ async fn what_breaks_a_rule_moves_nothing_and_is_in_the_log() {
     assert_eq!(refused["code"], "quote_expired");
     let inactive = server.put(&portfolio, json!({"is_active": false})).await.ok();
     assert_eq!(inactive["is_active"], false);
-    assert_eq!(server.post(&format!("{portfolio}/trades"), trade(json!({}))).await.is(409)["code"], "portfolio_inactive");
+    assert_eq!(
+        server.post(&format!("{portfolio}/trades"), trade(json!({}))).await.is(409)["code"],
+        "portfolio_inactive"
+    );
     assert_eq!(holdings(&server, &portfolio).await["assets"], before, "nothing was moved");
     let log = server.get("/api/v1/agents/security/audit-logs?limit=100").await.ok();
     let refusals = log.as_array().unwrap().iter().filter(|entry| entry["event_type"] == "access_denied");
@@ -109,7 +112,9 @@ async fn a_quote_is_taken_once_at_its_own_prices() {
     assert_eq!(server.post(&trades, json!({"quote_id": quote["id"]})).await.is(409)["code"], "quote_used");
     // A quote is its own portfolio's.
     let other = funded(&server).await;
-    let fresh = server.post(&format!("{portfolio}/quotes"), json!({"sell_token": "AIT", "buy_token": "ETH", "sell_amount": 1})).await;
+    let fresh = server
+        .post(&format!("{portfolio}/quotes"), json!({"sell_token": "AIT", "buy_token": "ETH", "sell_amount": 1}))
+        .await;
     let refused = server.post(&format!("{other}/trades"), json!({"quote_id": fresh.is(201)["id"]})).await.is(422);
     assert_eq!(locations(&refused), [json!(["body", "quote_id"])]);
 }
@@ -164,7 +169,11 @@ async fn a_rebalance_reaches_its_targets_once_it_is_due() {
     server.clock().advance(Duration::from_secs(1000));
     record_prices(&server, &[("ETH", 20.5), ("BTC", 500.0)]).await;
     let quiet = server.post(&rebalances, json!({})).await.ok();
-    assert_eq!((&quiet["trigger_reason"], &quiet["trades"]), (&json!("frequency"), &json!([])), "less than a point is left");
+    assert_eq!(
+        (&quiet["trigger_reason"], &quiet["trades"]),
+        (&json!("frequency"), &json!([])),
+        "less than a point is left"
+    );
     record_prices(&server, &[("ETH", 30.0), ("BTC", 500.0)]).await;
     let drifted = server.post(&rebalances, json!({"max_turnover": 2})).await.ok();
     assert_eq!(drifted["trigger_reason"], "drift");

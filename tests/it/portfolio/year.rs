@@ -56,8 +56,7 @@ async fn live_through(server: &TestApp, year: &Value) -> (String, Vec<String>) {
     };
     let days = prices["BTC"].as_array().unwrap().len();
     for day in 0..days {
-        let quoted: Vec<Value> =
-            prices.iter().map(|(token, all)| json!({"token": token, "price": all[day]})).collect();
+        let quoted: Vec<Value> = prices.iter().map(|(token, all)| json!({"token": token, "price": all[day]})).collect();
         server.post(&format!("{PORTFOLIOS}/prices/bulk"), json!({"prices": quoted})).await.is(201);
         for flow in of_day("flows", day) {
             let body = json!({"token": flow["token"], "amount": flow["amount"], "source": "outside"});

@@ -6,11 +6,7 @@ mod store;
 
 use std::collections::HashMap;
 
-use am_core::{
-    boxed,
-    money::Money,
-    validation::Violations,
-};
+use am_core::{boxed, money::Money, validation::Violations};
 use am_db::{
     Connection, Tx,
     codec::Timestamp,
@@ -27,7 +23,10 @@ pub(crate) use self::store::{BookState, ValueRecord};
 use crate::{
     PortfolioCaller, PortfolioService,
     error::{PortfolioError, Result, no_portfolio},
-    model::{AssetHolding, HoldingsReport, MAX_TOKENS, PortfolioDocument, SYMBOL_RULE, StrategyDocument, is_address, is_cash, is_symbol},
+    model::{
+        AssetHolding, HoldingsReport, MAX_TOKENS, PortfolioDocument, SYMBOL_RULE, StrategyDocument, is_address,
+        is_cash, is_symbol,
+    },
     portfolios::{store_portfolio, stored_portfolio, visible_portfolio},
     prices::{day_of, latest_prices},
     strategies::stored_strategy,

@@ -108,7 +108,8 @@ impl PositionSet {
 
     /// The positions as they are kept with a value; those that hold nothing and never gained are left out.
     pub fn recorded(&self) -> Vec<RecordedPosition> {
-        let kept = self.0.iter().filter(|(_, position)| position.amount.is_positive() || position.net_invested != Money::ZERO);
+        let kept =
+            self.0.iter().filter(|(_, position)| position.amount.is_positive() || position.net_invested != Money::ZERO);
         let record = |(token, position): (&String, &Position)| RecordedPosition {
             token: token.clone(),
             amount: position.amount,

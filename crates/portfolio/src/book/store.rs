@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Position, PortfolioBook, RecordedPosition};
+use super::{PortfolioBook, Position, RecordedPosition};
 use crate::error::Result;
 use am_core::money::Money;
 use am_db::{
@@ -132,7 +132,13 @@ pub(super) async fn write_positions(
 }
 
 /// Store what a portfolio is worth, before a flow.
-pub(super) async fn insert_value(tx: &mut Tx, book: &PortfolioBook, cause: &str, value: Money, flow: Money) -> Result<()> {
+pub(super) async fn insert_value(
+    tx: &mut Tx,
+    book: &PortfolioBook,
+    cause: &str,
+    value: Money,
+    flow: Money,
+) -> Result<()> {
     let holdings = JsonText::from_value(&book.positions.recorded())
         .map_err(|error| DatabaseError::InvalidValue(error.to_string()))?;
     let mut rows = RowBatch::default();

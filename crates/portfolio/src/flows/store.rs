@@ -45,8 +45,7 @@ pub(super) async fn list(
     portfolio: i64,
     page: &PageRequest,
 ) -> Result<(Vec<FlowDocument>, i64)> {
-    let rows =
-        sql!("SELECT ", FlowDocument::COLUMNS, " FROM am_portfolio_flows WHERE portfolio_id = $1 {page $2}");
+    let rows = sql!("SELECT ", FlowDocument::COLUMNS, " FROM am_portfolio_flows WHERE portfolio_id = $1 {page $2}");
     let rows = rows.bind(portfolio).bind_page(page).fetch_all(conn).await?;
     let total = sql!("SELECT count(*) FROM am_portfolio_flows WHERE portfolio_id = $1 {span $2}");
     Ok((rows, total.bind(portfolio).bind_span(page.created).fetch_value(conn).await?))

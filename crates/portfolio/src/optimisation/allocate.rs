@@ -78,8 +78,12 @@ pub(super) fn find_weights(request: &AllocationRequest, returns: &DenseMatrix) -
     let risk_free_rate = request.risk_free_rate.unwrap_or(0.0);
     let estimate = estimate_covariance(returns, &CovarianceMethod::LedoitWolf, PERIODS_PER_YEAR)?;
     let mean = mean_historical_return(returns, PERIODS_PER_YEAR, true)?;
-    let problem =
-        AllocationProblem { covariance: &estimate.matrix, expected_returns: Some(&mean), risk_free_rate, limits: &limits };
+    let problem = AllocationProblem {
+        covariance: &estimate.matrix,
+        expected_returns: Some(&mean),
+        risk_free_rate,
+        limits: &limits,
+    };
     let solved = |objective: &AllocationObjective| {
         optimise(&problem, objective).map(|found| FoundWeights::of(found, estimate.shrinkage))
     };

@@ -13,8 +13,8 @@ use am_portfolio_math::{
 use chrono::TimeDelta;
 
 pub use self::requests::{
-    AllocationMethod, AllocationRequest, AllocationResult, BacktestChange, BacktestRequest, BacktestResult, FrontierPoint,
-    ReturnViewRequest, SectorBound,
+    AllocationMethod, AllocationRequest, AllocationResult, BacktestChange, BacktestRequest, BacktestResult,
+    FrontierPoint, ReturnViewRequest, SectorBound,
 };
 use self::{allocate::find_weights, requests::MAX_PRICES};
 use crate::{
@@ -48,8 +48,8 @@ impl PortfolioService {
         to: Option<Timestamp>,
     ) -> Result<AlignedPrices> {
         let to = to.unwrap_or_else(|| self.now());
-        let from =
-            from.unwrap_or_else(|| Timestamp(to.0.checked_sub_signed(TimeDelta::days(DEFAULT_DAYS)).unwrap_or_default()));
+        let from = from
+            .unwrap_or_else(|| Timestamp(to.0.checked_sub_signed(TimeDelta::days(DEFAULT_DAYS)).unwrap_or_default()));
         if from >= to {
             return Err(PortfolioError::invalid("to", "must be later than `from`"));
         }
@@ -139,7 +139,8 @@ fn refuse_policy(method: Option<AllocationMethod>) -> Result<()> {
     if method != Some(AllocationMethod::Policy) {
         return Ok(());
     }
-    let text = "Weights by a learned policy are not available: no policy of portfolio_management takes recorded prices yet";
+    let text =
+        "Weights by a learned policy are not available: no policy of portfolio_management takes recorded prices yet";
     Err(PortfolioError::Unavailable(text.to_owned()))
 }
 
@@ -154,7 +155,8 @@ fn tested(request: &BacktestRequest, aligned: &AlignedPrices, options: &Backtest
             backtest(&aligned.prices, &BacktestStrategy::Fixed(&weights), options)?
         }
         (None, method) => {
-            let asked = AllocationRequest::by_method(&request.tokens, method.unwrap_or(AllocationMethod::MinimumVariance));
+            let asked =
+                AllocationRequest::by_method(&request.tokens, method.unwrap_or(AllocationMethod::MinimumVariance));
             let choose = |returns: &DenseMatrix| -> std::result::Result<Vec<f64>, MathError> {
                 find_weights(&asked, returns).map(|found| found.weights)
             };

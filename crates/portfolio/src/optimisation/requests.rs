@@ -280,7 +280,11 @@ impl AllocationRequest {
         violations.require(sectors.len() <= MAX_SECTORS, "sectors", format!("at most {MAX_SECTORS}"));
         for (at, sector) in sectors.iter().take(MAX_SECTORS).enumerate() {
             let place = |member: &str| FieldPath::from([member]).within([at]).within(["sectors"]);
-            violations.require(sector.tokens.iter().all(|token| known.contains(token)), place("tokens"), "names a token that is not among `tokens`");
+            violations.require(
+                sector.tokens.iter().all(|token| known.contains(token)),
+                place("tokens"),
+                "names a token that is not among `tokens`",
+            );
             violations.require_within(sector.min, &(0.0..=1.0), place("min"));
             violations.require_within(sector.max, &(0.0..=1.0), place("max"));
         }
@@ -316,7 +320,9 @@ impl BacktestRequest {
             (None, Some(AllocationMethod::BlackLitterman)) => {
                 violations.add("method", "views are no rule: choose another method");
             }
-            (None, Some(_)) => violations.require(self.tokens.len() > 1, "tokens", "a method needs two tokens at least"),
+            (None, Some(_)) => {
+                violations.require(self.tokens.len() > 1, "tokens", "a method needs two tokens at least")
+            }
             _ => violations.add("method", "give `weights` or `method`, not both"),
         }
         violations.require_within(self.window, &(20..=2000), "window");

@@ -138,7 +138,8 @@ impl PortfolioService {
 
     /// When a portfolio is looked at next.
     pub(crate) fn next_review(&self, now: Timestamp) -> Timestamp {
-        let interval = chrono::Duration::from_std(self.0.settings.snapshot_interval).unwrap_or(chrono::Duration::days(1));
+        let interval =
+            chrono::Duration::from_std(self.0.settings.snapshot_interval).unwrap_or(chrono::Duration::days(1));
         Timestamp(now.0.checked_add_signed(interval).unwrap_or(now.0))
     }
 

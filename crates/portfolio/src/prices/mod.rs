@@ -96,7 +96,11 @@ pub(crate) fn day_of(at: Timestamp) -> String {
 }
 
 /// The prices as they are stored, or all that is wrong with them.
-fn checked(drafts: Vec<PriceDraft>, source: &str, now: Timestamp) -> std::result::Result<Vec<PriceRecord>, Vec<Violation>> {
+fn checked(
+    drafts: Vec<PriceDraft>,
+    source: &str,
+    now: Timestamp,
+) -> std::result::Result<Vec<PriceRecord>, Vec<Violation>> {
     let mut violations = Violations::default();
     violations.require(!drafts.is_empty(), "prices", "name at least one price");
     violations.require(drafts.len() <= MAX_BATCH, "prices", format!("at most {MAX_BATCH} prices at once"));
@@ -111,7 +115,11 @@ fn checked(drafts: Vec<PriceDraft>, source: &str, now: Timestamp) -> std::result
         violations.require(moment.0 <= now.0 + MAX_AHEAD, place("at"), "must not be in the future");
         let (token, price) = (draft.token, draft.price.get());
         let before = known.insert((token.clone(), moment), price);
-        violations.require(before.is_none_or(|before| before == price), place("at"), "the token has another price at this time");
+        violations.require(
+            before.is_none_or(|before| before == price),
+            place("at"),
+            "the token has another price at this time",
+        );
         if before.is_none() {
             rows.push(PriceRecord { token, at: moment, price, source: source.to_owned(), recorded_at: now });
         }

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use am_core::{
-    boxed,
-    config::PortfolioConfig,
-    error_text::error_with_causes,
-    public_address::restrict_to_public,
+    boxed, config::PortfolioConfig, error_text::error_with_causes, public_address::restrict_to_public,
     response_body::read_response_body,
 };
 use am_db::Tx;

@@ -6,7 +6,8 @@ use super::{PriceDay, PricePoint, PriceRecord, day_of};
 use crate::error::Result;
 use am_core::money::Money;
 use am_db::{
-    Connection, DatabaseError, FromRow as _, Tx, bulk_insert::RowBatch, codec::Timestamp, page::PageRequest, push_row, row, sql,
+    Connection, DatabaseError, FromRow as _, Tx, bulk_insert::RowBatch, codec::Timestamp, page::PageRequest, push_row,
+    row, sql,
 };
 
 row! {
@@ -27,7 +28,10 @@ fn as_json(rows: &[PriceRecord]) -> Result<String> {
 }
 
 /// Token and time of the first of `rows` that is recorded with another price.
-pub(super) async fn find_other_price(conn: &mut Connection, rows: &[PriceRecord]) -> Result<Option<(String, Timestamp)>> {
+pub(super) async fn find_other_price(
+    conn: &mut Connection,
+    rows: &[PriceRecord],
+) -> Result<Option<(String, Timestamp)>> {
     let found = sql!(
         "SELECT p.token, p.priced_at FROM {records $1 token:text priced_at:timestamp price:bigint} AS r
          {then} am_prices p ON p.token = r.token AND p.priced_at = r.priced_at WHERE p.price <> r.price LIMIT 1",
@@ -105,11 +109,10 @@ pub(super) async fn list(conn: &mut Connection, token: &str, page: &PageRequest)
         " FROM am_prices WHERE token = $1 [AND priced_at < $2] [AND priced_at > $3]
              [AND priced_at > $4] [AND priced_at < $5] ORDER BY priced_at [?6 DESC] LIMIT $7 OFFSET $8",
     );
-    let rows = rows.bind(token).bind_some(before).bind_some(after).bind_span(page.created).bind_flag(!page.oldest_first);
+    let rows =
+        rows.bind(token).bind_some(before).bind_some(after).bind_span(page.created).bind_flag(!page.oldest_first);
     let rows = rows.bind(i64::from(page.limit)).bind(i64::from(page.offset)).fetch_all(conn).await?;
-    let total = sql!(
-        "SELECT count(*) FROM am_prices WHERE token = $1 [AND priced_at > $2] [AND priced_at < $3]",
-    );
+    let total = sql!("SELECT count(*) FROM am_prices WHERE token = $1 [AND priced_at > $2] [AND priced_at < $3]",);
     Ok((rows, total.bind(token).bind_span(page.created).fetch_value(conn).await?))
 }
 

@@ -5,11 +5,7 @@ mod store;
 
 use std::collections::BTreeMap;
 
-use am_core::{
-    boxed,
-    money::Money,
-    validation::Violations,
-};
+use am_core::{boxed, money::Money, validation::Violations};
 use am_db::{
     Tx,
     codec::Timestamp,
@@ -20,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-use self::planner::{PlanItem, due_reason, plan_trades};
 pub(crate) use self::planner::largest_drift;
+use self::planner::{PlanItem, due_reason, plan_trades};
 use crate::{
     PortfolioCaller, PortfolioService,
     book::PortfolioBook,

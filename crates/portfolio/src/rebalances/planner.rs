@@ -168,8 +168,12 @@ mod tests {
 
     #[test]
     fn targets_are_reached_after_costs() {
-        let items =
-            [item("AIT", "1000", "1", 0.1), item("BTC", "0", "50", 0.5), item("ETH", "0", "7", 0.4), item("SOL", "0", "3", 0.0)];
+        let items = [
+            item("AIT", "1000", "1", 0.1),
+            item("BTC", "0", "50", 0.5),
+            item("ETH", "0", "7", 0.4),
+            item("SOL", "0", "3", 0.0),
+        ];
         let trades = plan_trades(&items, RATES, None);
         let (shares, _) = applied(&items, &trades, RATES);
         for (item, share) in items.iter().zip(shares) {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use am_db::{Connection, codec::Timestamp};
-use am_portfolio_math::{DenseMatrix, RiskOptions, RiskRating, asset_returns, measure_risk, portfolio_returns, rate_risk};
+use am_portfolio_math::{
+    DenseMatrix, RiskOptions, RiskRating, asset_returns, measure_risk, portfolio_returns, rate_risk,
+};
 use chrono::TimeDelta;
 
 use crate::{
@@ -95,7 +97,8 @@ pub(crate) fn held_rating(book: &PortfolioBook, history: &RiskHistory) -> Result
     }
     if tokens.iter().all(|token| is_cash(token)) {
         // What values are counted in has no risk.
-        let none = RiskRating { score: 0.0, level: am_portfolio_math::RiskLevel::Low, formula: "AIT alone has no risk" };
+        let none =
+            RiskRating { score: 0.0, level: am_portfolio_math::RiskLevel::Low, formula: "AIT alone has no risk" };
         return Ok(Some(none));
     }
     let Some(aligned) = history.aligned(&tokens)? else { return Ok(None) };

@@ -6,10 +6,11 @@ mod performance;
 mod period;
 mod risk;
 
-pub(crate) use self::history::{AlignedPrices, PERIODS_PER_YEAR, RiskHistory, held_rating, read_days, read_history, risk_after};
+pub(crate) use self::history::{
+    AlignedPrices, PERIODS_PER_YEAR, RiskHistory, held_rating, read_days, read_history, risk_after,
+};
 pub use self::{
     performance::{AssetAttribution, AttributionReport, PerformanceReport},
     period::ReportPeriod,
     risk::{RiskQuery, RiskReport, StressReport, StressRequest, StressShock},
 };
-pub(crate) use self::risk::measured_days;

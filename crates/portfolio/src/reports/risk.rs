@@ -8,8 +8,8 @@ use am_core::{
 };
 use am_db::{Connection, codec::Timestamp};
 use am_portfolio_math::{
-    RiskFigures, RiskOptions, StressScenario, asset_returns, correlation_matrix, measure_risk, rate_risk, simple_returns,
-    stress_test,
+    RiskFigures, RiskOptions, StressScenario, asset_returns, correlation_matrix, measure_risk, rate_risk,
+    simple_returns, stress_test,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -382,11 +382,23 @@ fn correlations(tokens: &[String], history: &RiskHistory) -> Result<Option<Corre
 
 fn check_scenarios(scenarios: &[StressShock]) -> std::result::Result<(), Vec<Violation>> {
     let mut violations = Violations::default();
-    violations.require((1..=MAX_SCENARIOS).contains(&scenarios.len()), "scenarios", format!("has 1 to {MAX_SCENARIOS} scenarios"));
+    violations.require(
+        (1..=MAX_SCENARIOS).contains(&scenarios.len()),
+        "scenarios",
+        format!("has 1 to {MAX_SCENARIOS} scenarios"),
+    );
     for (at, scenario) in scenarios.iter().take(MAX_SCENARIOS).enumerate() {
         let place = |member: &str| FieldPath::from([member]).within([at]).within(["scenarios"]);
-        violations.require((1..=100).contains(&scenario.name.chars().count()), place("name"), "has 1 to 100 characters");
-        violations.require(scenario.shocks.len() <= MAX_TOKENS, place("shocks"), format!("at most {MAX_TOKENS} tokens"));
+        violations.require(
+            (1..=100).contains(&scenario.name.chars().count()),
+            place("name"),
+            "has 1 to 100 characters",
+        );
+        violations.require(
+            scenario.shocks.len() <= MAX_TOKENS,
+            place("shocks"),
+            format!("at most {MAX_TOKENS} tokens"),
+        );
         for (token, shock) in scenario.shocks.iter().take(MAX_TOKENS) {
             let place = || FieldPath::from([token]).within(["shocks"]).within([at]).within(["scenarios"]);
             violations.require(is_symbol(token), place(), SYMBOL_RULE);

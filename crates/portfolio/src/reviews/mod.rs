@@ -239,7 +239,8 @@ impl PortfolioService {
         holdings.sort_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(other.0)));
         let count = holdings.len();
         let top: BTreeMap<&String, f64> = holdings.into_iter().take(TOP_HOLDINGS).collect();
-        let cash = book.positions.held().find(|(token, _)| is_cash(token)).map_or(0.0, |(_, held)| held.amount.to_f64());
+        let cash =
+            book.positions.held().find(|(token, _)| is_cash(token)).map_or(0.0, |(_, held)| held.amount.to_f64());
         let json = |value: &serde_json::Value| {
             JsonText::from_value(value).map_err(|error| am_db::DatabaseError::InvalidValue(error.to_string()))
         };
@@ -293,9 +294,8 @@ impl PortfolioService {
         }
         let mut raised = Vec::new();
         for condition in &holding {
-            let is_open = |alert: &store::OpenAlert| {
-                alert.alert_type == condition.kind.word() && alert.token == condition.token
-            };
+            let is_open =
+                |alert: &store::OpenAlert| alert.alert_type == condition.kind.word() && alert.token == condition.token;
             if !open.iter().any(is_open) {
                 store::raise(tx, book.id(), condition, book.now).await?;
                 self.0.metrics.alerts.inc();

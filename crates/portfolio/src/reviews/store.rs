@@ -53,9 +53,8 @@ row! {
 
 /// Portfolios that are due at `now`, those that are longest due first.
 pub(super) async fn due(conn: &mut Connection, now: Timestamp, most: usize) -> Result<Vec<(i64, Timestamp)>> {
-    let due = sql!(
-        "SELECT id, review_due_at FROM am_portfolios WHERE review_due_at <= $1 ORDER BY review_due_at LIMIT $2",
-    );
+    let due =
+        sql!("SELECT id, review_due_at FROM am_portfolios WHERE review_due_at <= $1 ORDER BY review_due_at LIMIT $2",);
     Ok(due.bind(now).bind(most as i64).fetch_all(conn).await?)
 }
 
@@ -97,9 +96,7 @@ pub(super) async fn open_alerts(conn: &mut Connection, portfolio: i64) -> Result
 
 /// The condition of an alert is over.
 pub(super) async fn resolve(tx: &mut Tx, portfolio: i64, alert: &OpenAlert, now: Timestamp) -> Result<()> {
-    update!("portfolio_alert" { resolved_at: now } where "id = $1" (alert.alert_id))
-        .execute(tx.conn().await?)
-        .await?;
+    update!("portfolio_alert" { resolved_at: now } where "id = $1" (alert.alert_id)).execute(tx.conn().await?).await?;
     sql!("DELETE FROM am_portfolio_open_alerts WHERE portfolio_id = $1 AND alert_type = $2 AND token = $3")
         .bind(portfolio)
         .bind(&alert.alert_type)
@@ -113,8 +110,7 @@ pub(super) async fn resolve(tx: &mut Tx, portfolio: i64, alert: &OpenAlert, now:
 pub(super) async fn raise(tx: &mut Tx, portfolio: i64, condition: &AlertCondition, now: Timestamp) -> Result<()> {
     let id = sql!("SELECT 1 + coalesce(max(id), 0) FROM portfolio_alert");
     let id: i64 = id.fetch_value(tx.conn().await?).await?;
-    let data =
-        JsonText::from_value(&condition.data).map_err(|error| DatabaseError::InvalidValue(error.to_string()))?;
+    let data = JsonText::from_value(&condition.data).map_err(|error| DatabaseError::InvalidValue(error.to_string()))?;
     let mut rows = RowBatch::default();
     push_row!(rows, "portfolio_alert" {
         id: id,

@@ -81,7 +81,11 @@ fn checked(draft: StrategyDraft) -> std::result::Result<CheckedStrategy, Vec<Vio
     let sum: f64 = targets.values().sum();
     // A sum of decimals may be off by a last digit.
     let whole = (sum - 100.0).abs() <= SUM_TOLERANCE + 1e-9;
-    violations.require(whole, "target_allocations", format!("must sum to 100, plus or minus {SUM_TOLERANCE}; they sum to {sum}"));
+    violations.require(
+        whole,
+        "target_allocations",
+        format!("must sum to 100, plus or minus {SUM_TOLERANCE}; they sum to {sum}"),
+    );
     for (value, member) in [
         (draft.max_drawdown, "max_drawdown"),
         (draft.volatility_threshold, "volatility_threshold"),
@@ -92,7 +96,11 @@ fn checked(draft: StrategyDraft) -> std::result::Result<CheckedStrategy, Vec<Vio
     }
     violations.require_within(draft.rebalance_frequency, &FREQUENCY_RANGE, "rebalance_frequency");
     let sectors = draft.sectors.iter().flatten();
-    violations.require(draft.sectors.as_ref().is_none_or(|all| all.len() <= MAX_TOKENS), "sectors", format!("at most {MAX_TOKENS} tokens"));
+    violations.require(
+        draft.sectors.as_ref().is_none_or(|all| all.len() <= MAX_TOKENS),
+        "sectors",
+        format!("at most {MAX_TOKENS} tokens"),
+    );
     for (token, sector) in sectors.take(MAX_TOKENS) {
         let place = || FieldPath::from([token]).within(["sectors"]);
         violations.require(is_symbol(token), place(), SYMBOL_RULE);
@@ -100,7 +108,11 @@ fn checked(draft: StrategyDraft) -> std::result::Result<CheckedStrategy, Vec<Vio
         violations.require(sound, place(), format!("has 1 to {MAX_SECTOR_LEN} characters, no control characters"));
     }
     let lots = draft.lot_sizes.iter().flatten();
-    violations.require(draft.lot_sizes.as_ref().is_none_or(|all| all.len() <= MAX_TOKENS), "lot_sizes", format!("at most {MAX_TOKENS} tokens"));
+    violations.require(
+        draft.lot_sizes.as_ref().is_none_or(|all| all.len() <= MAX_TOKENS),
+        "lot_sizes",
+        format!("at most {MAX_TOKENS} tokens"),
+    );
     for (token, lot) in lots.take(MAX_TOKENS) {
         let place = || FieldPath::from([token]).within(["lot_sizes"]);
         violations.require(is_symbol(token), place(), SYMBOL_RULE);
@@ -111,7 +123,12 @@ fn checked(draft: StrategyDraft) -> std::result::Result<CheckedStrategy, Vec<Vio
 }
 
 impl CheckedStrategy {
-    fn document(self, id: i64, now: am_db::codec::Timestamp, owner: Option<am_core::ids::PrincipalId>) -> StrategyDocument {
+    fn document(
+        self,
+        id: i64,
+        now: am_db::codec::Timestamp,
+        owner: Option<am_core::ids::PrincipalId>,
+    ) -> StrategyDocument {
         let Self { draft, name } = self;
         StrategyDocument {
             id,
@@ -199,10 +216,9 @@ impl PortfolioService {
             let document = StrategyDocument { created_at: before.created_at, ..checked.document(id, now, Some(owner)) };
             store::update(tx, &document).await?;
             let entry = me.entry(&caller.principal, "portfolio_strategy", "updated", now);
-            let entry = entry.data("strategy", json!(id)).change(
-                Some(json!(before.target_allocations)),
-                Some(json!(document.target_allocations)),
-            );
+            let entry = entry
+                .data("strategy", json!(id))
+                .change(Some(json!(before.target_allocations)), Some(json!(document.target_allocations)));
             me.0.audit.append(tx, vec![entry]).await?;
             Ok(document)
         };

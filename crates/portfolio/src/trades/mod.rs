@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-pub use self::terms::TradeTerms;
 pub(crate) use self::terms::TradeRates;
+pub use self::terms::TradeTerms;
 use crate::{
     PortfolioCaller, PortfolioService,
     book::{PortfolioBook, fees_of, outside_of, wallet_of},
@@ -140,7 +140,11 @@ struct TradePair {
 }
 
 impl TradePair {
-    fn checked(sell: Option<String>, buy: Option<String>, amount: Option<Amount>) -> std::result::Result<Self, Vec<Violation>> {
+    fn checked(
+        sell: Option<String>,
+        buy: Option<String>,
+        amount: Option<Amount>,
+    ) -> std::result::Result<Self, Vec<Violation>> {
         let mut violations = Violations::default();
         for (token, member) in [(&sell, "sell_token"), (&buy, "buy_token")] {
             violations.require(token.is_some(), member, "is needed without a `quote_id`");
@@ -256,7 +260,8 @@ impl PortfolioService {
             if let Some(least) = request.min_buy_amount.map(Amount::get)
                 && terms.received_amount < least
             {
-                let text = format!("{} {} would be received, less than {least}", terms.received_amount, terms.buy_token);
+                let text =
+                    format!("{} {} would be received, less than {least}", terms.received_amount, terms.buy_token);
                 return Err(PortfolioError::Conflict("below_minimum", text));
             }
             let origin = TradeOrigin { quote: request.quote_id.as_deref(), rebalance: None };
@@ -267,7 +272,9 @@ impl PortfolioService {
                 store::take_quote(tx, quote, trade.id).await?;
             }
             let entry = me.entry(&by.principal, "portfolio", "traded", now).data("portfolio", json!(id));
-            me.0.audit.append(tx, vec![entry.data("trade", json!(trade.id)).data("entry", json!(trade.entry_id))]).await?;
+            me.0.audit
+                .append(tx, vec![entry.data("trade", json!(trade.id)).data("entry", json!(trade.entry_id))])
+                .await?;
             Ok(trade)
         };
         self.0.db.write_idempotent(&self.0.clock, once, work).await

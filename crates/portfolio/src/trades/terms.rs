@@ -117,7 +117,10 @@ mod tests {
         let terms = TradeTerms::at_prices(("AIT", "ETH"), money("1000"), (money("1"), money("20")), rates).unwrap();
         let amounts = [terms.buy_amount, terms.slippage_amount, terms.fee_amount, terms.received_amount];
         assert_eq!(amounts, ["49.975", "0.025", "0.049975", "49.925025"].map(money));
-        assert_eq!((terms.sell_value, terms.received_value, terms.cost()), (money("1000"), money("998.5005"), money("1.4995")));
+        assert_eq!(
+            (terms.sell_value, terms.received_value, terms.cost()),
+            (money("1000"), money("998.5005"), money("1.4995"))
+        );
     }
 
     #[test]

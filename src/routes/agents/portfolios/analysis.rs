@@ -17,7 +17,8 @@ use crate::{
 };
 use am_db::codec::Timestamp;
 use am_portfolio::{
-    AttributionReport, PerformanceReport, PortfolioError, ReportPeriod, RiskQuery, RiskReport, StressReport, StressRequest,
+    AttributionReport, PerformanceReport, PortfolioError, ReportPeriod, RiskQuery, RiskReport, StressReport,
+    StressRequest,
 };
 
 /// Period of a report.
