@@ -15,9 +15,9 @@ use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus, seq::IndexedRandom};
 
 const AGENTS: usize = 200;
 const CLIENTS: usize = 400;
-const PURCHASES: usize = 30;
+const PURCHASES: usize = 60;
 /// Purchases of honest agents by each colluding client that buys in: a fifth of what an honest client makes.
-const BOUGHT_IN: usize = 6;
+const BOUGHT_IN: usize = 12;
 const RING_QUALITY: f64 = 0.2;
 /// Quality that a disguised agent shows to strangers.
 const DISGUISE_QUALITY: f64 = 0.9;

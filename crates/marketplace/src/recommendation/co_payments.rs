@@ -64,7 +64,7 @@ impl CoPaymentCounts {
             let mut others: Vec<(&String, u64)> =
                 self.pairs.get(service).into_iter().flatten().map(|(other, both)| (other, *both)).collect();
             // Stable, and the others are by id.
-            others.sort_by(|a, b| b.1.cmp(&a.1));
+            others.sort_by_key(|(_, both)| std::cmp::Reverse(*both));
             others.truncate(MAX_NEIGHBOURS);
             others
         };
