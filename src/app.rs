@@ -281,7 +281,15 @@ impl App {
         let known = keyring.clone();
         let names = am_jobs::ShownNames::new(move |name| known.shown(name));
         let (time, random) = (clock.clone(), ids.clone());
-        let jobs = JobQueue::new(db.clone(), time, random, audit.clone(), webhooks.clone(), settings, names);
+        let jobs = JobQueue::new(
+            db.clone(),
+            time,
+            random,
+            (audit.clone(), ledger.clone()),
+            webhooks.clone(),
+            settings,
+            names,
+        );
         let hub = StreamHub::default();
         let library = open_library(&config, &audit, &db, &clock, &ids).await?;
         let policies = library.policies().clone();
@@ -297,8 +305,8 @@ impl App {
         };
         let sandboxes = open_sandboxes(&config, &executables, &audit, &db, &clock)?;
         let Messaging { sealing, relations, templates, payments, transfer, channels, messages, delivery } =
-            Messaging::start(&config, &audit, &db, &clock, &ids, &supervisor)?;
-        let agents = AgentServices::start(&config, &audit, &hub, &messages, &db, &clock, supervisor.stopping())?;
+            Messaging::start(&config, (&audit, &ledger), &db, &clock, &ids, &supervisor)?;
+        let agents = AgentServices::start(&config, (&audit, &ledger), &hub, &messages, &db, &clock, supervisor.stopping())?;
         let performer = ActionExecutor {
             jq: jq.clone(),
             sandboxes: sandboxes.clone(),
@@ -320,6 +328,7 @@ impl App {
             clock: clock.clone(),
             ids: ids.clone(),
             audit: audit.clone(),
+            ledger: ledger.clone(),
             config: config.engine.clone(),
             names: names.clone(),
             policies: security_policies.clone(),

@@ -131,6 +131,9 @@ enum CliCommand {
     /// List and verify the archives of what was removed, and put things of them back into the database.
     #[command(subcommand)]
     Archive(commands::archive::ArchiveCommand),
+    /// Verify the ledger; print its balances and statements, and export them.
+    #[command(subcommand)]
+    Ledger(commands::ledger::LedgerCommand),
     /// Say what takes the disk: the database by cause, its log, weights, archives, files of sandboxes.
     ///
     /// Reads every page of the database once. A server may run.
@@ -265,6 +268,9 @@ fn main() -> ExitCode {
         }),
         CliCommand::Archive(command) => run_with_config(arguments.config, |config| {
             run_to_completion(async move { commands::archive::run_archive_command(&config, command).await })?
+        }),
+        CliCommand::Ledger(command) => run_with_config(arguments.config, |config| {
+            run_to_completion(async move { commands::ledger::run_ledger_command(&config, command).await })?
         }),
         CliCommand::Disk { json } => run_with_config(arguments.config, |config| {
             run_to_completion(async move { commands::disk::print_usage(&config, json).await })?

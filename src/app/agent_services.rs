@@ -13,6 +13,7 @@ use am_core::{
 };
 use am_db::Database;
 use am_events::StreamHub;
+use am_ledger::LedgerService;
 use am_orchestration::{
     action::ActionCatalog,
     assignments::AssignmentService,
@@ -34,7 +35,7 @@ impl AgentServices {
     /// Build the services and start their background tasks.
     pub fn start(
         config: &Config,
-        audit: &AuditLog,
+        (audit, ledger): (&AuditLog, &LedgerService),
         hub: &StreamHub,
         messages: &MessageService,
         db: &Database,
@@ -45,8 +46,9 @@ impl AgentServices {
         let registry =
             AgentRegistry::new(db.clone(), clock.clone(), audit.clone(), hub.clone(), settings.clone(), stop.clone());
         let courier = Arc::new(messages.clone());
-        let (audit, hub) = (audit.clone(), hub.clone());
-        let assignments = AssignmentService::new(db.clone(), clock.clone(), audit, hub, settings.clone(), courier)?;
+        let (audit, ledger, hub) = (audit.clone(), ledger.clone(), hub.clone());
+        let (db, clock) = (db.clone(), clock.clone());
+        let assignments = AssignmentService::new(db, clock, audit, ledger, hub, settings.clone(), courier)?;
         Ok(Self { registry, assignments, settings })
     }
 

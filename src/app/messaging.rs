@@ -21,6 +21,7 @@ use am_core::{
     supervisor::{BackgroundTask, Supervisor},
 };
 use am_db::Database;
+use am_ledger::LedgerService;
 
 /// Services for messages.
 pub(super) struct Messaging {
@@ -38,7 +39,7 @@ impl Messaging {
     /// Open them, and start the tasks that write and deliver what is sent.
     pub fn start(
         config: &Config,
-        audit: &AuditLog,
+        (audit, ledger): (&AuditLog, &LedgerService),
         db: &Database,
         clock: &Clock,
         ids: &IdGenerator,
@@ -60,6 +61,7 @@ impl Messaging {
             clock: clock.clone(),
             ids: ids.clone(),
             audit: audit.clone(),
+            ledger: ledger.clone(),
             sealing: sealing.clone(),
             relations: relations.clone(),
             delivery: delivery.clone(),

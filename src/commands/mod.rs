@@ -8,6 +8,7 @@ pub mod client;
 pub mod config_check;
 pub mod disk;
 pub mod keys;
+pub mod ledger;
 pub mod messages;
 pub mod output;
 pub mod shell;

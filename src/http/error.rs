@@ -428,7 +428,7 @@ impl From<trust::TrustError> for ApiError {
 impl From<am_orchestration::error::OrchestrationError> for ApiError {
     fn from(error: am_orchestration::error::OrchestrationError) -> Self {
         use am_orchestration::error::OrchestrationError::{
-            Conflict, Db, Forbidden, Invalid, InvalidState, LeaseLost, NotFound, QuotaReached, Refused, Stopping,
+            Conflict, Db, Forbidden, Invalid, InvalidState, LeaseLost, Ledger, NotFound, QuotaReached, Refused, Stopping,
             Unavailable, VersionMismatch,
         };
         match error {
@@ -445,6 +445,7 @@ impl From<am_orchestration::error::OrchestrationError> for ApiError {
             }
             Stopping => Self::unavailable("The service is stopping", Duration::from_secs(1)),
             Unavailable(text) => Self::unavailable(text, Duration::from_secs(1)),
+            Ledger(error) => error.into(),
             Db(error) => error.into(),
         }
     }

@@ -6,13 +6,14 @@ use crate::sources::{Source, crates, paths_behind, root, sources};
 
 /// The crates' layers, lowest first. A crate depends on crates of lower layers only. The root package (executable,
 /// routes, what all routes share) stands above all of them.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["core", "json-schema", "sandbox-init"],
     &["jq-worker"],
     &["db"],
     &["events", "webhooks"],
     &["audit"],
-    &["rl", "security", "jobs", "keys", "ledger"],
+    &["ledger"],
+    &["rl", "security", "jobs", "keys"],
     &["communication", "marketplace"],
     &["orchestration"],
     &["retention"],

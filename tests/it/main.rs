@@ -30,6 +30,7 @@ mod jobs;
 mod jq;
 mod keys;
 mod kit;
+mod ledger;
 mod marketplace;
 mod messages;
 #[cfg(feature = "failpoints")]

@@ -33,6 +33,9 @@ pub enum CommunicationError {
     /// The process is stopping and accepts nothing more.
     #[error("the service is stopping")]
     Stopping,
+    /// A budget refuses it.
+    #[error(transparent)]
+    Ledger(#[from] am_ledger::LedgerError),
     /// A database error.
     #[error(transparent)]
     Db(#[from] am_db::DatabaseError),

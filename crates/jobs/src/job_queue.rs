@@ -22,6 +22,7 @@ use am_core::{
     ids::JobId,
 };
 use am_db::Database;
+use am_ledger::LedgerService;
 use am_webhooks::WebhookService;
 
 /// Settings of the job queue.
@@ -48,6 +49,7 @@ pub(super) struct JobQueueInner {
     pub(super) clock: Clock,
     pub(super) ids: IdGenerator,
     pub(super) audit: AuditLog,
+    pub(super) ledger: LedgerService,
     pub(super) webhooks: WebhookService,
     pub(super) settings: JobSettings,
     /// What names of clients and miners may be shown as.
@@ -80,7 +82,7 @@ impl JobQueue {
         db: Database,
         clock: Clock,
         ids: IdGenerator,
-        audit: AuditLog,
+        (audit, ledger): (AuditLog, LedgerService),
         webhooks: WebhookService,
         settings: JobSettings,
         names: ShownNames,
@@ -90,6 +92,7 @@ impl JobQueue {
             clock,
             ids,
             audit,
+            ledger,
             webhooks,
             settings,
             names,

@@ -18,6 +18,7 @@ use am_core::{
     money::Money,
 };
 use am_db::{Result, Tx, codec::Timestamp, owner, principal::Principal};
+use am_ledger::{CostPayee, EntryTags, LedgerError, cost_entry, payer_of};
 use am_webhooks::{WebhookEvent, WebhookEventKind};
 
 /// Ended jobs reported per transaction.
@@ -156,6 +157,9 @@ impl JobQueue {
         let owner = Some(kept.client_id.as_str());
         let event = WebhookEvent { kind, owner, data: &data, source: Some(&source) };
         self.0.webhooks.enqueue(tx, event, now).await.map_err(to_database_error)?;
+        let tags = EntryTags { principal: Some(payer_of(&kept.client_id)), ..EntryTags::default() };
+        let cost = cost_entry(tags, CostPayee::Outside, price.unwrap_or_default()).of("job", id.as_str());
+        self.0.ledger.post(tx, cost).await.map_err(ledger_error)?;
         if let Some(service) = JobService::from_name(&kept.service) {
             let me = self.clone();
             tx.after_commit(move || me.0.metrics.count_state(service, state));
@@ -199,6 +203,14 @@ fn event_kind(state: JobState) -> Option<WebhookEventKind> {
         JobState::Failed => Some(WebhookEventKind::JobFailed),
         JobState::Canceled => Some(WebhookEventKind::JobCanceled),
         JobState::Expired => Some(WebhookEventKind::JobExpired),
+    }
+}
+
+/// Convert the error: a cost that can't be posted ends no job.
+fn ledger_error(error: LedgerError) -> am_db::DatabaseError {
+    match error {
+        LedgerError::Db(error) => error,
+        other => am_db::DatabaseError::InvalidValue(other.to_string()),
     }
 }
 

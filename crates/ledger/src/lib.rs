@@ -3,6 +3,7 @@
 //! changed or deleted, and a correction is an entry of its own.
 
 mod budgets;
+mod costs;
 mod draft;
 mod error;
 mod holds;
@@ -31,6 +32,7 @@ pub use budgets::{
     Admission, Budget, BudgetChange, BudgetDraft, BudgetPeriod, BudgetScope, BudgetState, BudgetUse, BudgetWait,
     ExceedAction, SpendingRequest,
 };
+pub use costs::{CostPayee, cost_entry, pay_entry, payer_of};
 pub use draft::{EntryMovement, NewEntry};
 pub use error::{LedgerError, Result};
 pub use holds::{CaptureMovement, CapturedHold, HoldCapture, NewHold};
@@ -80,7 +82,7 @@ impl LedgerService {
         action: &'static str,
         reason: &str,
     ) {
-        let entry = AuditEntry::new(EventType::WorkflowUpdated, self.now()).by(principal).of(resource, action);
+        let entry = AuditEntry::new(EventType::AccessDenied, self.now()).by(principal).of(resource, action);
         let entry = entry.data("id", json!(id)).data("refused", json!(true)).reason(Some(reason));
         let audit = self.0.audit.clone();
         let told = self.0.db.write(async move |tx: &mut Tx| audit.append(tx, vec![entry]).await).await;

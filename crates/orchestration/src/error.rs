@@ -46,6 +46,9 @@ pub enum OrchestrationError {
     /// A worker process that is needed can't be started now.
     #[error("{0}")]
     Unavailable(String),
+    /// The ledger or a budget refuses it.
+    #[error(transparent)]
+    Ledger(#[from] am_ledger::LedgerError),
     /// A database error.
     #[error(transparent)]
     Db(#[from] am_db::DatabaseError),

@@ -10,9 +10,11 @@ use am_communication::{encryption::EncryptionError, transfer::ImportError};
 impl From<am_communication::CommunicationError> for ApiError {
     fn from(error: am_communication::CommunicationError) -> Self {
         use am_communication::CommunicationError::{
-            Conflict, Db, EncryptionFailed, Forbidden, Invalid, InvalidState, LimitReached, NotFound, Refused, Stopping,
+            Conflict, Db, EncryptionFailed, Forbidden, Invalid, InvalidState, Ledger, LimitReached, NotFound, Refused,
+            Stopping,
         };
         match error {
+            Ledger(error) => error.into(),
             NotFound(_) => Self::not_found(error.to_string()),
             Invalid(found) => found.into(),
             Refused(refusal) => Self::forbidden(refusal.to_string()).code("message_refused").with(&refusal),

@@ -135,6 +135,28 @@ pub(super) async fn prepare(server: &ApiClient, template: &str) -> (String, Valu
             server.ended(&run).await;
             (path(&run) + &format!("?workflow_id={workflow}"), json!({}))
         }
+        "/ledger/deposits" => (path(""), json!({"owner": crate::ledger::principal_of(server.key()), "amount": 5})),
+        "/ledger/withdrawals" => {
+            crate::ledger::fund(server, 10).await;
+            (path(""), json!({"owner": crate::ledger::principal_of(server.key()), "amount": "1.5"}))
+        }
+        "/ledger/transfers" => {
+            crate::ledger::fund(server, 10).await;
+            (path(""), json!({"to_purpose": "costs", "amount": 1}))
+        }
+        "/ledger/entries/{entry_id}/reverse" => (path(crate::ledger::fund(server, 10).await.text("id")), json!({})),
+        "/ledger/holds" => {
+            crate::ledger::fund(server, 10).await;
+            (path(""), json!({"amount": 1, "reference": "r"}))
+        }
+        "/ledger/holds/{hold_id}/capture" => {
+            let to = json!({"to_owner": crate::ledger::principal_of(crate::harness::CLIENT), "amount": 1});
+            (path(&crate::ledger::held(server, 5).await), to)
+        }
+        "/ledger/holds/{hold_id}/release" => (path(&crate::ledger::held(server, 5).await), json!({})),
+        "/ledger/budgets" => {
+            (path(""), json!({"name": "once", "scope": "workflow", "subject": "agent_00000000", "limit": 5}))
+        }
         "/register" => (path(""), json!({"agent_id": "listed-once", "capabilities": ["gpu", "io_bound"]})),
         "/discover" => (path(""), json!({"capabilities": ["gpu"]})),
         "/{agent_id}/heartbeat" | "/{agent_id}/deregister" => {

@@ -5,6 +5,7 @@ mod background;
 mod bulk;
 mod clients;
 mod ground;
+mod ledger;
 mod lists;
 mod market;
 mod market_month;

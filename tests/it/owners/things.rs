@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::MARK;
 use crate::{
     agents::{plans, registry},
-    harness::{ApiClient, OTHER_ADMIN},
+    harness::{ADMIN, ApiClient, CLIENT, OTHER_ADMIN},
     kit::{AGENTS, JsonDocument, fixture, jq, waiting},
     marketplace::{self, MARKET},
     messages, rl,
@@ -81,6 +81,20 @@ impl Things {
         things.insert("audit_id", id(&entries[0], "id"));
         let delivery = server.post(&security("webhooks/ops/test"), json!({})).await.ok();
         things.insert("id", id(&delivery, "id"));
+        let cash = json!({"owner": crate::ledger::principal_of(ADMIN), "amount": 100});
+        let entry = server.post(&format!("{AGENTS}/ledger/deposits"), cash).await.is(201);
+        let lines = entry["lines"].as_array().unwrap();
+        let wallet = lines.iter().find(|line| line["purpose"] == "wallet").unwrap();
+        things.insert("account_id", id(wallet, "account_id"));
+        let cash = json!({"owner": crate::ledger::principal_of(ADMIN), "amount": 1});
+        let entry = server.post(&format!("{AGENTS}/ledger/deposits"), cash).await.is(201);
+        things.insert("entry_id", id(&entry, "id"));
+        let hold = json!({"amount": 10, "reference": "r"});
+        let hold = server.post(&format!("{AGENTS}/ledger/holds"), hold).await.is(201);
+        things.insert("hold_id", id(&hold, "id"));
+        let budget = json!({"name": "own", "scope": "workflow", "subject": "agent_00000000", "limit": 5});
+        let budget = server.post(&format!("{AGENTS}/ledger/budgets"), budget).await.is(201);
+        things.insert("budget_id", id(&budget, "id"));
         let update = security("trust-scores/agent/alice/update?execution_success=true");
         server.post(&update, json!({})).await.ok();
         marketplace::fund(server, server.key(), 100.0).await;
@@ -191,6 +205,22 @@ impl Things {
             "/receipts/verify" => json!({"receipt": {}}),
             "/security/webhooks" => json!({"url": "https://example.com/hook", "events": ["test"]}),
             "/executions/retry" | "/executions/cancel" => json!({"filter": {"workflow_id": "agent_00000000"}}),
+            "/ledger/deposits" | "/ledger/withdrawals" => {
+                json!({"owner": crate::ledger::principal_of(ADMIN), "amount": 1})
+            }
+            "/ledger/transfers" => {
+                json!({"from_owner": crate::ledger::principal_of(ADMIN), "to_owner": crate::ledger::principal_of(CLIENT), "amount": 1})
+            }
+            "/ledger/holds" => {
+                json!({"owner": crate::ledger::principal_of(ADMIN), "amount": 1, "reference": role})
+            }
+            "/ledger/holds/{hold_id}/capture" => {
+                json!({"to_owner": crate::ledger::principal_of(CLIENT), "amount": 1, "release_rest": false})
+            }
+            "/ledger/budgets" => {
+                json!({"name": role, "scope": "workflow", "subject": "agent_00000000", "limit": 1})
+            }
+            "/ledger/budgets/{budget_id}" => json!({"limit": 7}),
             "/messages/send" => json!({"sender": "alice", "recipient": "bob", "content": content}),
             "/messages/broadcast" => json!({"sender": "alice", "topic": "t", "content": content}),
             "/messages/subscribe" | "/messages/unsubscribe" => json!({"agent_id": "alice", "topic": "t"}),

@@ -2,6 +2,7 @@
 //! of them.
 
 mod address_book;
+mod batch_costs;
 mod known_message;
 mod prepared_batch;
 mod write_batch;
@@ -22,6 +23,7 @@ use am_audit::AuditLog;
 use am_core::ambient::{Clock, IdGenerator};
 use am_core::boxed;
 use am_db::{Connection, Tx, principal::Principal};
+use am_ledger::{LedgerError, LedgerService};
 
 /// Largest number of messages, each to a single agent, that are encrypted in the transaction itself: preparing them
 /// would take longer.
@@ -35,6 +37,7 @@ pub struct MessageWriter {
     pub clock: Clock,
     pub ids: IdGenerator,
     pub audit: AuditLog,
+    pub ledger: LedgerService,
     pub sealing: EncryptionService,
     pub relations: AgentRelations,
     pub hub: ConnectionHub,
@@ -116,7 +119,9 @@ impl MessageWriter {
         let mut answers = Vec::with_capacity(letters.len());
         for (at, letter) in letters.iter().enumerate() {
             let answer = match work.letter(tx, at, letter).await {
-                Err(CommunicationError::Db(error)) => return Err(error.into()),
+                Err(CommunicationError::Db(error) | CommunicationError::Ledger(LedgerError::Db(error))) => {
+                    return Err(error.into());
+                }
                 answer => answer,
             };
             answers.push(answer);

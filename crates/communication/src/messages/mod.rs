@@ -44,6 +44,7 @@ use am_db::{
     page::PageRequest,
     principal::Principal,
 };
+use am_ledger::LedgerService;
 
 /// Interval at which expired messages are looked for.
 const EXPIRY_POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -77,6 +78,8 @@ pub struct MessageServiceParts {
     pub ids: IdGenerator,
     /// Log of all changes.
     pub audit: AuditLog,
+    /// Ledger in which prices are posted, and whose budgets bind senders.
+    pub ledger: LedgerService,
     /// Encryption of the content.
     pub sealing: EncryptionService,
     /// Permissions between agents.
@@ -90,12 +93,13 @@ pub struct MessageServiceParts {
 impl MessageService {
     /// Create the service, and the task that writes sent messages, which ends after `stop` is cancelled.
     pub fn open(parts: MessageServiceParts, stop: CancellationToken) -> (Self, impl Future<Output = ()>) {
-        let MessageServiceParts { db, clock, ids, audit, sealing, relations, delivery, channels } = parts;
+        let MessageServiceParts { db, clock, ids, audit, ledger, sealing, relations, delivery, channels } = parts;
         let metrics = MessageMetrics::default();
         let post = MessageWriter {
             clock: clock.clone(),
             ids,
             audit: audit.clone(),
+            ledger,
             sealing: sealing.clone(),
             relations,
             hub: delivery.hub().clone(),

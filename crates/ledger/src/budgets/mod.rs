@@ -190,8 +190,12 @@ impl LedgerService {
         change: BudgetChange,
     ) -> Result<Budget> {
         let mut violations = Violations::default();
-        change.name.iter().for_each(|name| drop(violations.take(rules::check_name(name))));
-        change.limit.iter().for_each(|limit| drop(violations.take(rules::check_limit(*limit))));
+        if let Some(name) = &change.name {
+            violations.take(rules::check_name(name));
+        }
+        if let Some(limit) = change.limit {
+            violations.take(rules::check_limit(limit));
+        }
         violations.finish().map_err(LedgerError::Invalid)?;
         self.change_budget(by, is_admin, id, "updated", change).await?;
         let mut conn = self.0.db.read().await?;

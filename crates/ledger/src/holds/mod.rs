@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use am_audit::{AuditEntry, EventType};
 use am_core::{
     ambient::sleep_or_cancelled,
-    boxed, crash_point,
+    boxed,
     ids::{LedgerAccountId, LedgerHoldId},
     money::Money,
 };
@@ -229,7 +229,6 @@ impl LedgerService {
         if due.is_empty() {
             return Ok(0);
         }
-        crash_point!("ledger.before_expiry");
         let me = self.clone();
         let work = async move |tx: &mut Tx| {
             let mut entries = Vec::new();

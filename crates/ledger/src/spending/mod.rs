@@ -1,12 +1,13 @@
 //! What was spent, by principal, agent, workflow and time: sums by the hour that are kept with each entry, so that a report
 //! reads hours and not lines.
 
+mod model;
 mod store;
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use am_core::{boxed, ids::PrincipalId, money::Money};
@@ -19,45 +20,11 @@ use super::{
     model::AIT,
 };
 
+pub(crate) use model::SpendingKey;
+pub use model::{SpendingDimension, SpendingGroup};
+
 /// Behind all hours.
 const END_OF_HOURS: &str = "9999";
-
-am_db::stored_enum! {
-    /// What sums of spending are kept for.
-    pub enum SpendingDimension {
-        /// Everything.
-        All = "all" / "all",
-        /// What each principal spent.
-        Principal = "principal" / "principal",
-        /// What was spent on each agent, or by it for messages.
-        Agent = "agent" / "agent",
-        /// What was spent on each workflow.
-        Workflow = "workflow" / "workflow",
-    }
-}
-
-/// What spending is reported by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SpendingGroup {
-    /// By principal.
-    Principal,
-    /// By principal and agent.
-    Agent,
-    /// By principal and workflow.
-    Workflow,
-    /// By day, in UTC.
-    Day,
-}
-
-/// Which sums are meant.
-pub(super) struct SpendingKey<'a> {
-    pub(super) dimension: SpendingDimension,
-    /// Principal that spent it; empty for all.
-    pub(super) principal: &'a str,
-    /// Agent or workflow; empty where the dimension has none.
-    pub(super) subject: &'a str,
-}
 
 /// One group of a report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]

@@ -3,7 +3,7 @@
 use am_core::ids::PrincipalId;
 use am_db::{Connection, FromRow as _, Result, bulk_insert::RowBatch, push_row, row, sql};
 
-use super::SpendingKey;
+use super::model::SpendingKey;
 
 /// Add the row that adds an amount to a sum.
 pub(super) fn add_row(rows: &mut RowBatch, key: &SpendingKey<'_>, asset: &str, hour: &str, amount: i64) {

@@ -45,6 +45,7 @@ use am_db::{
     principal::Principal,
 };
 use am_events::StreamHub;
+use am_ledger::{EntryTags, LedgerService, NewEntry, payer_of};
 
 /// Topic that wakes the dispatcher.
 pub const DISPATCH_TOPIC: &str = "assignments";
@@ -82,6 +83,7 @@ struct AssignmentServiceInner {
     db: Database,
     clock: Clock,
     audit: AuditLog,
+    ledger: LedgerService,
     hub: StreamHub,
     settings: AgentsConfig,
     client: reqwest::Client,
@@ -136,13 +138,14 @@ impl AssignmentService {
         db: Database,
         clock: Clock,
         audit: AuditLog,
+        ledger: LedgerService,
         hub: StreamHub,
         settings: AgentsConfig,
         courier: Arc<dyn AgentNotifier>,
     ) -> std::result::Result<Self, reqwest::Error> {
         let client = notifications::build_client(&settings)?;
         let (metrics, waiting) = Default::default();
-        let inner = AssignmentServiceInner { db, clock, audit, hub, settings, client, courier, metrics, waiting };
+        let inner = AssignmentServiceInner { db, clock, audit, ledger, hub, settings, client, courier, metrics, waiting };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -327,6 +330,7 @@ impl AssignmentServiceInner {
                 AgentReport::Complete(result) => {
                     attempt.digest = Some(digest);
                     transitions::complete_attempt(tx, &mut one, &mut attempt, &result, now).await?;
+                    self.ledger.post(tx, pay_entry(&one, &attempt)).await?;
                     Some("completed")
                 }
                 AgentReport::Fail { reason, retryable } => {
@@ -383,4 +387,15 @@ fn report_digest(report: &AgentReport) -> Result<String> {
         AgentReport::Fail { reason, retryable } => json!(["fail", reason, retryable]),
     };
     Ok(crypto::sha256_hex(&crypto::canonical_audit_json(&said)))
+}
+
+/// The entry of what the agent is paid for an assignment that it has completed.
+fn pay_entry(one: &Assignment, attempt: &AssignmentAttempt) -> NewEntry {
+    let tags = EntryTags {
+        principal: Some(payer_of(&one.client_id)),
+        agent: Some(attempt.agent_id.clone()),
+        workflow: Some(one.workflow_id.clone()),
+        execution: Some(one.execution_id.clone()),
+    };
+    am_ledger::pay_entry(tags, attempt.cost.unwrap_or_default()).of("assignment", one.id.as_str())
 }

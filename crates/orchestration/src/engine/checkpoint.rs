@@ -49,6 +49,10 @@ pub struct RunCheckpoint {
     /// Wall-clock time at which these are submitted and cancelled.
     pub ordered_at: Timestamp,
     pub hold: Ownership,
+    /// What the run has cost since it was last saved.
+    pub cost: Money,
+    /// Whether budgets reserve what the run may cost.
+    pub is_bound: bool,
     /// Worker that saves the run.
     pub worker_id: WorkerId,
 }
@@ -145,6 +149,7 @@ impl RunCheckpoint {
             .collect();
         let trail = audit_entries::build_entries(run, now);
         run.is_new = false;
+        let cost = run.total_cost - std::mem::replace(&mut run.posted_cost, run.total_cost);
         let events = std::mem::take(&mut run.events);
         Self {
             run: row,
@@ -155,6 +160,8 @@ impl RunCheckpoint {
             take_back: Vec::new(),
             ordered_at: now,
             hold,
+            cost,
+            is_bound: run.is_bound,
             worker_id: worker_id.clone(),
         }
     }

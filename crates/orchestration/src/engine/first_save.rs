@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use super::{
     EngineInner,
     checkpoint::{NewExecution, RunCheckpoint},
+    costs::RunBound,
     store,
 };
 use crate::{
@@ -31,6 +32,8 @@ pub(super) struct FirstSave {
     pub(super) once: Option<IdempotencyKey>,
     pub(super) condition: Option<Arc<dyn StartCondition>>,
     pub(super) counted: OpenCount,
+    /// What budgets ask of the run; `None`: no budget is about it.
+    pub(super) bound: Option<RunBound>,
 }
 
 /// How the open runs of a client compared with the limit before a run was begun.
@@ -75,17 +78,20 @@ impl EngineInner {
         new: &NewExecution,
         first: FirstSave,
     ) -> Result<IdempotentResult<Execution>> {
-        let FirstSave { once, condition, counted } = first;
+        let FirstSave { once, condition, counted, bound: asked } = first;
         let known = self.knows_definition(&new.definition_hash, save.run.now);
         let stored_at = save.run.now;
         let mut rows = store::insert_rows(&save, new, known)?;
         self.audit.add_entry_rows(&mut rows, &save.trail);
+        self.ledger.add_entry_rows(&mut rows, &save.cost_entry())?;
         let wake = self.wake(&save);
         am_core::crash_point!("engine.before_save");
         let (policies, level) = (self.policies.clone(), new.security);
         let bound = policies.bind(level);
         let most = self.config.max_open;
-        let simple = once.is_none() && condition.is_none() && counted == OpenCount::FarFromLimit;
+        let simple =
+            once.is_none() && condition.is_none() && asked.is_none() && counted == OpenCount::FarFromLimit;
+        let ledger = self.ledger.clone();
         let done = if simple && save.orders.is_empty() && save.take_back.is_empty() && !bound {
             self.db.insert(rows, wake).await?;
             IdempotentResult::fresh(save.execution())
@@ -104,6 +110,9 @@ impl EngineInner {
                     condition.check(tx, &execution).await?;
                 }
                 rows.execute(tx).await?;
+                if let Some(asked) = asked {
+                    Self::admit_run(&ledger, tx, &save, asked).await?;
+                }
                 store::submit_tasks(tx, &save).await?;
                 tx.after_commit(wake);
                 Ok::<_, OrchestrationError>(execution)

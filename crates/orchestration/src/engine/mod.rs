@@ -7,6 +7,7 @@ mod audit_entries;
 mod checkpoint;
 mod claim;
 mod command_action;
+mod costs;
 mod driver;
 mod external_tasks;
 mod failures;
@@ -76,6 +77,7 @@ use am_db::{
 };
 use am_events::StreamHub;
 use am_jobs::JobQueue;
+use am_ledger::LedgerService;
 use am_rl::runs::TrainingRuns;
 use am_security::policies::SecurityPolicies;
 
@@ -92,6 +94,7 @@ pub(crate) struct EngineInner {
     clock: Clock,
     ids: IdGenerator,
     audit: AuditLog,
+    ledger: LedgerService,
     config: EngineConfig,
     names: ActionCatalog,
     policies: SecurityPolicies,
@@ -130,6 +133,8 @@ pub struct EngineParts {
     pub ids: IdGenerator,
     /// Audit log of all changes.
     pub audit: AuditLog,
+    /// Ledger in which costs are posted, and whose budgets bind runs.
+    pub ledger: LedgerService,
     /// Settings of the engine.
     pub config: EngineConfig,
     /// Names that actions may refer to.
@@ -185,6 +190,7 @@ impl Engine {
             clock: parts.clock,
             ids: parts.ids,
             audit: parts.audit,
+            ledger: parts.ledger,
             config: parts.config,
             names: parts.names,
             policies: parts.policies,
@@ -208,13 +214,15 @@ impl Engine {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// The engine's own tasks: heartbeat, claiming runs, watching jobs. They end with [`Engine::stop`].
-    pub fn background_tasks(&self) -> [BackgroundTask; 3] {
+    /// The engine's own tasks: heartbeat, claiming runs, watching jobs, letting in what waits for budgets. They end with
+    /// [`Engine::stop`].
+    pub fn background_tasks(&self) -> [BackgroundTask; 4] {
         let inner = &self.0;
         let (jobs, stop) = (inner.performer.jobs.clone(), inner.stop.clone());
         [
             BackgroundTask::new("engine.heartbeat", inner.beating.track_future(inner.clone().beat())),
             BackgroundTask::new("engine.claims", inner.tasks.track_future(inner.clone().claim_loop())),
+            BackgroundTask::new("engine.budgets", inner.tasks.track_future(inner.clone().admission_loop())),
             BackgroundTask::new("engine.jobs", inner.tasks.track_future(jobs.watch(stop))),
         ]
     }
@@ -233,18 +241,28 @@ impl Engine {
         let counted = self.0.check_open(&start.client.id()).await?;
         let (tell, told) = oneshot::channel();
         let inner = self.0.clone();
-        let first = FirstSave { once, condition: start.condition.clone(), counted };
+        let client = start.client.clone();
+        let mut first = FirstSave { once, condition: start.condition.clone(), counted, bound: None };
         let run = inner.new_run(start)?;
+        first.bound = inner.run_bound(&run);
+        let workflow_id = run.workflow_id.clone();
         // A separate task: if the client disconnects, a saved run must still be driven.
         self.0.tasks.spawn(async move {
             let mut share = MemoryShare::default();
             let has_memory = inner.memory.try_grow(&mut share, run.memory());
-            match inner.places.try_acquire(&run.client_id) {
+            // One that budgets bind does nothing before they have let it in.
+            let place = if first.bound.is_none() { inner.places.try_acquire(&run.client_id) } else { None };
+            match place {
                 Some(place) if has_memory => inner.start_driver(run, share, first, place, tell).await,
                 _ => drop(tell.send(inner.queue(run, first).await)),
             }
         });
-        told.await.map_err(|_| OrchestrationError::Stopping)?
+        let started = told.await.map_err(|_| OrchestrationError::Stopping)?;
+        if let Err(OrchestrationError::Ledger(error)) = &started {
+            let subject = ("execution", workflow_id.as_str());
+            self.0.ledger.record_refusal(&client, subject, "start", &error.to_string()).await;
+        }
+        started
     }
 
     /// Notify the run's driver in this process, if any, that the run was cancelled.
@@ -345,6 +363,8 @@ impl EngineInner {
             status: ExecutionStatus::Pending,
             steps,
             total_cost: Money::ZERO,
+            posted_cost: Money::ZERO,
+            is_bound: false,
             created_at: now,
             started_at: None,
             completed_at: None,
@@ -443,10 +463,12 @@ impl EngineInner {
 
     async fn save(&self, save: Arc<RunCheckpoint>) -> Result<SaveOutcome> {
         let ended = (save.hold == Ownership::Ended).then_some(save.run.status);
-        let (wake, trail) = (self.wake(&save), self.audit.rows(&save.trail));
+        let (wake, mut trail, ledger) = (self.wake(&save), self.audit.rows(&save.trail), self.ledger.clone());
+        ledger.add_entry_rows(&mut trail, &save.cost_entry())?;
         let work = async move |tx: &mut Tx| {
             am_core::crash_point!("engine.before_save");
             let saved = store::save_run(tx, &save, trail).await?;
+            Self::settle_run(&ledger, tx, &save).await?;
             tx.after_commit(wake);
             Ok::<_, OrchestrationError>(saved)
         };

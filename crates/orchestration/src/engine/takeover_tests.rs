@@ -61,6 +61,8 @@ fn sample_run(steps: Vec<CompiledStep>, budget: Money) -> RunState {
         status: ExecutionStatus::Pending,
         steps: rows,
         total_cost: Money::ZERO,
+        posted_cost: Money::ZERO,
+        is_bound: false,
         created_at: now,
         started_at: None,
         completed_at: None,

@@ -261,8 +261,9 @@ impl ExecutionService {
         id: &ExecutionId,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<Execution>> {
-        let cancelled =
-            self.change(caller, id, once, async |tx, execution, now| store::cancel(tx, execution, now).await).await?;
+        let engine = self.engine.clone();
+        let cancel = async move |tx: &mut Tx, execution, now| cancel_execution(&engine, tx, execution, now).await;
+        let cancelled = self.change(caller, id, once, cancel).await?;
         if !cancelled.replayed {
             self.engine.cancelled(id);
         }
@@ -271,8 +272,10 @@ impl ExecutionService {
 
     /// Cancel an execution within `tx`; the driver is told after the commit.
     pub(super) async fn cancel_in(&self, tx: &mut Tx, caller: &Principal, id: &ExecutionId) -> Result<()> {
-        self.change_in(tx, caller, id, async |tx, execution, now| store::cancel(tx, execution, now).await).await?;
-        let (engine, id) = (self.engine.clone(), id.clone());
+        let engine = self.engine.clone();
+        let cancel = async |tx: &mut Tx, execution, now| cancel_execution(&engine, tx, execution, now).await;
+        self.change_in(tx, caller, id, cancel).await?;
+        let id = id.clone();
         tx.after_commit(move || engine.cancelled(&id));
         Ok(())
     }
@@ -394,6 +397,18 @@ impl ExecutionService {
     pub fn follow(&self, id: &ExecutionId, after: i64) -> StreamFollower<Self> {
         StreamFollower::new(self.db.clone(), &self.hub, self.clone(), id, after)
     }
+}
+
+/// Cancel an execution. What budgets reserve for it is set free.
+async fn cancel_execution(engine: &Engine, tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<AuditEntry> {
+    let id = execution.id.clone();
+    // What a call in progress costs is still to come: its driver sets the rest free when it lets go.
+    let is_driven = engine.is_driven(tx, &id).await?;
+    let entry = store::cancel(tx, execution, now).await?;
+    if !is_driven {
+        engine.end_reservation(tx, &id).await?;
+    }
+    Ok(entry)
 }
 
 fn own_execution(caller: &Principal, found: Option<Execution>) -> Result<Execution> {

@@ -104,14 +104,16 @@ impl ExecutionService {
         id: &ExecutionId,
         redefinition: Option<Redefinition>,
     ) -> Result<Execution> {
-        let policies = self.guard.policies().clone();
+        let (policies, engine) = (self.guard.policies().clone(), self.engine.clone());
         let retry = async move |tx: &mut Tx, execution: Execution, now: Timestamp| {
             let level = store::security_level(tx.conn().await?, &execution.id).await?;
             if policies.bind(level) {
                 let others = count_active(tx.conn().await?, &execution.client_id, level).await?;
                 policies.check_concurrency(level, others).map_err(OrchestrationError::Refused)?;
             }
-            store::retry(tx, execution, now, redefinition.as_ref()).await
+            let entry = store::retry(tx, execution.clone(), now, redefinition.as_ref()).await?;
+            engine.readmit(tx, &execution).await?;
+            Ok(entry)
         };
         let retried = self.change_in(tx, caller, id, retry).await?;
         let (engine, id) = (self.engine.clone(), id.clone());

@@ -68,10 +68,15 @@ impl RunState {
     }
 
     /// The cost of an attempt of step `at` that asks for `cost`: an order of a run with a budget is paid what was reserved for it
-    /// at most.
+    /// at most, and no step of a run that is bound by a principal's budget costs more than is left of it.
     pub fn charged(&self, at: usize, cost: Money) -> Money {
         let ordered = matches!(self.plan.steps[at].action, StepAction::Job(_) | StepAction::Agent(_));
-        if ordered && self.limits.budget.is_positive() { cost.min(self.steps[at].reserved) } else { cost }
+        match self.limits.budget {
+            limit if !limit.is_positive() => cost,
+            _ if ordered => cost.min(self.steps[at].reserved),
+            limit if self.is_bound => cost.min(limit - (self.committed_cost() - self.steps[at].reserved)),
+            _ => cost,
+        }
     }
 
     /// Return a message with the amounts if more than the budget was spent.

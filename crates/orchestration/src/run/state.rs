@@ -61,6 +61,10 @@ pub struct RunState {
     pub status: ExecutionStatus,
     pub steps: Vec<StepRun>,
     pub total_cost: Money,
+    /// What of it is in the ledger.
+    pub posted_cost: Money,
+    /// Whether budgets reserve its limit of the cost, which nothing may exceed then.
+    pub is_bound: bool,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub completed_at: Option<Timestamp>,
@@ -109,7 +113,7 @@ impl RunState {
     pub fn reset(&mut self, ids: &IdGenerator) {
         self.steps = self.steps.iter_mut().map(|step| StepRun::new(std::mem::take(&mut step.step_id))).collect();
         self.status = ExecutionStatus::Pending;
-        self.total_cost = Money::ZERO;
+        (self.total_cost, self.posted_cost) = (Money::ZERO, Money::ZERO);
         (self.started_at, self.completed_at, self.error, self.failed_step) = (None, None, None, None);
         (self.final_result, self.receipt, self.proof) = (JsonText::none(), JsonText::none(), JsonText::none());
         self.events.clear();

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{
     MessageWriter, OutgoingMessage, PushedCopy,
+    batch_costs::BatchCosts,
     address_book::{AddressBook, ResolvedRecipients, sender_key},
     known_message::KnownMessage,
     prepared_batch::{PreparedBatch, SealedCopy},
@@ -49,6 +50,7 @@ pub(super) struct WriteBatch<'a> {
     messages: RowBatch,
     broadcasts: RowBatch,
     entries: Vec<AuditEntry>,
+    costs: BatchCosts,
     /// Copies for connections, in order.
     pub(super) pushed: Vec<PushedCopy>,
 }
@@ -76,6 +78,7 @@ impl<'a> WriteBatch<'a> {
             messages: RowBatch::default(),
             broadcasts: RowBatch::default(),
             entries: Vec::new(),
+            costs: BatchCosts::default(),
             pushed: Vec::new(),
         })
     }
@@ -97,6 +100,8 @@ impl<'a> WriteBatch<'a> {
         let mut addressed = self.book.resolve(conn, at, letter).await?;
         let planned = self.book.plan(conn, letter, &addressed).await?;
         let copies = self.book.seal(at, letter, &addressed.spot.id, planned)?;
+        let price = message_price(letter.draft.kind.priced_as(), letter.bytes).scaled(copies.len() as f64);
+        self.costs.check(&self.post.ledger, tx, letter, price).await?;
         self.open_channel(&mut addressed);
         let receipt = match &letter.draft.to {
             MessageDestination::Agent(_) => {
@@ -107,6 +112,7 @@ impl<'a> WriteBatch<'a> {
             _ => self.add_copies((at, letter), copies, (&id, draft_hash.as_ref()), addressed),
         };
         self.entries.push(self.told(letter, &receipt));
+        self.costs.add(letter, &receipt.message_id, price);
         if let Some(key) = key {
             let known = KnownMessage { receipt: receipt.clone(), draft_hash, bytes: None };
             self.book.known.insert(key, known);
@@ -255,6 +261,7 @@ impl<'a> WriteBatch<'a> {
         keys.drawn_keys(&self.drawn).for_each(|key| key.add_row(&mut rows, now));
         rows.append(self.members).append(self.contents).append(self.messages).append(self.broadcasts);
         self.post.audit.add_entry_rows(&mut rows, self.entries);
+        self.costs.add_rows(&self.post.ledger, &mut rows)?;
         let mut batch = StatementBatch::default();
         batch.rows(rows);
         if !self.reached.is_empty() {

@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 use store::{ClaimedStepRow, HeldRun};
 
 use super::{
-    EngineInner,
+    EngineInner, costs,
     driver::{DriverHandle, RunDriver},
     value_memory::MemoryShare,
 };
@@ -94,6 +94,9 @@ impl EngineInner {
             }
             if let Err(error) = self.reconcile_held_runs(&mut suspects).await {
                 tracing::warn!(%error, "could not read the executions held by this worker");
+            }
+            if let Err(error) = self.free_reservations().await {
+                tracing::warn!(%error, "could not set free what budgets reserve for ended executions; retrying");
             }
             if let Err(error) = self.book_left_jobs().await {
                 tracing::warn!(%error, "could not book the costs of jobs that ended after their executions; retrying");
@@ -235,7 +238,7 @@ impl EngineInner {
 
     /// Fail or release a claimed run that is not driven.
     async fn end_claim(&self, run: HeldRun, end: ClaimEnd) -> Result<()> {
-        let (hub, audit) = (self.hub.clone(), self.audit.clone());
+        let (hub, audit, ledger) = (self.hub.clone(), self.audit.clone(), self.ledger.clone());
         let now = Timestamp(self.clock.now());
         if matches!(end, ClaimEnd::Failed(_)) {
             tracing::warn!(execution = %run.id, class = "unreadable", "execution failed");
@@ -246,6 +249,7 @@ impl EngineInner {
                     ClaimEnd::Failed(why) => {
                         if let Some(entry) = store::fail_unloadable(tx, &run, &why, now).await? {
                             audit.append(tx, vec![entry]).await?;
+                            costs::end_reservation(&ledger, tx, &run.id).await?;
                         }
                     }
                     ClaimEnd::Released => store::release_run(tx, &run, true).await?,
@@ -294,6 +298,8 @@ impl EngineInner {
             status: stored.status,
             steps,
             total_cost: stored.total_cost,
+            posted_cost: stored.total_cost,
+            is_bound: stored.is_bound,
             created_at: stored.created_at,
             started_at: stored.started_at,
             completed_at: None,

@@ -172,6 +172,8 @@ row! {
         pub status: ExecutionStatus = "e.status",
         pub step_states: JsonText = "e.step_states",
         pub total_cost: Money = "e.total_cost",
+        pub is_bound: bool =
+            "EXISTS (SELECT 1 FROM am_ledger_reservations b WHERE b.execution_id = r.execution_id)",
         pub created_at: Timestamp = "e.created_at",
         pub started_at: Option<Timestamp> = "e.started_at",
     }

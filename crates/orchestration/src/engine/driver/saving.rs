@@ -10,7 +10,7 @@ use crate::{
     engine::{
         audit_entries,
         checkpoint::{Ownership, RunCheckpoint},
-        late_costs,
+        costs, late_costs, store,
         store::SaveOutcome,
     },
     error::{OrchestrationError, Result},
@@ -84,15 +84,25 @@ impl RunDriver {
                 self.note_unsaved_cost(at, outcome.cost);
             }
         }
-        if !self.unsaved_cost.is_positive() {
+        if !self.unsaved_cost.is_positive() && !self.run.is_bound {
             return;
         }
         let (engine, cost, now) = (&self.engine, self.unsaved_cost, Timestamp(self.engine.clock.now()));
         let (id, hub) = (self.run.id.clone(), engine.hub.clone());
         let (audit, entry) = (engine.audit.clone(), audit_entries::late_cost_entry(&self.run, cost, now));
+        let ledger = engine.ledger.clone();
+        let posted = costs::cost_entry(&self.run.client_id, &self.run.workflow_id, &id, cost);
         let work = async move |tx: &mut Tx| {
+            if !cost.is_positive() {
+                // Unless another worker drives it now.
+                let has_ended = store::has_ended(tx.conn().await?, &id).await?;
+                return if has_ended { costs::end_reservation(&ledger, tx, &id).await } else { Ok(()) };
+            }
             if late_costs::store::book_cost(tx, &id, &[ExecutionStatus::Cancelled], cost, now).await? {
                 audit.append(tx, vec![entry]).await?;
+                ledger.post(tx, posted).await?;
+                ledger.settle_reservation(tx, &id, cost).await?;
+                costs::end_reservation(&ledger, tx, &id).await?;
                 tx.after_commit(move || hub.wake(&id));
             }
             Ok::<_, OrchestrationError>(())

@@ -5,7 +5,7 @@ pub(super) mod store;
 
 use serde_json::json;
 
-use super::EngineInner;
+use super::{EngineInner, costs};
 use crate::{
     error::{OrchestrationError, Result},
     model::ExecutionStatus,
@@ -17,6 +17,7 @@ use am_core::{
 };
 use am_db::{Tx, codec::Timestamp};
 use am_jobs::JobCost;
+use am_ledger::LedgerService;
 
 /// Jobs whose costs are booked in one transaction.
 const BOOKED_AT_ONCE: usize = 200;
@@ -46,15 +47,16 @@ impl EngineInner {
         let ended = self.performer.jobs.final_costs(&left).await?;
         for chunk in ended.chunks(BOOKED_AT_ONCE) {
             let (chunk, step_price, now) = (chunk.to_vec(), self.config.step_price, Timestamp(self.clock.now()));
-            let (audit, hub) = (self.audit.clone(), self.hub.clone());
+            let (audit, hub, ledger) = (self.audit.clone(), self.hub.clone(), self.ledger.clone());
             let work = async move |tx: &mut Tx| {
                 let mut entries = Vec::new();
                 for (job, cost) in &chunk {
                     // Another process may have been first.
                     let Some(execution) = store::take_left_job(tx, job).await? else { continue };
-                    let Some(cost) = cost else { continue };
-                    let Some(entry) = book_job(tx, job, &execution, cost, step_price, now).await? else { continue };
-                    entries.push(entry);
+                    if let Some(cost) = cost {
+                        entries.extend(book_job(tx, &ledger, job, &execution, cost, (step_price, now)).await?);
+                    }
+                    costs::end_reservation(&ledger, tx, &execution).await?;
                     let hub = hub.clone();
                     tx.after_commit(move || hub.wake(&execution));
                 }
@@ -70,11 +72,11 @@ impl EngineInner {
 /// Book the cost of one job. Returns the audit entry; `None` when the execution is gone.
 async fn book_job(
     tx: &mut Tx,
+    ledger: &LedgerService,
     job: &JobId,
     execution: &ExecutionId,
     cost: &JobCost,
-    step_price: Money,
-    now: Timestamp,
+    (step_price, now): (Money, Timestamp),
 ) -> Result<Option<AuditEntry>> {
     let Some(run) = store::get_left_run(tx.conn().await?, execution).await? else { return Ok(None) };
     // As for a step that is waited for: of a run with a budget, what was granted for it at most.
@@ -86,6 +88,10 @@ async fn book_job(
     // One that has completed has a receipt over its cost.
     let ends = [ExecutionStatus::Cancelled, ExecutionStatus::Failed];
     let booked = store::book_cost(tx, execution, &ends, cost, now).await?;
+    if booked {
+        ledger.post(tx, costs::cost_entry(&run.client_id, &run.workflow_id, execution, cost)).await?;
+        ledger.settle_reservation(tx, execution, cost).await?;
+    }
     let action = if booked { "late_cost_booked" } else { "late_cost_noted" };
     let entry = AuditEntry::new(EventType::WorkflowUpdated, now)
         .of("execution", action)

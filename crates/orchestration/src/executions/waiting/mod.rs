@@ -43,6 +43,8 @@ pub enum WaitKind {
     Agent,
     /// The step's training run is queued, paused, or trains.
     Training,
+    /// The execution waits until a budget has room for it.
+    Budget,
     /// The step's last attempt failed, and the time of the next has not come.
     Timer,
 }
@@ -170,26 +172,36 @@ pub(super) async fn find_waits(
     let jobs: Vec<JobId> =
         tasks.iter().filter(|id| !is_assignment_id(id) && !is_run_id(id)).map(|id| JobId::from(*id)).collect();
     let jobs = engine.jobs().waits(&jobs).await?;
-    let (assignments, training, run) = {
+    let (assignments, training, run, budget) = {
         let mut conn = db.read().await?;
         let of = |is: fn(&str) -> bool| tasks.iter().copied().filter(|id| is(id)).collect::<Vec<_>>();
+        let run = match states.values().any(is_running) {
+            true => None,
+            false => store::read_queued_run(&mut conn, &execution.id).await?,
+        };
+        let budget = match run.as_ref().is_some_and(|run| run.is_held) {
+            true => engine.ledger().wait_of(&mut conn, &execution.id).await?,
+            false => None,
+        };
         (
             store::read_assignments(&mut conn, &of(is_assignment_id)).await?,
             store::read_training(&mut conn, &of(is_run_id)).await?,
-            match states.values().any(is_running) {
-                true => None,
-                false => store::read_queued_run(&mut conn, &execution.id).await?,
-            },
+            run.filter(|run| !run.is_held),
+            budget,
         )
     };
     let mut known: HashMap<String, WaitingFor> = HashMap::new();
     known.extend(jobs.iter().map(|wait| (wait.id.to_string(), WaitingFor::for_job(wait))));
     known.extend(assignments.iter().map(|row| (row.id.to_string(), WaitingFor::for_assignment(row))));
     known.extend(training.iter().map(|row| (row.id.to_string(), WaitingFor::for_training(row))));
-    let place = run.map(|(since, before)| WaitingFor {
-        queue_position: Some(before.unsigned_abs() + 1),
-        ..WaitingFor::new(WaitKind::Place, "Workers have no free place for the execution yet", Some(since))
+    let place = run.map(|run| WaitingFor {
+        queue_position: Some(run.before.unsigned_abs() + 1),
+        ..WaitingFor::new(WaitKind::Place, "Workers have no free place for the execution yet", Some(run.queued_at))
     });
+    let place = place.or(budget.map(|wait| WaitingFor {
+        until: wait.until,
+        ..WaitingFor::new(WaitKind::Budget, format!("The budget '{}' has no room for it yet", wait.name), Some(wait.since))
+    }));
     Ok(judge(&states, &known, place, execution.paused, now))
 }
 

@@ -53,13 +53,24 @@ pub async fn read_training(conn: &mut Connection, ids: &[&str]) -> Result<Vec<Tr
     Ok(rows.bind_all(ids.iter()).fetch_all(conn).await?)
 }
 
+row! {
+    /// A run that is in the queue, or held back.
+    pub struct QueuedRunRow {
+        pub queued_at: Timestamp = "r.queued_at",
+        /// Whether it waits for a budget, and is in no queue.
+        pub is_held: bool = "r.state = 'held'",
+        /// Number of runs of its client that are before it.
+        pub before: i64 = "(SELECT count(*) FROM am_runs o
+              WHERE o.state = 'ready' AND NOT o.paused AND o.client_id = r.client_id AND o.queued_at < r.queued_at)",
+    }
+}
+
 /// Read since when a run is in the queue, and how many runs of its client are before it; none where it is not in the queue.
-pub async fn read_queued_run(conn: &mut Connection, id: &ExecutionId) -> Result<Option<(Timestamp, i64)>> {
+pub async fn read_queued_run(conn: &mut Connection, id: &ExecutionId) -> Result<Option<QueuedRunRow>> {
     let found = sql!(
-        "SELECT r.queued_at,
-             (SELECT count(*) FROM am_runs o
-              WHERE o.state = 'ready' AND NOT o.paused AND o.client_id = r.client_id AND o.queued_at < r.queued_at)
-         FROM am_runs r WHERE r.execution_id = $1 AND r.state = 'ready' AND NOT r.paused",
+        "SELECT ",
+        QueuedRunRow::COLUMNS,
+        " FROM am_runs r WHERE r.execution_id = $1 AND r.state IN ('ready', 'held') AND NOT r.paused",
     );
     Ok(found.bind(id).fetch_optional(conn).await?)
 }
