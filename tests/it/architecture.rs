@@ -15,6 +15,7 @@ const LAYERS: [&[&str]; 11] = [
     &["ledger"],
     &["rl", "security", "jobs", "keys"],
     &["communication", "marketplace", "portfolio"],
+    &["communication", "marketplace"],
     &["orchestration"],
     &["retention"],
     &["."],
