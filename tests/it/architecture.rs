@@ -15,7 +15,6 @@ const LAYERS: [&[&str]; 11] = [
     &["ledger"],
     &["rl", "security", "jobs", "keys"],
     &["communication", "marketplace", "portfolio"],
-    &["communication", "marketplace"],
     &["orchestration"],
     &["retention"],
     &["."],

@@ -32,8 +32,6 @@ mod keys;
 mod kit;
 mod marketplace;
 mod ledger;
-mod ledger;
-mod marketplace;
 mod messages;
 #[cfg(feature = "failpoints")]
 mod models;

@@ -100,11 +100,6 @@ const SMALL_TABLES: &[(&str, &str)] = &[
     ("am_ledger_budgets", "at most 100 of each principal, and held in memory"),
     ("am_ledger_reservations", "what open executions that budgets bind may still spend"),
     ("am_ledger_waits", "executions that wait for a budget"),
-    ("am_ledger_budgets", "at most 100 of each principal, and held in memory"),
-    ("am_ledger_reservations", "what open executions that budgets bind may still spend"),
-    ("am_ledger_waits", "executions that wait for a budget"),
-    ("am_market_categories", "one row for each of twenty categories"),
-    ("am_market_counters", "three rows"),
     ("am_late_jobs", "jobs that outlive their execution, until they are booked"),
 ];
 
