@@ -23,6 +23,12 @@ from pypfopt.black_litterman import market_implied_prior_returns, market_implied
 from scipy.stats import norm
 from sklearn import covariance as sk
 
+# Where it is installed too (pip install empyrical-reloaded==0.7.1), the recomputed definitions are compared with its own.
+try:
+    import empyrical
+except ImportError:
+    empyrical = None
+
 FIXTURES = pathlib.Path(__file__).parents[2] / "crates/portfolio-math/src/tests/fixtures"
 # The solver's accuracy: weights are compared to 1e-4, figures to 1e-6.
 EXACT = {"tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12, "tol_feas": 1e-12}
@@ -85,6 +91,26 @@ def figures(returns, benchmark, free, per_year):
     }
 
 
+def compare(found, returns, benchmark, free, per_year):
+    alpha, beta = empyrical.alpha_beta(returns, benchmark, risk_free=free, annualization=per_year)
+    own = {
+        "annual_return": empyrical.annual_return(returns, annualization=per_year),
+        "volatility": empyrical.annual_volatility(returns, annualization=per_year),
+        "depth": empyrical.max_drawdown(returns),
+        "sharpe_ratio": empyrical.sharpe_ratio(returns, risk_free=free, annualization=per_year),
+        "sortino_ratio": empyrical.sortino_ratio(returns, required_return=free, annualization=per_year),
+        "calmar_ratio": empyrical.calmar_ratio(returns, annualization=per_year),
+        "alpha": alpha,
+        "beta": beta,
+        "var_95": empyrical.value_at_risk(returns, 0.05),
+        "var_99": empyrical.value_at_risk(returns, 0.01),
+        "cvar_95": empyrical.conditional_value_at_risk(returns, 0.05),
+        "cvar_99": empyrical.conditional_value_at_risk(returns, 0.01),
+    }
+    for name, value in own.items():
+        assert abs(found[name] - value) <= 1e-9 * max(1, abs(value)), (name, found[name], value)
+
+
 def risk():
     rng = np.random.default_rng(20260301)
     series = []
@@ -101,12 +127,15 @@ def risk():
         market = np.round(rng.normal(drift, spread, size), 6)
         returns = np.round(0.7 * market + rng.standard_t(5, size) * spread * 0.4, 6).clip(-0.9)
         for free in [0.0, 0.0001]:
+            found = figures(returns, market, free, per_year)
+            if empyrical and size > 2:
+                compare(found, returns, market, free, per_year)
             series.append({
                 "returns": returns.tolist(),
                 "benchmark": market.tolist(),
                 "risk_free": free,
                 "periods_per_year": per_year,
-                "figures": figures(returns, market, free, per_year),
+                "figures": found,
             })
     covariances = []
     for size, assets in [(30, 4), (120, 12), (20, 30), (252, 25)]:

@@ -46,7 +46,7 @@ def peers(returns):
 
     found = {"ledoit_wolf": (
         lambda: risk_models.CovarianceShrinkage(returns, returns_data=True).ledoit_wolf().values[:, 0], None)}
-    for suffix, bounds in [("", (0, 1)), (" at most 0.02 each", (0, 0.02))]:
+    for suffix, bounds, target in [("", (0, 1), 0.2), (" at most 0.02 each", (0, 0.02), 0.12)]:
         ef = lambda bounds=bounds, **more: EfficientFrontier(mu, S, weight_bounds=bounds, **more)
         variance = lambda w: w @ s @ w
         # The default solver, OSQP, gives up on the maximum Sharpe ratio at its limit of iterations.
@@ -56,7 +56,7 @@ def peers(returns):
                 lambda ef=ef: ef(solver="CLARABEL").max_sharpe(0.02),
                 lambda w: -(m @ w - 0.02) / np.sqrt(variance(w))),
             f"quadratic_utility{suffix}": (lambda ef=ef: ef().max_quadratic_utility(2), lambda w: variance(w) - m @ w),
-            f"efficient_return{suffix}": (lambda ef=ef: ef().efficient_return(0.2), variance),
+            f"efficient_return{suffix}": (lambda ef=ef, target=target: ef().efficient_return(target), variance),
             f"efficient_risk{suffix}": (lambda ef=ef: ef().efficient_risk(0.15), lambda w: -(m @ w)),
             f"minimum_cvar{suffix}": (
                 lambda bounds=bounds: EfficientCVaR(mu, returns, weight_bounds=bounds).min_cvar(), cvar),

@@ -14,11 +14,12 @@ use crate::{
 
 const README: &str = include_str!("../../README.md");
 const API: &str = include_str!("../../docs/API.md");
-const DOCUMENTS: [(&str, &str); 14] = [
+const DOCUMENTS: [(&str, &str); 15] = [
     ("README.md", README),
     ("CHANGELOG.md", include_str!("../../CHANGELOG.md")),
     ("docs/API.md", API),
     ("docs/ARCHITECTURE.md", include_str!("../../docs/ARCHITECTURE.md")),
+    ("docs/ECONOMY.md", include_str!("../../docs/ECONOMY.md")),
     ("docs/FAILURES.md", include_str!("../../docs/FAILURES.md")),
     ("docs/GLOSSARY.md", include_str!("../../docs/GLOSSARY.md")),
     ("docs/GUIDES.md", include_str!("../../docs/GUIDES.md")),

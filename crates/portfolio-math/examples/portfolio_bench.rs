@@ -29,9 +29,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     timed("ledoit_wolf", || {
         estimate_covariance(&returns, &CovarianceMethod::LedoitWolf, 252.0).map(|found| found.matrix.column(0))
     })?;
-    for (limit, limits) in [
-        ("", AllocationLimits::long_only(assets)),
-        (" at most 0.02 each", AllocationLimits::between(assets, 0.0, 0.02)),
+    for (limit, target_return, limits) in [
+        ("", 0.2, AllocationLimits::long_only(assets)),
+        (" at most 0.02 each", 0.12, AllocationLimits::between(assets, 0.0, 0.02)),
     ] {
         let problem = AllocationProblem {
             covariance: &covariance,
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             ("minimum_variance", AllocationObjective::MinimumVariance),
             ("maximum_sharpe", AllocationObjective::MaximumSharpe),
             ("quadratic_utility", AllocationObjective::QuadraticUtility { risk_aversion: 2.0 }),
-            ("efficient_return", AllocationObjective::EfficientReturn { target_return: 0.2 }),
+            ("efficient_return", AllocationObjective::EfficientReturn { target_return }),
             ("efficient_risk", AllocationObjective::EfficientRisk { target_volatility: 0.15 }),
         ] {
             timed(&format!("{name}{limit}"), || optimise(&problem, &objective).map(weights))?;

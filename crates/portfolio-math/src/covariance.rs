@@ -3,6 +3,7 @@
 use crate::{
     error::{Result, at_least, bounded, finite, positive, within},
     matrix::{DenseMatrix, mean},
+    moments::{centred, sample_covariance},
     returns::{check_span, exponential_weights},
     shrinkage::{self, Shrunken},
 };
@@ -74,19 +75,6 @@ pub fn estimate_covariance(
     let matrix = found.matrix.map(|_, _, value| value * periods_per_year);
     finite("returns", matrix.values())?;
     Ok(CovarianceEstimate { matrix, shrinkage: found.intensity })
-}
-
-/// Returns less their asset's mean.
-pub(crate) fn centred(returns: &DenseMatrix) -> DenseMatrix {
-    let means: Vec<f64> = (0..returns.columns()).map(|asset| mean(&returns.column(asset))).collect();
-    returns.clone().map(|_, asset, value| value - means[asset])
-}
-
-/// The sample covariance (n - 1) of a period's returns.
-pub(crate) fn sample_covariance(returns: &DenseMatrix) -> DenseMatrix {
-    let centred = centred(returns);
-    let scale = 1.0 / (returns.rows() - 1) as f64;
-    centred.transposed_times(&centred).map(|_, _, value| value * scale)
 }
 
 fn semicovariance(returns: &DenseMatrix, benchmark: f64) -> Result<DenseMatrix> {

@@ -4,9 +4,9 @@
 use crate::{
     allocation::{AllocationLimits, AllocationProblem, MeanVarianceAim, SolveStatus},
     conic::{ConicFailure, ConicProgram, add_limits},
-    covariance::sample_covariance,
     error::{MathError, Result, at_least, bounded, finite, length},
     matrix::{DenseMatrix, add_scaled, dot},
+    moments::sample_covariance,
     seed::likely_assets,
 };
 

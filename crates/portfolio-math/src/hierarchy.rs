@@ -3,9 +3,10 @@
 
 use crate::{
     allocation::{Allocation, AllocationLimits, AllocationProblem, SolveStatus},
-    covariance::{correlation_matrix, sample_covariance},
+    covariance::correlation_matrix,
     error::{MathError, Result, at_least, positive},
     matrix::{DenseMatrix, dot},
+    moments::sample_covariance,
     returns::mean_historical_return,
 };
 

@@ -16,6 +16,7 @@ mod frontier;
 mod hierarchy;
 mod matrix;
 mod mean_variance;
+mod moments;
 mod money_weighted;
 mod normal;
 mod rating;

@@ -1,9 +1,9 @@
 //! Shrinkage of covariances, with the intensities that the literature derives. All are of one period's returns.
 
 use crate::{
-    covariance::{centred, sample_covariance},
     error::{MathError, Result, at_least},
     matrix::{DenseMatrix, dot, mean},
+    moments::{centred, sample_covariance},
 };
 
 /// A covariance, and the target's share in it.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Each tag with its description. An operation's id begins with its tag.
-const TAGS: [(&str, &str); 44] = [
+const TAGS: [(&str, &str); 43] = [
     ("workflows", "Definitions of work in steps, and running them"),
     ("executions", "Runs of workflows, networks and plans"),
     ("receipts", "Signed proofs of what executions did"),
@@ -12,7 +12,6 @@ const TAGS: [(&str, &str); 44] = [
     ("assignments", "Sub-tasks that were given to agents"),
     ("registry", "Agents that can be given sub-tasks"),
     ("directory", "The same agents, in the words of the coordinator's present clients"),
-    ("portfolios", "Holdings of agents: strategies, trades, rebalancing, performance and risk"),
     ("learning", "Agents whose policy changes by feedback"),
     ("agents", "Whether this group of routes answers"),
     ("messages", "Messages between agents"),

@@ -245,7 +245,8 @@ async fn network_optimize_measures_before_it_waits_for_the_lock() {
     sqlx::query("BEGIN IMMEDIATE").execute(&mut coordinator).await.unwrap();
     // What needs no write is answered meanwhile; what needs one is done afterwards.
     server.post(&format!("{NETWORKS}/network_0/optimize"), json!({})).await.is(404);
-    let (done, ()) = tokio::join!(server.post(&format!("{NETWORKS}/{id}/optimize"), json!({})), async {
+    let path = format!("{NETWORKS}/{id}/optimize");
+    let (done, ()) = tokio::join!(server.post(&path, json!({})), async {
         sqlx::query("ROLLBACK").execute(&mut coordinator).await.unwrap();
     });
     assert_eq!(done.ok()["agents"], json!([agent]));

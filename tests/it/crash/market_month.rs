@@ -17,9 +17,9 @@ use super::*;
 use crate::{
     harness::{ADMIN, poll_interval},
     kit::{get_as, post_as},
+    marketplace::{MARKET, principal},
 };
 
-const MARKET: &str = "/api/v1/services/marketplace";
 const LEDGER: &str = "/api/v1/agents/ledger";
 /// Owners of agents; each has a key of its own, and buys for its agents.
 const OWNERS: usize = 12;
@@ -252,7 +252,6 @@ async fn get_once(server: &ApiClient, path: &str) -> Option<Value> {
 /// Register the agents, offer a service of each, and give every owner the same funds.
 async fn open_market(server: &ApiClient, agents: usize) -> Market {
     let mut market = Market { agents: Vec::new(), services: Vec::new(), lead: TimeDelta::zero() };
-    let mut principals = Vec::new();
     for agent in 0..agents {
         let (name, key) = (format!("trader-{agent:04}"), key_of(owner_of(agent)));
         let registered = json!({"agent_id": name, "capabilities": ["text_processing"]});
@@ -260,14 +259,11 @@ async fn open_market(server: &ApiClient, agents: usize) -> Market {
         let offer = json!({"agent_id": name, "name": format!("service {agent}"), "description": "what this agent is good at",
             "category": "data_analysis", "tags": ["simulated"], "base_price": format!("0.{:08}", 10_000_000 + agent * 1_003)});
         let service = post_as(server, &key, &format!("{MARKET}/services"), offer).await.ok();
-        if agent < OWNERS {
-            principals.push(service.text("owner_id").to_owned());
-        }
         market.agents.push(name);
         market.services.push(service.text("id").to_owned());
     }
-    for principal in &principals {
-        let deposit = json!({"owner": principal, "amount": FUNDS});
+    for owner in 0..OWNERS {
+        let deposit = json!({"owner": principal(&key_of(owner)), "amount": FUNDS});
         server.post(&format!("{LEDGER}/deposits"), deposit).await.ok();
     }
     market
@@ -315,9 +311,10 @@ fn units(document: &Value, member: &str) -> i64 {
     (document[member].as_f64().unwrap_or_default() * UNITS).round() as i64
 }
 
-/// Sum of the balances of all accounts that a key's holder has.
+/// Sum of the balances of all accounts of a key's holder.
 async fn wealth(server: &ApiClient, key: &str) -> i64 {
-    let accounts = get_as(server, key, &format!("{LEDGER}/accounts?limit=500")).await.ok();
+    let path = format!("{LEDGER}/accounts?limit=500&owner={}", principal(key));
+    let accounts = get_as(server, key, &path).await.ok();
     let accounts = accounts.as_array().unwrap();
     assert!(accounts.len() < 500, "more accounts than a page has");
     accounts.iter().map(|account| units(account, "balance")).sum()
@@ -368,7 +365,8 @@ async fn agents_trade_with_crashes_and_the_books_balance() {
     let mut random = SmallRng::seed_from_u64(seed);
     let size = MonthSize::from_environment();
     let keys: Vec<String> = (0..OWNERS).map(key_of).collect();
-    let settings = [("CLIENT_API_KEYS", keys.join(",")), ("RATE_LIMIT_REQUESTS", "0".to_owned())];
+    // Who registers agents needs an admin's key.
+    let settings = [("ADMIN_API_KEYS", format!("{ADMIN},{}", keys.join(","))), ("RATE_LIMIT_REQUESTS", "0".to_owned())];
     let start = settings.iter().fold(Server::builder(), |builder, (name, value)| builder.env(name, value));
     let server = start.start().await;
     let mut market = open_market(&server, size.agents).await;

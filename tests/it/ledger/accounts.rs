@@ -100,7 +100,7 @@ async fn all_digits_of_a_large_amount_come_back() {
     let request = server.request(reqwest::Method::POST, &format!("{LEDGER}/deposits"));
     let request = request.header("content-type", "application/json").header("idempotency-key", "large");
     let again = server.answer(request.body(body)).await;
-    assert_eq!((again.header("idempotency-replayed"), again.text), ("true", first.text.clone()));
+    assert_eq!((again.header("idempotency-replayed"), &again.text), ("true", &first.text));
     let more = server.post(&format!("{LEDGER}/deposits"), json!({"owner": owner, "amount": 1e-8})).await;
     assert_eq!((more.status.as_u16(), locations(&more.body)), (422, vec![json!(["body", "amount"])]), "{}", more.text);
     let account = account_of(&serde_json::from_str(&first.text).unwrap(), "wallet");

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod budgets;
+mod commands;
 mod costs;
 
 use serde_json::{Value, json};

@@ -8,7 +8,7 @@ mod services;
 mod trust;
 mod walk;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use am_db::owner::PrincipalName;
 use reqwest::Method;

@@ -151,8 +151,7 @@ async fn requests_are_seen_by_their_parties() {
     let server = TestApp::start().await;
     let service = open_market(&server).await;
     let made = request(&server, CLIENT, request_for(&service, 10.0)).await;
-    let key = server.restart().await;
-    let server = key;
+    let server = server.restart().await;
     let path = format!("/requests/{}", made.text("id"));
     get(&server, CLIENT, &path).await.ok();
     get(&server, OTHER_ADMIN, &path).await.ok();

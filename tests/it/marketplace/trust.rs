@@ -48,7 +48,6 @@ async fn recommendations_say_why() {
     let server = TestApp::start().await;
     open_market(&server).await;
     fund(&server, ADMIN, 100.0).await;
-    fund(&server, MARKET_MINER, 100.0).await;
     let mut services = Vec::new();
     for name in ["first", "second", "third"] {
         services.push(offer(&server, OTHER_ADMIN, "seller", json!({"name": name})).await);
@@ -69,6 +68,3 @@ async fn recommendations_say_why() {
     .await;
     assert_eq!(found[0]["service"]["id"], services[1]["id"], "what was paid for is not recommended");
 }
-
-/// A client that never buys anything.
-const MARKET_MINER: &str = crate::harness::MINER;

@@ -1,7 +1,6 @@
 //! Random walks through the states of requests, over the API: no unit is lost or made on any way.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng, seq::IndexedRandom as _};
-use serde_json::json;
 
 use super::*;
 use crate::harness::TestApp;

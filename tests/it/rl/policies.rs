@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use super::{RL, place, upload};
 use crate::{
     harness::{ADMIN, Answer, ApiClient, CLIENT, MINER, OTHER_ADMIN, TestApp},
-    kit::{JsonDocument, ask, fixture, get_as, json_fixture, post_as},
+    kit::{AGENTS, JsonDocument, ask, fixture, get_as, json_fixture, post_as},
+    retention::{archive, printed},
 };
 
 fn weights(name: &str) -> Vec<u8> {

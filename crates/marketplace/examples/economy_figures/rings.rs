@@ -2,8 +2,8 @@
 //!
 //! Its law: 200 agents and 400 clients, of both of which the given share belongs to the ring. An honest agent's quality is uniform
 //! in 0.7..1; a colluding one's is 0.2. A rating is `1 + 4 * (quality + uniform(-0.15..0.15))`, rounded, from 1 to 5. An honest client
-//! makes 30 purchases: each with equal chances from an agent that it has rated 4 or better, or from one drawn uniformly from
-//! all, the ring's among them. A colluding client makes 30 purchases of colluding agents and rates each 5. Amounts are log-uniform in
+//! makes 60 purchases: each with equal chances from an agent that it has rated 4 or better, or from one drawn uniformly from
+//! all, the ring's among them. A colluding client makes 60 purchases of colluding agents and rates each 5. Amounts are log-uniform in
 //! 0.1..20 AIT, ages uniform in 0..180 days. The seeds are 5 % of the honest clients, three at least.
 
 use std::{collections::BTreeMap, fmt::Write};
@@ -133,6 +133,17 @@ impl RingMarket {
         (0..AGENTS).map(|agent| report.agent(&agent_name(agent)).map_or(0.0, |trust| trust.score)).collect()
     }
 
+    /// The ring's share of what honest agents are paid.
+    fn bought_in(&self) -> f64 {
+        let to_honest = self.purchases.iter().filter(|purchase| purchase.agent < self.honest_agents);
+        let (mut ring, mut all) = (0.0, 0.0);
+        for purchase in to_honest {
+            all += purchase.paid;
+            ring += if purchase.client < self.honest_clients { 0.0 } else { purchase.paid };
+        }
+        ring / all
+    }
+
     fn mean_ratings(&self) -> Vec<f64> {
         let mut sums = vec![(0.0, 0.0); AGENTS];
         for purchase in &self.purchases {
@@ -200,6 +211,8 @@ struct RingFigures {
     honest_agents: usize,
     by_trust: HonestStanding,
     by_rating: HonestStanding,
+    /// The ring's share of what honest agents are paid.
+    bought_in: f64,
     /// The ring's share of all trust.
     ring_trust: f64,
     /// The same without the purchases inside the ring.
@@ -219,6 +232,7 @@ fn figures(colluding: f64, tactic: RingTactic, simulations: u64) -> RingFigures 
         let trust = market.trust(|_| true);
         let without = market.trust(|purchase| !market.is_inside_ring(purchase));
         mean.honest_agents = market.honest_agents;
+        mean.bought_in += part * market.bought_in();
         mean.ring_trust += part * trust[market.honest_agents..].iter().sum::<f64>();
         mean.ring_trust_without += part * without[market.honest_agents..].iter().sum::<f64>();
         add(&mut mean.by_trust, market.standing(&trust));
@@ -230,8 +244,8 @@ fn figures(colluding: f64, tactic: RingTactic, simulations: u64) -> RingFigures 
 /// The table of docs/ECONOMY.md.
 pub fn table() -> String {
     let mut table = String::from(
-        "| colluders | the ring | honest agents | mean rank | worst rank | above the ring | trust in the ring | without its own payments | by mean rating: mean rank | worst rank | above the ring |\n\
-         |---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+        "| colluders | the ring | of what honest agents are paid | honest agents | mean rank | worst rank | above the ring | trust in the ring | without its own payments | by mean rating: mean rank | worst rank | above the ring |\n\
+         |---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
     );
     for colluding in [0.1, 0.5, 0.9] {
         for tactic in RingTactic::ALL {
@@ -239,9 +253,10 @@ pub fn table() -> String {
             let (trust, rating) = (found.by_trust, found.by_rating);
             let _ = writeln!(
                 table,
-                "| {:.0} % | {} | {} | {:.1} | {:.1} | {:.1} % | {:.2} % | {:.2} % | {:.1} | {:.1} | {:.1} % |",
+                "| {:.0} % | {} | {:.0} % | {} | {:.1} | {:.1} | {:.1} % | {:.2} % | {:.2} % | {:.1} | {:.1} | {:.1} % |",
                 100.0 * colluding,
                 tactic.text(),
+                100.0 * found.bought_in,
                 found.honest_agents,
                 trust.mean_rank,
                 trust.worst_rank,
@@ -266,20 +281,22 @@ mod tests {
         for colluding in [0.1, 0.5, 0.9] {
             let found = figures(colluding, RingTactic::Isolated, 2);
             assert!(found.by_trust.above_ring > 0.99, "{colluding}: {found:?}");
-            assert_eq!(found.ring_trust, 0.0, "{colluding}: {found:?}");
-            assert!(found.by_rating.above_ring < 0.5, "by mean rating the ring is above: {colluding}: {found:?}");
+            assert_eq!((found.ring_trust, found.bought_in), (0.0, 0.0), "{colluding}: {found:?}");
+            assert!(found.by_rating.above_ring < found.by_trust.above_ring - 0.1, "{colluding}: {found:?}");
         }
     }
 
     #[test]
     fn ring_that_pays_or_serves_strangers_does_not_pass_most_honest_agents() {
-        for (colluding, tactic) in [0.1, 0.5, 0.9]
-            .into_iter()
-            .flat_map(|share| [(share, RingTactic::Disguised), (share, RingTactic::BuyingIn)])
-        {
-            let found = figures(colluding, tactic, 2);
-            assert!(found.by_trust.above_ring > 0.8, "{colluding} {tactic:?}: {found:?}");
-            assert!(found.by_trust.mean_rank < found.by_rating.mean_rank, "{colluding} {tactic:?}: {found:?}");
+        for (colluding, least) in [(0.1, 0.85), (0.5, 0.85), (0.9, 0.5)] {
+            for tactic in [RingTactic::Disguised, RingTactic::BuyingIn] {
+                let found = figures(colluding, tactic, 2);
+                assert!(found.by_trust.above_ring > least, "{colluding} {tactic:?}: {found:?}");
+                assert!(found.by_trust.mean_rank < found.by_rating.mean_rank, "{colluding} {tactic:?}: {found:?}");
+                // What it earned from strangers is its own; paying itself adds little to it.
+                let lifted = found.ring_trust - found.ring_trust_without;
+                assert!(tactic == RingTactic::BuyingIn || lifted < 0.06, "{colluding} {tactic:?}: {found:?}");
+            }
         }
     }
 }

@@ -55,7 +55,7 @@ pub struct RecommendationSettings {
 
 impl Default for RecommendationSettings {
     fn default() -> Self {
-        Self { shrinkage: 10.0 }
+        Self { shrinkage: 2.0 }
     }
 }
 

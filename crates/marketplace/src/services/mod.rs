@@ -214,6 +214,9 @@ impl Marketplace {
             Some(text) => store::match_text(&mut conn, text, filter).await?,
             None => store::of_agent_or_guild(&mut conn, filter, RANKED_ROWS as i64).await?,
         };
+        // The index of texts finds words; a tag is the whole of one.
+        let has = |place: &store::ServicePlace, tag: &String| place.tags.iter().any(|own| own.eq_ignore_ascii_case(tag));
+        places.retain(|place| filter.tags.iter().all(|tag| has(place, tag)));
         if text.is_none() || order != ServiceOrder::Relevance {
             places.sort_by(|one, other| compare(order, one, other));
         }

@@ -42,6 +42,7 @@ row! {
         pub rating: f64,
         pub base_price: i64,
         pub jobs: i64,
+        pub tags: Vec<String> => Json::into_inner,
         pub created_at: Timestamp,
     }
 }

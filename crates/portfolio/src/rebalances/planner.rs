@@ -156,7 +156,7 @@ mod tests {
             let pair = (from.token.as_str(), to.token.as_str());
             let terms = TradeTerms::at_prices(pair, trade.sell_amount, (from.price, to.price), rates).unwrap();
             amounts[trade.sell] = amounts[trade.sell] - terms.sell_amount;
-            amounts[trade.buy] = amounts[trade.buy] + terms.received_amount;
+            amounts[trade.buy] += terms.received_amount;
             sold += terms.sell_value.to_f64();
             assert!(amounts[trade.sell] >= Money::ZERO, "{trade:?}");
         }

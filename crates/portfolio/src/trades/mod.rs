@@ -327,7 +327,7 @@ impl PortfolioService {
         let posted = self.0.ledger.post(tx, entry).await?;
         book.positions.take(sold, terms.sell_amount, terms.sell_value)?;
         book.positions.add(bought, terms.received_amount, terms.received_value, terms.sell_value)?;
-        book.state.costs = book.state.costs + terms.cost();
+        book.state.costs += terms.cost();
         let trade = TradeDocument {
             id: number,
             portfolio_id: id,

@@ -17,11 +17,11 @@ use crate::{
     http::{
         AnyCaller, ApiError, JsonBody, PathParams, QueryParams,
         pagination::{PageQuery, Paginator},
-        time_query::{QueryMoment, time_span},
+        time_query::time_span,
     },
 };
 use am_core::{ids::LedgerAccountId, money::Money};
-use am_db::codec::Timestamp;
+use am_db::{codec::Timestamp, moment::QueryMoment};
 use am_ledger::{
     AccountFilter, AccountPurpose, LedgerAccount, PeriodBalance, PeriodLength, StatementFormat, StatementLine,
 };

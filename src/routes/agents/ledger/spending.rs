@@ -10,11 +10,11 @@ use crate::{
     app::App,
     http::{
         AnyCaller, ApiError, JsonBody, QueryParams,
-        time_query::{QueryMoment, time_span},
+        time_query::time_span,
     },
 };
 use am_core::{ids::PrincipalId, money::Money};
-use am_db::{codec::Timestamp, owner::is_principal};
+use am_db::{codec::Timestamp, moment::QueryMoment, owner::is_principal};
 use am_ledger::{AIT, SpendingGroup, SpendingSum};
 
 /// Days that a report has where the request does not say.

@@ -11,11 +11,11 @@ use crate::{
         ApiError, ClientKey, JsonBody, PathParams, QueryParams,
         error::FieldError,
         idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
-        time_query::{QueryMoment, time_span},
+        time_query::time_span,
     },
     routes::recorded_response::record_response,
 };
-use am_db::codec::Timestamp;
+use am_db::{codec::Timestamp, moment::QueryMoment};
 use am_portfolio::{
     AttributionReport, PerformanceReport, PortfolioError, ReportPeriod, RiskQuery, RiskReport, StressReport,
     StressRequest,

@@ -10,7 +10,7 @@ use crate::{
     engine::{
         audit_entries,
         checkpoint::{Ownership, RunCheckpoint},
-        costs, late_costs, store,
+        costs, late_costs,
         store::SaveOutcome,
     },
     error::{OrchestrationError, Result},
@@ -95,7 +95,7 @@ impl RunDriver {
         let work = async move |tx: &mut Tx| {
             if !cost.is_positive() {
                 // Unless another worker drives it now.
-                let has_ended = store::has_ended(tx.conn().await?, &id).await?;
+                let has_ended = costs::store::has_ended(tx.conn().await?, &id).await?;
                 return if has_ended { costs::end_reservation(&ledger, tx, &id).await } else { Ok(()) };
             }
             if late_costs::store::book_cost(tx, &id, &[ExecutionStatus::Cancelled], cost, now).await? {

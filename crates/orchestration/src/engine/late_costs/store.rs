@@ -52,11 +52,6 @@ pub async fn take_left_job(tx: &mut Tx, job: &JobId) -> Result<Option<ExecutionI
     Ok(taken.bind(job).fetch_optional_value(tx.conn().await?).await?)
 }
 
-/// Whether an execution has left a job that may still cost something.
-pub async fn has_left_jobs(conn: &mut Connection, execution: &ExecutionId) -> Result<bool> {
-    Ok(sql!("SELECT 1 FROM am_late_jobs WHERE execution_id = $1").bind(execution).exists(conn).await?)
-}
-
 /// Read the execution of a left job.
 pub async fn get_left_run(conn: &mut Connection, id: &ExecutionId) -> Result<Option<LeftRunRow>> {
     let run = sql!(

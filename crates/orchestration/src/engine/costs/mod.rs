@@ -1,5 +1,7 @@
 //! What runs cost, in the ledger: posted in the transaction that stores it, and taken off what budgets reserve for the run.
 
+pub(super) mod store;
+
 use std::time::Duration;
 
 use serde_json::json;
@@ -8,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Engine, EngineInner,
     checkpoint::{Ownership, RunCheckpoint},
-    late_costs, store,
 };
 use crate::{
     error::{OrchestrationError, Result},
@@ -125,7 +126,7 @@ async fn apply_admission(tx: &mut Tx, id: &ExecutionId, admission: &Admission, s
 }
 
 pub(super) async fn end_reservation(ledger: &LedgerService, tx: &mut Tx, id: &ExecutionId) -> Result<()> {
-    if late_costs::store::has_left_jobs(tx.conn().await?, id).await? {
+    if store::has_left_jobs(tx.conn().await?, id).await? {
         return Ok(());
     }
     Ok(ledger.release_reservation(tx, id).await?)
