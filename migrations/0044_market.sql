@@ -44,16 +44,14 @@ CREATE VIRTUAL TABLE am_market_text USING fts5(
 CREATE TRIGGER am_market_text_insert AFTER INSERT ON am_market_services WHEN new.state = 'ACTIVE' BEGIN
     INSERT INTO am_market_text (rowid, name, tags, description) VALUES (new.number, new.name, new.tags, new.description);
 END;
-CREATE TRIGGER am_market_text_remove AFTER UPDATE ON am_market_services
-WHEN old.state = 'ACTIVE' AND (new.state <> 'ACTIVE' OR old.name <> new.name OR old.tags <> new.tags OR old.description <> new.description)
+-- In one trigger, so that what was there is taken out first.
+CREATE TRIGGER am_market_text_update AFTER UPDATE ON am_market_services
+WHEN old.state <> new.state OR old.name <> new.name OR old.tags <> new.tags OR old.description <> new.description
 BEGIN
     INSERT INTO am_market_text (am_market_text, rowid, name, tags, description)
-    VALUES ('delete', old.number, old.name, old.tags, old.description);
-END;
-CREATE TRIGGER am_market_text_replace AFTER UPDATE ON am_market_services
-WHEN new.state = 'ACTIVE' AND (old.state <> 'ACTIVE' OR old.name <> new.name OR old.tags <> new.tags OR old.description <> new.description)
-BEGIN
-    INSERT INTO am_market_text (rowid, name, tags, description) VALUES (new.number, new.name, new.tags, new.description);
+    SELECT 'delete', old.number, old.name, old.tags, old.description WHERE old.state = 'ACTIVE';
+    INSERT INTO am_market_text (rowid, name, tags, description)
+    SELECT new.number, new.name, new.tags, new.description WHERE new.state = 'ACTIVE';
 END;
 
 -- Requests for services.

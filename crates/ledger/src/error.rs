@@ -56,7 +56,7 @@ pub enum LedgerError {
     BudgetExceeded {
         /// Id of the budget.
         budget: BudgetId,
-        /// Its name.
+        /// Name of the budget.
         name: String,
         /// What is left of it.
         remaining: Money,

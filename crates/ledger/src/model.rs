@@ -91,13 +91,13 @@ am_db::stored_enum! {
 /// Owner of an account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AccountOwner {
-    /// A principal.
+    /// The holder of a key.
     Principal(PrincipalId),
     /// A registered agent.
     Agent(AgentId),
-    /// A guild.
+    /// A guild of agents.
     Guild(String),
-    /// A portfolio.
+    /// A portfolio of assets.
     Portfolio(String),
     /// The service itself.
     System,
@@ -178,11 +178,11 @@ pub struct AccountBalance {
     pub balance: Money,
     /// The part that open holds keep.
     pub held: Money,
-    /// The rest.
+    /// The balance without what is held.
     pub available: Money,
 }
 
-/// An account.
+/// An account with its balance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = LedgerAccount)]
 pub struct LedgerAccount {
@@ -220,7 +220,7 @@ pub struct LedgerAccount {
 pub struct EntryReference {
     /// Kind of the thing, as `execution`.
     pub kind: String,
-    /// Its id.
+    /// Id of the thing.
     pub id: String,
 }
 

@@ -38,7 +38,7 @@ pub enum RunFault {
 pub enum RunOutcome {
     /// It goes on.
     Running,
-    /// It completed.
+    /// It has completed, with a receipt.
     Completed {
         /// Its signed receipt, as JSON.
         receipt: String,

@@ -224,7 +224,7 @@ pub enum AllocationObjective {
     },
     /// The highest expected return less half of `risk_aversion` times the variance.
     QuadraticUtility {
-        /// Above 0.
+        /// How much variance counts against return, above 0.
         risk_aversion: f64,
     },
     /// Risk contributions in the proportion of the budgets.

@@ -81,7 +81,7 @@ impl DenseMatrix {
         Self::filled(self.columns, self.rows, |row, column| self.get(column, row))
     }
 
-    /// The diagonal.
+    /// The values on the diagonal, from the first row on.
     pub(crate) fn diagonal(&self) -> Vec<f64> {
         (0..self.rows.min(self.columns)).map(|at| self.get(at, at)).collect()
     }

@@ -30,7 +30,7 @@ pub struct RebalanceRequest<'a> {
     pub turnover_limit: Option<f64>,
 }
 
-/// One trade.
+/// One purchase or sale of an asset.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PlannedTrade {
     /// The asset, by its index.
@@ -39,7 +39,7 @@ pub struct PlannedTrade {
     pub units: f64,
     /// The absolute value of what is traded, at the price before slippage.
     pub value: f64,
-    /// The fee.
+    /// The fee of this trade, in money.
     pub fee: f64,
     /// What slippage costs.
     pub slippage: f64,

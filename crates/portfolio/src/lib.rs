@@ -16,6 +16,7 @@ mod prices;
 mod rebalances;
 mod reports;
 mod reviews;
+mod stated_amount;
 mod strategies;
 mod trades;
 
@@ -47,6 +48,7 @@ pub use self::{
         StressRequest, StressShock,
     },
     reviews::{AlertRecord, SnapshotRecord},
+    stated_amount::StatedAmount,
     strategies::StrategyDraft,
     trades::{QuoteDocument, QuoteRequest, TradeDocument, TradeRequest, TradeTerms},
 };

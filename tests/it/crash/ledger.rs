@@ -3,53 +3,77 @@
 use serde_json::json;
 
 use super::*;
-use crate::{kit::jq, ledger::{LEDGER, account_of, fund, principal_of, spending_by, verified}};
+use crate::{
+    harness::CLIENT,
+    kit::jq,
+    ledger::{LEDGER, account_of, fund, principal_of, spending_by, verified},
+};
+
+/// Transfers that are sent, each under a key of its own.
+const TRANSFERS: usize = 40;
+
+/// Start the server anew so that it dies at this passage of `point`, if it comes so far while `act` asks it, and once more on what
+/// it has left.
+async fn died_at(server: Server, point: &str, passages: usize, act: impl AsyncFn(&Server)) -> Server {
+    let doomed = server.again().env("FAILPOINTS", format!("{point}={passages}*off->return"));
+    let left = match doomed.try_start() {
+        Err(builder) => builder,
+        Ok(doomed) => {
+            act(&doomed).await;
+            doomed.again()
+        }
+    };
+    left.env("FAILPOINTS", "").start().await
+}
 
 #[tokio::test]
 async fn a_transfer_that_dies_happened_once_or_not_at_all() {
-    for point in ["db.before_commit", "db.after_commit"] {
-        let server = Server::builder().start().await;
+    let body = || json!({"to_owner": principal_of(CLIENT), "amount": "0.5"});
+    let keyed = |server: &Server, at: usize| {
+        let request = server.request(Method::POST, &format!("{LEDGER}/transfers"));
+        request.header("idempotency-key", format!("move-{at}")).json(&body())
+    };
+    for (point, passages) in [("db.before_commit", 8), ("db.before_commit", 20), ("db.after_commit", 8), ("db.after_commit", 20)] {
+        let mut server = Server::builder().start().await;
         let wallet = account_of(&fund(&server, 100).await, "wallet");
-        let mut doomed = server.restart_with(&[("FAILPOINTS", &format!("{point}=3*off->return"))]).await;
-        let body = json!({"to_owner": principal_of(crate::harness::CLIENT), "amount": "0.5"});
-        for at in 0..40 {
-            let request = doomed.request(Method::POST, &format!("{LEDGER}/transfers"));
-            let sent = request.header("idempotency-key", format!("move-{at}")).json(&body).send().await;
-            if sent.is_err() {
-                break;
+        server = died_at(server, point, passages, async |server: &Server| {
+            for at in 0..TRANSFERS {
+                if keyed(server, at).send().await.is_err() {
+                    break;
+                }
             }
-        }
-        doomed.wait();
-        let server = doomed.restart_with(&[("FAILPOINTS", "")]).await;
-        for at in 0..40 {
-            let request = server.request(Method::POST, &format!("{LEDGER}/transfers"));
-            Answer::of(request.header("idempotency-key", format!("move-{at}")).json(&body)).await.is(201);
+        })
+        .await;
+        for at in 0..TRANSFERS {
+            Answer::of(keyed(&server, at)).await.is(201);
         }
         let account = server.get(&format!("{LEDGER}/accounts/{wallet}")).await.ok();
-        assert_eq!((&account["balance"], &account["lines"]), (&json!(80.0), &json!(41)), "{point}");
-        assert_eq!(verified(&server).await.entries, 41, "{point}");
+        assert_eq!((&account["balance"], &account["lines"]), (&json!(80.0), &json!(41)), "{point} {passages}");
+        assert_eq!(verified(&server).await.entries, 41, "{point} {passages}");
     }
 }
 
 #[tokio::test]
 async fn a_run_that_dies_costs_what_it_says() {
-    for point in ["engine.before_save", "db.before_commit", "db.after_commit", "engine.after_claim"] {
-        let server = Server::builder().env("ENGINE_LEASE_SECONDS", "2").start().await;
-        let workflow = server.workflow(json!({"a": jq("2"), "b": jq("1")})).await;
+    for (point, passages) in
+        [("engine.before_save", 2), ("engine.after_claim", 1), ("db.before_commit", 12), ("db.after_commit", 12)]
+    {
+        let mut server = Server::builder().start().await;
+        let workflow = server.workflow(json!({"a": jq("1"), "b": jq("2")})).await;
         server.post(&format!("{LEDGER}/budgets"), json!({"name": "all", "limit": 5})).await.is(201);
-        let mut doomed = server.restart_with(&[("FAILPOINTS", &format!("{point}=2*off->return"))]).await;
-        for _ in 0..6 {
-            let path = format!("/api/v1/agents/workflows/{workflow}/execute");
-            if doomed.request(Method::POST, &path).json(&json!({"inputs": {}})).send().await.is_err() {
-                break;
+        let path = format!("/api/v1/agents/workflows/{workflow}/execute");
+        server = died_at(server, point, passages, async |server: &Server| {
+            for _ in 0..6 {
+                if server.request(Method::POST, &path).json(&json!({"inputs": {}})).send().await.is_err() {
+                    break;
+                }
             }
-        }
-        doomed.wait();
-        let server = doomed.restart_with(&[("FAILPOINTS", "")]).await;
+        })
+        .await;
         let mut total = 0.0;
         let runs = server.get(&format!("/api/v1/agents/workflows/{workflow}/executions?limit=100")).await.ok();
         for run in runs.as_array().unwrap() {
-            let ended = server.ended(run.text("id")).await;
+            let ended = server.ended(run.text("execution_id")).await;
             assert_eq!(ended["status"], "completed", "{point}: {ended}");
             total += ended["current_cost"].as_f64().unwrap();
         }
@@ -57,7 +81,7 @@ async fn a_run_that_dies_costs_what_it_says() {
         let posted = report["total"].as_f64().unwrap();
         assert!((posted - total).abs() < 1e-9, "{point}: {posted} is posted, and the runs cost {total}");
         let budget = server.get(&format!("{LEDGER}/budgets")).await.ok();
-        assert_eq!(budget[0]["state"]["reserved"], 0.0, "{point}: {budget}");
+        assert_eq!((&budget[0]["state"]["reserved"], &budget[0]["state"]["spent"]), (&json!(0.0), &report["total"]), "{point}");
         verified(&server).await;
     }
 }

@@ -125,7 +125,8 @@ async fn statements_are_paged_by_period_and_written_to_files() {
     };
     assert_eq!(numbers(&page.body), [7, 6, 5]);
     let link = page.header("link").to_owned();
-    let next = link.split_once('<').unwrap().1.split_once('>').unwrap().0.to_owned();
+    let next = link.split(',').find(|part| part.contains("rel=\"next\"")).unwrap();
+    let next = next.split_once('<').unwrap().1.split_once('>').unwrap().0.to_owned();
     assert_eq!(numbers(&server.get(&next).await.ok()), [4, 3, 2]);
     assert_eq!(numbers(&server.get(&format!("{statement}&order=asc")).await.ok()), [1, 2, 3]);
     let recent = server.get(&format!("{statement}&created_after=60h")).await;

@@ -10,7 +10,7 @@ use crate::{
 
 async fn reputation(server: &ApiClient, agent: &str, of_ten_thousand: f64) {
     let row = format!(
-        "INSERT INTO agent_reputation (id, agent_id, trust_score, reputation_level, performance_rating, reliability_score,
+        "PRAGMA foreign_keys = OFF; INSERT INTO agent_reputation (id, agent_id, trust_score, reputation_level, performance_rating, reliability_score,
          community_rating, total_earnings, transaction_count, success_rate, dispute_count, dispute_won_count, jobs_completed, jobs_failed,
          average_response_time, uptime_percentage, geographic_region, created_at, updated_at, last_activity)
          VALUES ('rep_{agent}', '{agent}', {}, 'BEGINNER', 3, 50, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', '2026-05-12 14:29:30.123456',

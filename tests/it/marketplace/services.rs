@@ -90,7 +90,7 @@ async fn services_are_listed_as_the_contract_says() {
     }
     assert_eq!(refused(CLIENT, json!({})).await, json!(["body", "agent_id"]), "another's agent");
     // A reputation below 500 of 10 000.
-    let row = "INSERT INTO agent_reputation (id, agent_id, trust_score, reputation_level, performance_rating, reliability_score,
+    let row = "PRAGMA foreign_keys = OFF; INSERT INTO agent_reputation (id, agent_id, trust_score, reputation_level, performance_rating, reliability_score,
          community_rating, total_earnings, transaction_count, success_rate, dispute_count, dispute_won_count, jobs_completed, jobs_failed,
          average_response_time, uptime_percentage, geographic_region, created_at, updated_at, last_activity)
          VALUES ('rep_1', 'seller', 49.9, 'BEGINNER', 3, 50, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', '2026-05-12 14:29:30.123456',

@@ -95,7 +95,7 @@ fn read_exact<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Money, D::Er
 pub struct Amount(Money);
 
 impl Amount {
-    /// The amount.
+    /// The amount that was sent.
     pub const fn get(self) -> Money {
         self.0
     }

@@ -24,13 +24,13 @@ am_db::stored_enum! {
 am_db::stored_enum! {
     /// Period after which a budget begins anew, in UTC.
     pub enum BudgetPeriod {
-        /// An hour.
+        /// It begins anew each hour.
         Hour = "HOUR" / "hour",
-        /// A day.
+        /// It begins anew each day.
         Day = "DAY" / "day",
-        /// A week, which begins on Monday.
+        /// It begins anew each Monday.
         Week = "WEEK" / "week",
-        /// A month.
+        /// It begins anew each month.
         Month = "MONTH" / "month",
         /// It never begins anew.
         Total = "TOTAL" / "total",

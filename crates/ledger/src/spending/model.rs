@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 am_db::stored_enum! {
     /// What sums of spending are kept for.
     pub enum SpendingDimension {
-        /// Everything.
+        /// All that anybody spent.
         All = "all" / "all",
         /// What each principal spent.
         Principal = "principal" / "principal",
@@ -21,7 +21,7 @@ am_db::stored_enum! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SpendingGroup {
-    /// By principal.
+    /// By the principal that spent it.
     Principal,
     /// By principal and agent.
     Agent,

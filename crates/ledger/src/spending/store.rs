@@ -42,7 +42,7 @@ pub(super) async fn read_sums(
         "SELECT ",
         HourSum::COLUMNS,
         " FROM am_ledger_spending WHERE dimension = $1 [AND principal = $2] AND asset = $3 AND hour >= $4 AND hour < $5
-         ORDER BY principal, subject, hour"
+         ORDER BY principal, subject, asset, hour"
     );
     sums.bind(dimension).bind_some(principal).bind(asset).bind(from).bind(to).fetch_all(conn).await
 }

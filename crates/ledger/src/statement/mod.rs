@@ -77,13 +77,13 @@ pub struct StatementLine {
 #[serde(rename_all = "lowercase")]
 #[schema(as = LedgerPeriodLength)]
 pub enum PeriodLength {
-    /// An hour.
+    /// Periods of an hour.
     Hour,
-    /// A day.
+    /// Periods of a day.
     Day,
-    /// A week, which begins on Monday.
+    /// Periods of a week, which begins on Monday.
     Week,
-    /// A month.
+    /// Periods of a month.
     Month,
 }
 

@@ -10,7 +10,7 @@ use crate::error::{MarketError, Result};
 /// A caller of the marketplace.
 #[derive(Clone, Debug)]
 pub struct MarketCaller {
-    /// Who acts.
+    /// Principal that acts.
     pub principal: Principal,
     /// Whether it has an admin key, which may do everything.
     pub is_admin: bool,

@@ -91,9 +91,9 @@ pub struct TopAgent {
 /// Days that analytics are about, in UTC, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnalyticsPeriod {
-    /// First day.
+    /// First day of the period.
     pub first: chrono::NaiveDate,
-    /// Last day.
+    /// Last day of the period.
     pub last: chrono::NaiveDate,
 }
 

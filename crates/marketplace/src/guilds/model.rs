@@ -77,7 +77,7 @@ pub struct GuildMember {
     pub agent_id: AgentId,
     /// Guild that it belongs to.
     pub guild_id: MarketGuildId,
-    /// Its role.
+    /// Role of the member.
     pub role: GuildRole,
     /// When it joined.
     pub joined_at: Timestamp,

@@ -109,7 +109,7 @@ pub struct ServiceDraft {
     pub category: ServiceCategory,
     /// Words by which it is found.
     pub tags: Vec<String>,
-    /// Base price.
+    /// Base price in AIT.
     pub base_price: Money,
     /// Workflow that does the work.
     pub workflow_id: Option<WorkflowId>,

@@ -97,8 +97,11 @@ pub async fn find_place(conn: &mut Connection, id: &MarketServiceId) -> Result<O
     place.bind(id).fetch_optional(conn).await
 }
 
-const OFFERED: &str = " FROM am_market_services s WHERE s.state = 'ACTIVE' [AND s.category = $1]
-     [AND s.base_price >= $2] [AND s.base_price <= $3] [AND s.rating >= $4]";
+const OFFERED: &str = " FROM am_market_services s WHERE s.state = 'ACTIVE' [AND s.category = $1]";
+// A plus keeps the planner at the index of the order.
+const BY_RATING: &str = " [AND +s.base_price >= $2] [AND +s.base_price <= $3] [AND s.rating >= $4]";
+const BY_PRICE: &str = " [AND s.base_price >= $2] [AND s.base_price <= $3] [AND +s.rating >= $4]";
+const BY_NEITHER: &str = " [AND +s.base_price >= $2] [AND +s.base_price <= $3] [AND +s.rating >= $4]";
 
 /// Read a page of the services that are offered, in this order, after `after`.
 pub async fn browse(
@@ -113,24 +116,28 @@ pub async fn browse(
             "SELECT ",
             MarketService::COLUMNS,
             OFFERED,
+            BY_RATING,
             " [AND (s.rating, s.id) < ($5, $6)] ORDER BY s.rating DESC, s.id DESC LIMIT $7 OFFSET $8",
         ),
         ServiceOrder::Price => sql!(
             "SELECT ",
             MarketService::COLUMNS,
             OFFERED,
+            BY_PRICE,
             " [AND (s.base_price, s.id) > ($5, $6)] ORDER BY s.base_price, s.id LIMIT $7 OFFSET $8",
         ),
         ServiceOrder::Jobs => sql!(
             "SELECT ",
             MarketService::COLUMNS,
             OFFERED,
+            BY_NEITHER,
             " [AND (s.jobs, s.id) < ($5, $6)] ORDER BY s.jobs DESC, s.id DESC LIMIT $7 OFFSET $8",
         ),
         ServiceOrder::Newest => sql!(
             "SELECT ",
             MarketService::COLUMNS,
             OFFERED,
+            BY_NEITHER,
             " [AND (s.created_at, s.id) < ($5, $6)] ORDER BY s.created_at DESC, s.id DESC LIMIT $7 OFFSET $8",
         ),
     };

@@ -39,7 +39,7 @@ pub struct TrustContribution {
 pub struct TrustExplanation {
     /// Id of the agent.
     pub agent: String,
-    /// The score.
+    /// Score of the agent, its share of all trust.
     pub score: f64,
     /// The raters who contributed most, largest part first.
     pub raters: Vec<TrustContribution>,

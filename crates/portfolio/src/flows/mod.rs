@@ -26,6 +26,7 @@ use crate::{
     error::{PortfolioError, Result},
     model::{SYMBOL_RULE, is_symbol},
     portfolios::visible_portfolio,
+    stated_amount::StatedAmount,
 };
 
 /// Where a deposit comes from, or a withdrawal goes.
@@ -46,7 +47,8 @@ pub struct FlowRequest {
     /// Symbol of the token. Default `AIT`.
     pub token: Option<String>,
     /// Amount of the token, more than nothing, with at most eight decimal places.
-    pub amount: Amount,
+    #[schema(value_type = Amount)]
+    pub amount: StatedAmount,
     /// Where it comes from or goes: `wallet` or `outside`, the latter for admins. Default `wallet`.
     pub source: Option<FlowSource>,
 }
@@ -161,12 +163,12 @@ impl PortfolioService {
         let token = request.token.as_deref().unwrap_or(am_ledger::AIT);
         let mut book = self.open_book(tx.conn().await?, caller, id, &[token], now).await?;
         let source = request.source.unwrap_or_default();
-        check_request(caller, token, request.amount.get(), source).map_err(PortfolioError::Invalid)?;
+        let amount = checked(caller, token, request.amount, source).map_err(PortfolioError::Invalid)?;
         if direction == FlowDirection::Deposit {
             book.check_active()?;
             book.check_room(token)?;
         }
-        let (amount, price) = (request.amount.get(), book.price(token)?);
+        let price = book.price(token)?;
         let value = value_of(amount, price).ok_or(PortfolioError::Ledger(am_ledger::LedgerError::OutOfRange))?;
         let owner = book.portfolio.owner_id.clone();
         let entry = flow_entry(&book, token, amount, direction, source, owner);
@@ -224,18 +226,19 @@ impl PortfolioService {
     }
 }
 
-fn check_request(
+/// The amount of a request, or all that is wrong with it.
+fn checked(
     caller: &PortfolioCaller,
     token: &str,
-    amount: Money,
+    amount: StatedAmount,
     source: FlowSource,
-) -> std::result::Result<(), Vec<Violation>> {
+) -> std::result::Result<Money, Vec<Violation>> {
     let mut violations = Violations::default();
     violations.require(is_symbol(token), "token", SYMBOL_RULE);
-    violations.require(amount.is_positive(), "amount", "must be more than 0");
+    let amount = amount.positive("amount", &mut violations);
     let attested = source == FlowSource::Wallet || caller.is_admin;
     violations.require(attested, "source", "`outside` needs an admin key");
-    violations.finish()
+    violations.finish_with(amount)
 }
 
 fn flow_entry(

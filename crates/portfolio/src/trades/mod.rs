@@ -28,6 +28,7 @@ use crate::{
     model::{SYMBOL_RULE, TradeStatus, is_symbol},
     portfolios::visible_portfolio,
     reports::{RiskHistory, read_history, risk_after},
+    stated_amount::StatedAmount,
 };
 
 /// Characters of a quote's id.
@@ -42,7 +43,8 @@ pub struct QuoteRequest {
     /// Symbol of the token to buy.
     pub buy_token: String,
     /// Amount to sell, more than nothing, with at most eight decimal places.
-    pub sell_amount: Amount,
+    #[schema(value_type = Amount)]
+    pub sell_amount: StatedAmount,
 }
 
 /// A priced offer of a trade.
@@ -70,9 +72,11 @@ pub struct TradeRequest {
     /// Symbol of the token to buy. Default: the quote's.
     pub buy_token: Option<String>,
     /// Amount to sell, more than nothing, with at most eight decimal places. Default: the quote's.
-    pub sell_amount: Option<Amount>,
+    #[schema(value_type = Option<Amount>)]
+    pub sell_amount: Option<StatedAmount>,
     /// Least amount that the portfolio must receive, after fee and slippage. Default: any.
-    pub min_buy_amount: Option<Amount>,
+    #[schema(value_type = Option<Amount>)]
+    pub min_buy_amount: Option<StatedAmount>,
     /// Quote whose prices are taken. Default: the recorded prices.
     pub quote_id: Option<String>,
 }
@@ -143,7 +147,7 @@ impl TradePair {
     fn checked(
         sell: Option<String>,
         buy: Option<String>,
-        amount: Option<Amount>,
+        amount: Option<StatedAmount>,
     ) -> std::result::Result<Self, Vec<Violation>> {
         let mut violations = Violations::default();
         for (token, member) in [(&sell, "sell_token"), (&buy, "buy_token")] {
@@ -152,8 +156,7 @@ impl TradePair {
         }
         violations.require(sell.is_none() || sell != buy, "buy_token", "must be another token than `sell_token`");
         violations.require(amount.is_some(), "sell_amount", "is needed without a `quote_id`");
-        let amount = amount.map(Amount::get);
-        violations.require(amount.is_none_or(Money::is_positive), "sell_amount", "must be more than 0");
+        let amount = amount.and_then(|amount| amount.positive("sell_amount", &mut violations));
         let pair = match (sell, buy, amount) {
             (Some(sell), Some(buy), Some(amount)) => Some(Self { sell, buy, amount }),
             _ => None,
@@ -244,6 +247,9 @@ impl PortfolioService {
         let mut conn = self.0.db.read().await?;
         visible_portfolio(&mut conn, caller, id).await?;
         let pair = self.wanted_pair(&mut conn, id, &request, now).await?;
+        let mut violations = Violations::default();
+        let least = request.min_buy_amount.and_then(|least| least.amount("min_buy_amount", &mut violations));
+        violations.finish().map_err(PortfolioError::Invalid)?;
         let book = self.open_book(&mut conn, caller, id, &[&pair.sell, &pair.buy], now).await?;
         let tokens: Vec<String> = book.positions.0.keys().cloned().collect();
         let history = read_history(&mut conn, &tokens, now).await?;
@@ -257,7 +263,7 @@ impl PortfolioService {
                 Some(quote) => open_quote(tx, id, quote, now).await?.terms,
                 None => me.terms(&book, &pair)?,
             };
-            if let Some(least) = request.min_buy_amount.map(Amount::get)
+            if let Some(least) = least
                 && terms.received_amount < least
             {
                 let text =
@@ -301,7 +307,7 @@ impl PortfolioService {
         let same = "must be the quote's, or left out";
         violations.require(sell_token.is_none_or(|token| token == terms.sell_token), "sell_token", same);
         violations.require(buy_token.is_none_or(|token| token == terms.buy_token), "buy_token", same);
-        violations.require(sell_amount.is_none_or(|amount| amount.get() == terms.sell_amount), "sell_amount", same);
+        violations.require(sell_amount.is_none_or(|amount| amount.is(terms.sell_amount)), "sell_amount", same);
         violations.finish().map_err(PortfolioError::Invalid)?;
         Ok(TradePair { sell: terms.sell_token, buy: terms.buy_token, amount: terms.sell_amount })
     }
