@@ -26,7 +26,7 @@ SELLER, CLIENT = "economy-seller-key-0001", "economy-client-key-0002"
 FUNDS = 10_000_000
 RATE_AGENT, SHOP_AGENT = "economy-worker", "economy-shop"
 # Words of services' texts, by Zipf's law: the first is in many, the last in few.
-WORDS = [f"w{a}{b}" for a in "bcdfghjklmnpqrstvwxz" for b in ("ana", "eri", "oka", "ulo", "ite", "oma", "usa", "ere", "ani", "olo") * 5]
+WORDS = [a + b + c for a in "bcdfghjklmnpqrstvwxz" for b in "aeiou" for c in ("na", "ri", "ka", "lo", "te", "ma", "sar", "ren", "nim", "lox")]
 
 
 class Economy:

@@ -11,9 +11,9 @@ const BASIS_POINTS: i128 = 10_000;
 /// In which direction a quotient that is no whole number is rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rounding {
-    /// Towards less.
+    /// Towards less, as amounts that a portfolio receives.
     Down,
-    /// Towards more.
+    /// Towards more, as amounts that it pays.
     Up,
 }
 

@@ -54,7 +54,7 @@ pub use self::{
 };
 use self::{metrics::PortfolioMetrics, prices::PriceSource};
 
-/// Who asks.
+/// The caller of an operation.
 #[derive(Clone, Debug)]
 pub struct PortfolioCaller {
     /// The principal, which owns what it makes.

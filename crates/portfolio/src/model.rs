@@ -81,7 +81,7 @@ pub struct StrategyDocument {
     pub updated_at: Timestamp,
 }
 
-/// A portfolio.
+/// A portfolio of an agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = AgentPortfolio)]
 pub struct PortfolioDocument {

@@ -174,6 +174,10 @@ fn openapi_enumerations_of_answers_are_serdes() {
         named::<am_communication::ChannelStatus>(),
         named::<am_communication::MessageStatus>(),
         named::<am_communication::encryption::EncryptionScope>(),
+        named::<am_ledger::EntryKind>(),
+        named::<am_ledger::SpendingGroup>(),
+        named::<am_marketplace::RequestState>(),
+        named::<am_portfolio::TradeStatus>(),
         named::<am_rl::runs::ControlRequest>(),
         ("TrainingTaskKind".to_owned(), words_of::<am_rl::runs::TrainingTask>(r#"{"kind": "no such word"}"#)),
     ];

@@ -30,7 +30,7 @@ row! {
     }
 }
 
-/// Read the sums of a dimension in these hours, for one principal or for all, by principal, subject and hour.
+/// Read the sums of a dimension in these hours, for one principal or for all.
 pub(super) async fn read_sums(
     conn: &mut Connection,
     dimension: &str,
@@ -41,8 +41,7 @@ pub(super) async fn read_sums(
     let sums = sql!(
         "SELECT ",
         HourSum::COLUMNS,
-        " FROM am_ledger_spending WHERE dimension = $1 [AND principal = $2] AND asset = $3 AND hour >= $4 AND hour < $5
-         ORDER BY principal, subject, asset, hour"
+        " FROM am_ledger_spending WHERE dimension = $1 [AND principal = $2] AND asset = $3 AND hour >= $4 AND hour < $5"
     );
     sums.bind(dimension).bind_some(principal).bind(asset).bind(from).bind(to).fetch_all(conn).await
 }

@@ -237,7 +237,7 @@ mod tests {
         let text = join(&found);
         assert!(text.contains("name: ") && text.contains("description: ") && text.contains("tags.0: "), "{text}");
         assert!(check_texts(Some("n"), Some("ten chars!"), Some(&[])).finish().is_ok());
-        for (price, fits) in [(0.0009, false), (0.001, true), (1000.0, true), (1000.000_000_01, false)] {
+        for (price, fits) in [(0.0009, false), (0.001, true), (1000.0, true), (1_000.000_000_01, false)] {
             assert_eq!(check_price(Money::from_f64(price)).is_ok(), fits, "{price}");
         }
     }

@@ -15,17 +15,19 @@ const ID_BYTES: RangeInclusive<usize> = 1..=128;
 /// Characters of what an agent's owner calls its kind.
 pub const AGENT_TYPE_LENGTH: RangeInclusive<usize> = 1..=50;
 /// Ids that are words of the API's paths where an agent's id stands: below the registry, and where agents themselves are.
-const RESERVED_NAMES: [&str; 17] = [
+const RESERVED_NAMES: [&str; 19] = [
     "utilisation",
     "events",
     "creativity",
     "discover",
     "executions",
     "integration",
+    "ledger",
     "messages",
     "networks",
     "performance",
     "plans",
+    "portfolios",
     "receipts",
     "register",
     "registry",

@@ -17,7 +17,7 @@ use crate::{
 /// What is held of a token.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Position {
-    /// Amount held.
+    /// Amount that is held.
     pub amount: Money,
     /// Last price in AIT; `None`: there is none.
     pub price: Option<PricePoint>,

@@ -203,7 +203,7 @@ pub struct BacktestResult {
     pub total_cost: f64,
     /// Sum of all turnovers.
     pub total_turnover: f64,
-    /// Yearly return.
+    /// Compound return of a year.
     pub annual_return: f64,
     /// Volatility in a year; null: it is not defined.
     pub volatility: Option<f64>,

@@ -34,7 +34,7 @@ const MAX_SCENARIOS: usize = 50;
 /// What a report on risk is asked for.
 #[derive(Clone, Debug, Default)]
 pub struct RiskQuery {
-    /// The period.
+    /// Period that is measured.
     pub period: ReportPeriod,
     /// Token that the portfolio is compared with; `None`: none.
     pub benchmark: Option<String>,

@@ -81,7 +81,7 @@ pub struct TradeRequest {
     pub quote_id: Option<String>,
 }
 
-/// A trade.
+/// A trade of a portfolio.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = PortfolioTrade)]
 pub struct TradeDocument {
@@ -278,9 +278,8 @@ impl PortfolioService {
                 store::take_quote(tx, quote, trade.id).await?;
             }
             let entry = me.entry(&by.principal, "portfolio", "traded", now).data("portfolio", json!(id));
-            me.0.audit
-                .append(tx, vec![entry.data("trade", json!(trade.id)).data("entry", json!(trade.entry_id))])
-                .await?;
+            let entry = entry.data("trade", json!(trade.id)).data("entry", json!(trade.entry_id));
+            me.0.audit.append(tx, vec![entry]).await?;
             Ok(trade)
         };
         self.0.db.write_idempotent(&self.0.clock, once, work).await
