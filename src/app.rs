@@ -264,8 +264,7 @@ impl App {
         let db = starting.db.clone();
         let signer = Arc::new(receipt_signer(&config)?);
         let (audit, webhooks) = open_audit(&config, &db, &clock, &ids).await?;
-        let ledger =
-            LedgerService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), webhooks.clone());
+        let ledger = LedgerService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), webhooks.clone());
         ledger.load_budgets().await?;
         let witnesses = WitnessService::new(audit.clone(), &config.audit.witnesses)?;
         let keys = ApiKeyService::open(db.clone(), clock.clone(), ids.clone(), audit.clone()).await?;
@@ -289,15 +288,8 @@ impl App {
         let known = keyring.clone();
         let names = am_jobs::ShownNames::new(move |name| known.shown(name));
         let (time, random) = (clock.clone(), ids.clone());
-        let jobs = JobQueue::new(
-            db.clone(),
-            time,
-            random,
-            (audit.clone(), ledger.clone()),
-            webhooks.clone(),
-            settings,
-            names,
-        );
+        let jobs =
+            JobQueue::new(db.clone(), time, random, (audit.clone(), ledger.clone()), webhooks.clone(), settings, names);
         let hub = StreamHub::default();
         let library = open_library(&config, &audit, &db, &clock, &ids).await?;
         let policies = library.policies().clone();
@@ -314,7 +306,8 @@ impl App {
         let sandboxes = open_sandboxes(&config, &executables, &audit, &db, &clock)?;
         let Messaging { sealing, relations, templates, payments, transfer, channels, messages, delivery } =
             Messaging::start(&config, (&audit, &ledger), &db, &clock, &ids, &supervisor)?;
-        let agents = AgentServices::start(&config, (&audit, &ledger), &hub, &messages, &db, &clock, supervisor.stopping())?;
+        let agents =
+            AgentServices::start(&config, (&audit, &ledger), &hub, &messages, &db, &clock, supervisor.stopping())?;
         let performer = ActionExecutor {
             jq: jq.clone(),
             sandboxes: sandboxes.clone(),

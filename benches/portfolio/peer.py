@@ -2,7 +2,8 @@
 
     python peer.py EXECUTABLE PLACE [ROUNDS]
 
-Prints a table. Fails if an optimiser is less than five times as fast, or finds a worse portfolio than its peer.
+Prints a table. Fails if an optimiser is less than five times as fast, or finds a worse portfolio than its peer. The
+covariance that they are given is timed as well, and only shown.
 """
 
 import json
@@ -110,7 +111,7 @@ def main():
         apart = np.abs(answers[name] - weights).max()
         worse = objective(answers[name]) - objective(weights) if objective else 0.0
         # Solvers of low accuracy break constraints by about this much.
-        if worse > 1e-4 or ratio < WANTED:
+        if worse > 1e-4 or (ratio < WANTED and name != "ledoit_wolf"):
             failed.append(name)
         print(f"| {name.replace('_', ' ')} | {here * 1e3:.1f} ms | {there * 1e3:.1f} ms | {ratio:.1f} | {apart:.1e} "
               f"| {worse:+.1e} |" if objective else

@@ -12,13 +12,7 @@ use am_core::{
     crypto::{self, Signer},
     ids::{ExecutionId, PrincipalId, WorkflowId},
 };
-use am_db::{
-    Database,
-    codec::Timestamp,
-    idempotency::IdempotencyKey,
-    owner::PrincipalName,
-    principal::Principal,
-};
+use am_db::{Database, codec::Timestamp, idempotency::IdempotencyKey, owner::PrincipalName, principal::Principal};
 use am_ledger::LedgerService;
 use am_marketplace::{
     MarketParts, MarketSettings, Marketplace, RunFault, RunOrder, RunOutcome, VerifiedReceipt, WorkflowRunner,

@@ -187,7 +187,13 @@ mod tests {
         let read = |line: &str| {
             CliArguments::try_parse_from(["agent-management", "ledger"].into_iter().chain(line.split(' ')))
         };
-        for good in ["verify", "verify --json", "balances --owner system", "statement acct_1 --limit 5", "export acct_1 --format jsonl"] {
+        for good in [
+            "verify",
+            "verify --json",
+            "balances --owner system",
+            "statement acct_1 --limit 5",
+            "export acct_1 --format jsonl",
+        ] {
             assert!(read(good).is_ok(), "{good}");
         }
         for bad in ["statement", "export acct_1 --format xml", "statement acct_1 --limit 501", "pay"] {

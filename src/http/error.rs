@@ -429,8 +429,8 @@ impl From<trust::TrustError> for ApiError {
 impl From<am_orchestration::error::OrchestrationError> for ApiError {
     fn from(error: am_orchestration::error::OrchestrationError) -> Self {
         use am_orchestration::error::OrchestrationError::{
-            Conflict, Db, Forbidden, Invalid, InvalidState, LeaseLost, Ledger, NotFound, QuotaReached, Refused, Stopping,
-            Unavailable, VersionMismatch,
+            Conflict, Db, Forbidden, Invalid, InvalidState, LeaseLost, Ledger, NotFound, QuotaReached, Refused,
+            Stopping, Unavailable, VersionMismatch,
         };
         match error {
             QuotaReached { .. } => Self::quota(error.to_string()).retry_after(Duration::from_secs(10)),

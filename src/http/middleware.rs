@@ -279,7 +279,10 @@ impl InFlightRequest {
         }
         if matches!(error.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             let key = self.shared.keyring.key_label(self.context.presented_key.text(), &self.context.identity);
-            self.shared.refusals.note(&key, error.code, self.context.client_address, self.shared.clock.now());
+            // What a policy refused is in the audit log already.
+            if matches!(error.code, "unauthorized" | "insufficient_role" | "forbidden") {
+                self.shared.refusals.note(&key, error.code, self.context.client_address, self.shared.clock.now());
+            }
             self.shared.metrics.refused_key(key, error.code);
         }
         if !error.status.is_server_error() {

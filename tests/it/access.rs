@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     harness::{ADMIN, Answer, ApiClient, CLIENT, MINER, OTHER_ADMIN, PATIENCE, Server, TestApp},
     kit::{AGENTS, JsonDocument, ask, filled, fixture, get_as, jq, operations, post_as, waiting},
+    portfolio::PORTFOLIOS,
 };
 
 /// What is answered without a key. Anything else is behind one.
@@ -65,10 +66,16 @@ async fn every_operation_requires_a_key_of_its_role() {
             template.contains("/security/webhooks") && !(method == Method::DELETE && template.contains("/deliveries/"));
         // So is the ledger, but for what only operators do.
         let for_operators = ["/deposits", "/withdrawals", "/reverse"];
-        let of_ledger = template.contains("/agents/ledger/") && !for_operators.iter().any(|end| template.ends_with(end));
-        let for_admins =
-            template.starts_with(AGENTS) && !template.starts_with(PERFORMANCE) && !of_webhooks && !of_ledger;
-        for (key, wanted) in [(CLIENT, for_admins), (MINER, for_admins || template.starts_with(SERVICES))] {
+        let of_ledger =
+            template.contains("/agents/ledger/") && !for_operators.iter().any(|end| template.ends_with(end));
+        // Portfolios are a client's, too; their prices are recorded by admins.
+        let of_portfolios = template.starts_with(PORTFOLIOS);
+        let of_clients = of_portfolios && !(method == Method::POST && template.contains("/portfolios/prices"));
+        let for_admins = template.starts_with(AGENTS)
+            && !template.starts_with(PERFORMANCE)
+            && !(of_webhooks || of_ledger || of_clients);
+        let no_miners = for_admins || of_portfolios || template.starts_with(SERVICES);
+        for (key, wanted) in [(CLIENT, for_admins), (MINER, no_miners)] {
             let answer = ask(&server, Some(key), method.clone(), &path, body.clone()).await;
             let refused = (answer.status.as_u16(), &answer.body["code"]) == (403, &json!("insufficient_role"));
             assert_eq!(refused, wanted, "{method} {path}: {}", answer.text);

@@ -225,7 +225,7 @@ const BOOKKEEPING: [(&str, usize, &str); 33] = [
     ("marketplace/requests/acceptance.rs", 1, "tells by `advance` in advance.rs"),
     ("marketplace/requests/completion.rs", 3, "tells by `advance` and `note` in advance.rs"),
     ("marketplace/requests/passing.rs", 4, "tells by `advance` in advance.rs"),
-    ("marketplace/scores/mod.rs", 2, "computed from ratings, of which the log tells"),
+    ("marketplace/scores/mod.rs", 1, "computed from ratings, of which the log tells"),
     ("marketplace/suggestions/mod.rs", 1, "counts payments, of which the log tells"),
     (
         "retention/sweep.rs",

@@ -30,8 +30,8 @@ mod jobs;
 mod jq;
 mod keys;
 mod kit;
-mod marketplace;
 mod ledger;
+mod marketplace;
 mod messages;
 #[cfg(feature = "failpoints")]
 mod models;

@@ -260,7 +260,10 @@ mod tests {
     fn a_share_is_rounded_half_away_from_zero() {
         let share = |units: i64, up: i64, down: i64| Money(units).mul_div(up, down).map(Money::units);
         assert_eq!(share(1000, 25, 1000), Some(25));
-        assert_eq!((share(5, 1, 2), share(-5, 1, 2), share(5, -1, 2), share(4, 1, 3)), (Some(3), Some(-3), Some(-3), Some(1)));
+        assert_eq!(
+            (share(5, 1, 2), share(-5, 1, 2), share(5, -1, 2), share(4, 1, 3)),
+            (Some(3), Some(-3), Some(-3), Some(1))
+        );
         assert_eq!((share(1, 1, 0), share(i64::MAX, 2, 1)), (None, None));
         assert_eq!(share(i64::MAX, 7, 7), Some(i64::MAX));
     }

@@ -210,8 +210,7 @@ fn placed(dialect: Dialect, json: &str, columns: &[&str]) -> String {
 fn matches(dialect: Dialect, index: &str, table: &str, query: &str, columns: &[&str]) -> String {
     match dialect {
         Dialect::Sqlite => {
-            let weights: Vec<String> =
-                (0..columns.len()).rev().map(|at| format!("{}.0", 1usize << (2 * at))).collect();
+            let weights: Vec<String> = (0..columns.len()).rev().map(|at| format!("{}.0", 1usize << (2 * at))).collect();
             format!(
                 "(SELECT rowid AS number, bm25({index}, {}) AS score FROM {index} WHERE {index} MATCH {query} \
                  ORDER BY rowid DESC LIMIT {RANKED_ROWS})",

@@ -36,7 +36,9 @@ pub use requests::{
     RequestRole, RequestState,
 };
 pub use scores::{AgentTrustAnswer, TrustRanking};
-pub use services::{MarketService, ServiceChange, ServiceDraft, ServiceFilter, ServiceOrder, ServicePage, ServiceState};
+pub use services::{
+    MarketService, ServiceChange, ServiceDraft, ServiceFilter, ServiceOrder, ServicePage, ServiceState,
+};
 pub use suggestions::SuggestedService;
 pub use workflow_runs::{RunFault, RunOrder, RunOutcome, VerifiedReceipt, WorkflowRunner};
 

@@ -13,7 +13,8 @@ impl From<LedgerError> for ApiError {
             LedgerError::Invalid(found) => found.into(),
             LedgerError::NotFound(_) => Self::not_found(text),
             LedgerError::InsufficientFunds { account, available, needed } => {
-                let members = json!({"account_id": account.id(), "available": available, "needed": needed, "field": "amount"});
+                let members =
+                    json!({"account_id": account.id(), "available": available, "needed": needed, "field": "amount"});
                 Self::conflict(text).code("insufficient_funds").with(&members)
             }
             LedgerError::HoldEnded { hold, state } => {

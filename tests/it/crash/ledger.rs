@@ -33,7 +33,9 @@ async fn a_transfer_that_dies_happened_once_or_not_at_all() {
         let request = server.request(Method::POST, &format!("{LEDGER}/transfers"));
         request.header("idempotency-key", format!("move-{at}")).json(&body())
     };
-    for (point, passages) in [("db.before_commit", 8), ("db.before_commit", 20), ("db.after_commit", 8), ("db.after_commit", 20)] {
+    for (point, passages) in
+        [("db.before_commit", 8), ("db.before_commit", 20), ("db.after_commit", 8), ("db.after_commit", 20)]
+    {
         let mut server = Server::builder().start().await;
         let wallet = account_of(&fund(&server, 100).await, "wallet");
         server = died_at(server, point, passages, async |server: &Server| {
@@ -81,7 +83,11 @@ async fn a_run_that_dies_costs_what_it_says() {
         let posted = report["total"].as_f64().unwrap();
         assert!((posted - total).abs() < 1e-9, "{point}: {posted} is posted, and the runs cost {total}");
         let budget = server.get(&format!("{LEDGER}/budgets")).await.ok();
-        assert_eq!((&budget[0]["state"]["reserved"], &budget[0]["state"]["spent"]), (&json!(0.0), &report["total"]), "{point}");
+        assert_eq!(
+            (&budget[0]["state"]["reserved"], &budget[0]["state"]["spent"]),
+            (&json!(0.0), &report["total"]),
+            "{point}"
+        );
         verified(&server).await;
     }
 }

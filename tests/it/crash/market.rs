@@ -20,11 +20,9 @@ async fn post_keyed(server: &ApiClient, caller: &str, path: &str, body: &Value) 
 
 #[tokio::test]
 async fn acceptance_and_payment_survive_a_crash() {
-    for (point, verb) in [
-        ("market.before_accept", "accept"),
-        ("market.before_step", "settle"),
-        ("market.before_create", "create"),
-    ] {
+    for (point, verb) in
+        [("market.before_accept", "accept"), ("market.before_step", "settle"), ("market.before_create", "create")]
+    {
         let server = Server::builder().start().await;
         agent(&server, OTHER_ADMIN, "seller").await;
         fund(&server, CLIENT, 100.0).await;
@@ -79,4 +77,21 @@ async fn workflow_of_an_accepted_request_runs_once() {
         assert_eq!(runs.as_array().unwrap().len(), 1, "{point}: {runs}");
         check_books(&server).await;
     }
+}
+
+#[tokio::test]
+async fn what_is_due_happens_after_a_crash() {
+    let builder = Server::builder().env("MARKET_REVIEW_SECONDS", 1).env("FAILPOINTS", "market.before_deadline=return");
+    let mut doomed = builder.start().await;
+    agent(&doomed, OTHER_ADMIN, "seller").await;
+    fund(&doomed, CLIENT, 100.0).await;
+    let service = offer(&doomed, OTHER_ADMIN, "seller", json!({})).await;
+    let made = request(&doomed, CLIENT, request_for(&service, 10.0)).await;
+    let path = |verb: &str| format!("{MARKET}/requests/{}/{verb}", made.text("id"));
+    post_as(&doomed, OTHER_ADMIN, &path("accept"), json!({})).await.ok();
+    post_as(&doomed, OTHER_ADMIN, &path("complete"), json!({"results": 1})).await.ok();
+    doomed.wait();
+    let server = doomed.restart_with(&[("FAILPOINTS", "")]).await;
+    assert_eq!(until_state(&server, &made, "settled").await["paid"], 2.5);
+    check_books(&server).await;
 }

@@ -1,5 +1,6 @@
 //! Accounts, deposits, transfers, holds and statements over the API.
 
+use am_core::ambient::Clock;
 use serde_json::json;
 
 use super::{LEDGER, account_of, fund, principal_of, verified};
@@ -81,7 +82,12 @@ async fn amounts_that_are_none_are_refused_by_the_field() {
         let mut body = json!({"owner": owner, "amount": 1});
         body[field] = value;
         let answer = server.post(&format!("{LEDGER}/deposits"), body).await;
-        assert_eq!((answer.status.as_u16(), &answer.body["detail"][0]["loc"][1]), (422, &json!(field)), "{}", answer.text);
+        assert_eq!(
+            (answer.status.as_u16(), &answer.body["detail"][0]["loc"][1]),
+            (422, &json!(field)),
+            "{}",
+            answer.text
+        );
     }
     assert_eq!(server.get(&format!("{LEDGER}/accounts")).await.ok(), json!([]));
     assert_eq!(verified(&server).await.entries, 0);
@@ -138,7 +144,8 @@ async fn statements_are_paged_by_period_and_written_to_files() {
     assert_eq!((periods.as_array().unwrap().len(), closing[7]), (8, 28.0), "the last day has no line");
     let then = server.get(&format!("{LEDGER}/accounts/{wallet}/balance?at=108h")).await.ok();
     assert_eq!((&then["balance"], &then["held"]), (&json!(6.0), &json!(null)));
-    let too_long = server.get(&format!("{LEDGER}/accounts/{wallet}/periods?period=hour&from=2000-01-01T00:00:00Z")).await;
+    let too_long =
+        server.get(&format!("{LEDGER}/accounts/{wallet}/periods?period=hour&from=2000-01-01T00:00:00Z")).await;
     assert_eq!(too_long.status, 422);
 
     let csv = server.get(&format!("{LEDGER}/accounts/{wallet}/export?format=csv")).await;
@@ -153,7 +160,7 @@ async fn a_hold_expires_by_itself_and_a_reversal_takes_back_once() {
     let server = TestApp::start().await;
     let entry = fund(&server, 10).await;
     let wallet = account_of(&entry, "wallet");
-    let at = chrono::Utc::now() + chrono::TimeDelta::hours(1);
+    let at = Clock::system().now() + chrono::TimeDelta::hours(1);
     let hold = json!({"amount": 8, "reference": "r", "expires_at": at});
     let hold = server.post(&format!("{LEDGER}/holds"), hold).await.is(201);
     let late = json!({"amount": 1, "reference": "r", "expires_at": "2020-01-01T00:00:00Z"});

@@ -82,7 +82,9 @@ async fn who_has_to_wait_begins_when_there_is_room() {
     for run in [&second, &third] {
         let found = server.get(&format!("{AGENTS}/executions/{}", run.text("id"))).await.ok();
         assert_eq!((&found["status"], &found["waiting_for"]["kind"]), (&json!("pending"), &json!("budget")), "{found}");
-        assert!(found["waiting_for"]["until"].is_string() && found["waiting_for"]["reason"].to_string().contains("hour"));
+        assert!(
+            found["waiting_for"]["until"].is_string() && found["waiting_for"]["reason"].to_string().contains("hour")
+        );
     }
     assert_eq!(state(&server, &id).await["waiting"], 2);
     server.post(&format!("{AGENTS}/executions/{}/cancel", third.text("id")), json!({})).await.ok();
@@ -115,16 +117,26 @@ async fn a_budget_is_its_owners() {
     let server = TestApp::start().await;
     let body = json!({"name": "own", "limit": 1});
     let made = post_as(&server, CLIENT, &format!("{LEDGER}/budgets"), body.clone()).await.is(201);
-    assert_eq!((&made["scope"], &made["period"], &made["on_exceed"]), (&json!("principal"), &json!("total"), &json!("refuse")));
+    assert_eq!(
+        (&made["scope"], &made["period"], &made["on_exceed"]),
+        (&json!("principal"), &json!("total"), &json!("refuse"))
+    );
     assert_eq!(post_as(&server, CLIENT, &format!("{LEDGER}/budgets"), body.clone()).await.status, 409);
     let another = json!({"name": "x", "limit": 1, "principal": super::principal_of(server.key())});
     assert_eq!(post_as(&server, CLIENT, &format!("{LEDGER}/budgets"), another).await.status, 403);
-    for (field, value) in [("limit", json!(-1)), ("name", json!("")), ("subject", json!("w")), ("period", json!("year"))] {
+    for (field, value) in
+        [("limit", json!(-1)), ("name", json!("")), ("subject", json!("w")), ("period", json!("year"))]
+    {
         let mut body = body.clone();
         body["name"] = json!("other");
         body[field] = value;
         let answer = post_as(&server, CLIENT, &format!("{LEDGER}/budgets"), body).await;
-        assert_eq!((answer.status.as_u16(), &answer.body["detail"][0]["loc"][1]), (422, &json!(field)), "{}", answer.text);
+        assert_eq!(
+            (answer.status.as_u16(), &answer.body["detail"][0]["loc"][1]),
+            (422, &json!(field)),
+            "{}",
+            answer.text
+        );
     }
     let own = get_as(&server, CLIENT, &format!("{LEDGER}/budgets")).await.ok();
     assert_eq!(own.as_array().unwrap().len(), 1);

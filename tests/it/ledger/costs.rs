@@ -43,7 +43,8 @@ async fn a_runs_cost_is_posted_with_its_end() {
     // The tab may be below zero, and is paid by a transfer.
     let accounts = server.get(&format!("{LEDGER}/accounts?purpose=costs&owner={}", principal_of(ADMIN))).await.ok();
     assert_eq!(accounts[0]["balance"], -0.1);
-    let later = server.get(&format!("{}&from=2020-01-01T00:00:00Z&to=2020-01-02T00:00:00Z", spending_by("day"))).await.ok();
+    let later =
+        server.get(&format!("{}&from=2020-01-01T00:00:00Z&to=2020-01-02T00:00:00Z", spending_by("day"))).await.ok();
     assert_eq!(later["total"], 0.0);
     assert!(verified(&server).await.entries >= 4);
 }
@@ -51,7 +52,12 @@ async fn a_runs_cost_is_posted_with_its_end() {
 #[tokio::test]
 async fn what_an_agent_is_paid_comes_out_of_what_the_run_cost() {
     let server = TestApp::start().await;
-    registry::register(&server, "worker", json!({"agent_type": "paid", "capabilities": ["io_bound"], "cost_per_hour": 3600})).await;
+    registry::register(
+        &server,
+        "worker",
+        json!({"agent_type": "paid", "capabilities": ["io_bound"], "cost_per_hour": 3600}),
+    )
+    .await;
     let sub_task = json!({"task_type": "io_bound", "agent_type": "paid"});
     let plan = plans::plan(&server, json!({"sub_tasks": [sub_task]})).await;
     plans::execute(&server, &plan).await;

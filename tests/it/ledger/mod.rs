@@ -48,11 +48,9 @@ pub async fn verified(server: &ApiClient) -> am_ledger::LedgerVerification {
     let (clock, ids) = (am_core::ambient::Clock::system(), am_core::ambient::IdGenerator::seeded(1));
     let config = am_core::config::WebhookConfig::default();
     let webhooks = am_webhooks::WebhookService::new(db.clone(), clock.clone(), ids.clone(), &config).unwrap();
-    let settings =
-        am_audit::AuditSettings { origin: "test".into(), every: std::time::Duration::from_secs(3600) };
+    let settings = am_audit::AuditSettings { origin: "test".into(), every: std::time::Duration::from_secs(3600) };
     let signer = am_core::crypto::Signer::from_hex(&"17".repeat(32)).unwrap();
-    let audit =
-        am_audit::AuditLog::new(db.clone(), clock.clone(), ids.clone(), webhooks.clone(), signer, settings);
+    let audit = am_audit::AuditLog::new(db.clone(), clock.clone(), ids.clone(), webhooks.clone(), signer, settings);
     let report = am_ledger::LedgerService::new(db.clone(), clock, ids, audit, webhooks).verify().await.unwrap();
     db.close().await;
     assert!(report.valid, "{report:?}");

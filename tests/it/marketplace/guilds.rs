@@ -26,12 +26,16 @@ async fn guild_shares_reputation_work_and_income() {
     fund(&server, CLIENT, 100.0).await;
     let guild = found_guild(&server, "founder").await;
     let path = format!("/guilds/{}", guild.text("id"));
-    assert_eq!((&guild["reputation"], &guild["members"], &guild["contribution_percent"]), (&json!(5000.0), &json!(1), &json!(10.0)));
+    assert_eq!(
+        (&guild["reputation"], &guild["members"], &guild["contribution_percent"]),
+        (&json!(5000.0), &json!(1), &json!(10.0))
+    );
     for (name, score) in [("weak", 2499.0), ("able", 2500.0)] {
         agent(&server, ADMIN, name).await;
         reputation(&server, name, score).await;
     }
-    let join = async |name: &str| post_as(&server, ADMIN, &format!("{MARKET}{path}/members"), json!({"agent_id": name})).await;
+    let join =
+        async |name: &str| post_as(&server, ADMIN, &format!("{MARKET}{path}/members"), json!({"agent_id": name})).await;
     assert_eq!(locations(&join("weak").await.is(422)), [json!(["body", "agent_id"])]);
     assert_eq!(join("able").await.is(201)["role"], "member");
     assert_eq!(join("able").await.is(409)["code"], "conflict");

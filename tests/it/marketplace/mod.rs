@@ -109,7 +109,8 @@ pub async fn open_market(server: &ApiClient) -> Value {
 /// Balance of an account in units.
 pub async fn balance(server: &ApiClient, owner: &str, purpose: &str) -> i64 {
     let mut conn = SqliteConnection::connect(server.database().to_str().unwrap()).await.unwrap();
-    let found = "SELECT coalesce(sum(balance), 0) FROM am_ledger_accounts WHERE owner = $1 AND purpose = $2 AND asset = 'AIT'";
+    let found =
+        "SELECT coalesce(sum(balance), 0) FROM am_ledger_accounts WHERE owner = $1 AND purpose = $2 AND asset = 'AIT'";
     let found: i64 = sqlx::query_scalar(found).bind(owner).bind(purpose).fetch_one(&mut conn).await.unwrap();
     conn.close().await.unwrap();
     found

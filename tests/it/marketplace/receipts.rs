@@ -82,7 +82,8 @@ async fn workflow_of_a_service_does_the_work_and_its_receipt_settles_it() {
 async fn workflow_that_fails_gives_the_money_back() {
     let server = TestApp::start().await;
     open_market(&server).await;
-    let failing = json!({"step_type": "data_processing", "max_retries": 0, "action": {"kind": "jq", "program": "error(\"no\")"}});
+    let failing =
+        json!({"step_type": "data_processing", "max_retries": 0, "action": {"kind": "jq", "program": "error(\"no\")"}});
     for (steps, ends) in [(json!({"a": failing}), true), (json!({"a": waiting()}), false)] {
         let body = json!({"name": "work", "steps": steps});
         let workflow = post_as(&server, OTHER_ADMIN, &format!("{AGENTS}/workflows"), body).await.ok();

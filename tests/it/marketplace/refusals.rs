@@ -8,7 +8,8 @@ use crate::{harness::TestApp, kit::locations};
 /// Refusals of the marketplace that the audit log tells of.
 async fn told(server: &ApiClient) -> i64 {
     let mut conn = SqliteConnection::connect(server.database().to_str().unwrap()).await.unwrap();
-    let count = "SELECT count(*) FROM agent_audit_logs WHERE event_data LIKE '%\"refused\"%' AND event_data LIKE '%mreq_%'";
+    let count =
+        "SELECT count(*) FROM agent_audit_logs WHERE event_data LIKE '%\"refused\"%' AND event_data LIKE '%mreq_%'";
     sqlx::query_scalar(count).fetch_one(&mut conn).await.unwrap()
 }
 
@@ -56,7 +57,8 @@ async fn own_agents_do_not_accept() {
     agent(&server, ADMIN, "own").await;
     fund(&server, ADMIN, 100.0).await;
     let own = offer(&server, ADMIN, "own", json!({})).await;
-    let body = json!({"category": "data_analysis", "requirements": "anybody", "budget": 9, "deadline": later(&service, 1000)});
+    let body =
+        json!({"category": "data_analysis", "requirements": "anybody", "budget": 9, "deadline": later(&service, 1000)});
     let made = request(&server, ADMIN, body).await;
     let refused = act(&server, ADMIN, &made, "accept", json!({"service_id": own["id"]})).await.is(422);
     assert_eq!(locations(&refused), [json!(["body", "agent_id"])]);

@@ -13,7 +13,10 @@ async fn paid_request_leaves_its_money_where_the_contract_says() {
     let server = TestApp::start().await;
     let service = open_market(&server).await;
     let made = request(&server, CLIENT, request_for(&service, 10.0)).await;
-    assert_eq!((&made["state"], &made["escrow"], &made["provider_id"]), (&json!("open"), &json!(10.0), &service["owner_id"]));
+    assert_eq!(
+        (&made["state"], &made["escrow"], &made["provider_id"]),
+        (&json!("open"), &json!(10.0), &service["owner_id"])
+    );
     assert_eq!(balance(&server, &principal(CLIENT), "ESCROW").await, units(&made, "budget"));
     let accepted = act(&server, OTHER_ADMIN, &made, "accept", json!({})).await.ok();
     // 2 × (1 + 5000 / 10000 × 0.5): an unknown agent has a reputation of 5000.
@@ -23,7 +26,10 @@ async fn paid_request_leaves_its_money_where_the_contract_says() {
     assert_eq!(completed["results_hash"].as_str().unwrap().len(), 64);
     check_books(&server).await;
     let settled = act(&server, CLIENT, &made, "settle", json!({})).await.ok();
-    assert_eq!((&settled["state"], &settled["paid"], &settled["fee"]), (&json!("settled"), &json!(2.5), &json!(0.0625)));
+    assert_eq!(
+        (&settled["state"], &settled["paid"], &settled["fee"]),
+        (&json!("settled"), &json!(2.5), &json!(0.0625))
+    );
     assert_eq!(balance(&server, &principal(OTHER_ADMIN), "WALLET").await, 243_750_000);
     assert_eq!(balance(&server, "system", "FEES").await, 6_250_000);
     assert_eq!(balance(&server, &principal(CLIENT), "WALLET").await, 9_750_000_000);
@@ -52,7 +58,8 @@ async fn of_agents_accepting_at_once_one_wins() {
         agent(&server, OTHER_ADMIN, &name).await;
         services.push(offer(&server, OTHER_ADMIN, &name, json!({})).await);
     }
-    let body = json!({"category": "data_analysis", "requirements": "anybody", "budget": 9, "deadline": later(&service, 1000)});
+    let body =
+        json!({"category": "data_analysis", "requirements": "anybody", "budget": 9, "deadline": later(&service, 1000)});
     let made = request(&server, CLIENT, body).await;
     assert_eq!(made["service_id"], json!(null));
     let board = get(&server, OTHER_ADMIN, "/requests?role=open&category=data_analysis").await.ok();
@@ -176,10 +183,47 @@ async fn figures_are_those_of_what_was_paid() {
     assert_eq!((&figures["requests"], &figures["settled"], &figures["volume"]), (&json!(4), &json!(3), &json!(7.5)));
     assert_eq!((&figures["revenue"], &figures["revenue_total"]), (&json!(0.1875), &json!(0.1875)));
     assert_eq!(figures["volume_growth"], json!(null), "there was nothing before");
-    assert_eq!((&figures["top_agents"][0]["agent_id"], &figures["top_agents"][0]["earned"]), (&json!("seller"), &json!(7.5)));
+    assert_eq!(
+        (&figures["top_agents"][0]["agent_id"], &figures["top_agents"][0]["earned"]),
+        (&json!("seller"), &json!(7.5))
+    );
     let categories = get(&server, CLIENT, "/categories").await.ok();
     let own = categories.as_array().unwrap().iter().find(|one| one["category"] == "data_analysis").unwrap();
     let counts = ["services", "open_requests", "settled", "requests_last_week"].map(|name| own[name].as_i64().unwrap());
     assert_eq!((categories.as_array().unwrap().len(), counts), (20, [1, 1, 3, 4]));
     get(&server, CLIENT, "/analytics?first_day=2026-01-02&last_day=2026-01-01").await.is(422);
+}
+
+#[tokio::test]
+async fn key_of_an_agent_sells_for_it_alone() {
+    let server = TestApp::start().await;
+    let service = open_market(&server).await;
+    let key = crate::agent_keys::key_of(&server, "seller").await;
+    let other = crate::agent_keys::key_of(&server, "other").await;
+    let made = request(&server, CLIENT, request_for(&service, 10.0)).await;
+    act(&server, &other, &made, "accept", json!({})).await.is(404);
+    let incoming = get(&server, &key, "/requests?role=provider").await.ok();
+    assert_eq!(incoming[0]["id"], made["id"]);
+    act(&server, &key, &made, "accept", json!({})).await.ok();
+    act(&server, &other, &made, "complete", body_of("complete")).await.is(404);
+    let completed = act(&server, &key, &made, "complete", body_of("complete")).await.ok();
+    assert_eq!(completed["state"], "completed");
+    check_books(&server).await;
+}
+
+#[tokio::test]
+async fn ratings_reach_every_generation_of_the_coordinator() {
+    for file in ["coordinator", "migrated-2026-08", "created-2026-08"] {
+        let database = crate::kit::fixture(&format!("coordinator/{file}.sqlite"));
+        let server = TestApp::builder().database(&database).start().await;
+        let service = open_market(&server).await;
+        let made = request(&server, CLIENT, request_for(&service, 10.0)).await;
+        pay(&server, OTHER_ADMIN, CLIENT, &made).await;
+        act(&server, CLIENT, &made, "rating", json!({"rating": 1})).await.is(201);
+        let mut conn = SqliteConnection::connect(server.database().to_str().unwrap()).await.unwrap();
+        let row = "SELECT r.trust_score, r.jobs_completed, e.trust_score_before, e.trust_score_after
+             FROM agent_reputation r JOIN reputation_events e ON e.agent_id = r.id WHERE r.agent_id = 'seller'";
+        let row: (f64, i64, f64, f64) = sqlx::query_as(row).fetch_one(&mut conn).await.unwrap();
+        assert_eq!(row, (480.0, 1, 500.0, 480.0), "{file}");
+    }
 }

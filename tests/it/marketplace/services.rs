@@ -10,26 +10,34 @@ async fn services_are_found_by_words_filters_and_order() {
     let server = TestApp::start().await;
     agent(&server, ADMIN, "maker").await;
     agent(&server, OTHER_ADMIN, "other").await;
-    let list = async |agent: &str, key: &str, name: &str, description: &str, category: &str, price: f64, tags: &[&str]| {
-        let more = json!({"name": name, "description": description, "category": category, "base_price": price, "tags": tags});
+    let list = async |agent: &str,
+                      key: &str,
+                      name: &str,
+                      description: &str,
+                      category: &str,
+                      price: f64,
+                      tags: &[&str]| {
+        let more =
+            json!({"name": name, "description": description, "category": category, "base_price": price, "tags": tags});
         offer(&server, key, agent, more).await.text("id").to_owned()
     };
     let bars = list("maker", ADMIN, "Bars", "draws bar charts of tables", "data_analysis", 3.0, &["fast"]).await;
-    let pies = list("maker", ADMIN, "Pies", "draws pie charts of tables", "data_analysis", 1.0, &["fast", "round"]).await;
+    let pies =
+        list("maker", ADMIN, "Pies", "draws pie charts of tables", "data_analysis", 1.0, &["fast", "round"]).await;
     let essay = list("other", OTHER_ADMIN, "Essays", "writes about charts and tables", "writing", 2.0, &[]).await;
     let found = async |query: &str| -> Vec<String> {
         let all = get(&server, CLIENT, &format!("/services?{query}")).await.ok();
         all.as_array().unwrap().iter().map(|service| service.text("id").to_owned()).collect()
     };
-    assert_eq!(found("sort=price").await, [pies.clone(), essay.clone(), bars.clone()]);
-    assert_eq!(found("sort=newest").await, [essay.clone(), pies.clone(), bars.clone()]);
-    assert_eq!(found("category=writing").await, [essay.clone()]);
-    assert_eq!(found("min_price=1.5&max_price=2.5").await, [essay.clone()]);
-    assert_eq!(found("q=pie").await, [pies.clone()]);
-    assert_eq!(found("q=draws%20table*&sort=price").await, [pies.clone(), bars.clone()]);
-    assert_eq!(found("q=essays").await, [essay.clone()]);
-    assert_eq!(found("tags=fast,round").await, [pies.clone()]);
-    assert_eq!(found("agent_id=other").await, [essay.clone()]);
+    assert_eq!(found("sort=price").await, [pies.as_str(), essay.as_str(), bars.as_str()]);
+    assert_eq!(found("sort=newest").await, [essay.as_str(), pies.as_str(), bars.as_str()]);
+    assert_eq!(found("category=writing").await, [essay.as_str()]);
+    assert_eq!(found("min_price=1.5&max_price=2.5").await, [essay.as_str()]);
+    assert_eq!(found("q=pie").await, [pies.as_str()]);
+    assert_eq!(found("q=draws%20table*&sort=price").await, [pies.as_str(), bars.as_str()]);
+    assert_eq!(found("q=essays").await, [essay.as_str()]);
+    assert_eq!(found("tags=fast,round").await, [pies.as_str()]);
+    assert_eq!(found("agent_id=other").await, [essay.as_str()]);
     assert_eq!(found("q=nothing%20of%20this").await, [""; 0]);
     assert_eq!(found("q=charts%20OR%20NEAR(x)").await, [""; 0], "words, not an expression");
 
@@ -51,12 +59,12 @@ async fn services_are_found_by_words_filters_and_order() {
     // What is paused is not offered, nor found by its words; what is changed is found by the new ones.
     patch(&server, ADMIN, &format!("/services/{pies}"), json!({"state": "paused"})).await.ok();
     assert_eq!(found("q=pie").await, [""; 0]);
-    assert_eq!(found("agent_id=maker&state=paused").await, [pies.clone()]);
+    assert_eq!(found("agent_id=maker&state=paused").await, [pies.as_str()]);
     patch(&server, ADMIN, &format!("/services/{bars}"), json!({"description": "draws columns of numbers"})).await.ok();
     assert_eq!(found("q=bar").await, [""; 0]);
-    assert_eq!(found("q=columns").await, [bars.clone()]);
+    assert_eq!(found("q=columns").await, [bars.as_str()]);
     patch(&server, ADMIN, &format!("/services/{pies}"), json!({"state": "active"})).await.ok();
-    assert_eq!(found("q=pie").await, [pies.clone()]);
+    assert_eq!(found("q=pie").await, [pies.as_str()]);
     let mut conn = SqliteConnection::connect(server.database().to_str().unwrap()).await.unwrap();
     let check = "INSERT INTO am_market_text (am_market_text, rank) VALUES ('integrity-check', 0)";
     sqlx::query(check).execute(&mut conn).await.expect("the index of texts is sound");

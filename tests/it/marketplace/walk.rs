@@ -50,6 +50,10 @@ async fn random_walks_keep_the_books() {
         let now = now(&server, made).await;
         let history = get(&server, CLIENT, &format!("/requests/{}/history", made.text("id"))).await.ok();
         let sum = |member: &str| history.as_array().unwrap().iter().map(|event| units(event, member)).sum::<i64>();
-        assert_eq!((sum("refunded"), sum("paid")), (units(&now, "refunded"), units(&now, "paid")), "seed {seed}: {now}");
+        assert_eq!(
+            (sum("refunded"), sum("paid")),
+            (units(&now, "refunded"), units(&now, "paid")),
+            "seed {seed}: {now}"
+        );
     }
 }

@@ -113,7 +113,8 @@ impl Things {
         let body = json!({"name": MARK, "target_allocations": {"AIT": 50, "ETH": 50}});
         let strategy = server.post(&format!("{portfolios}/strategies"), body).await.is(201)["id"].to_string();
         crate::portfolio::record_prices(server, &[("ETH", 20.0)]).await;
-        let body = json!({"agent_address": crate::portfolio::new_address(), "strategy_id": strategy.parse::<i64>().unwrap()});
+        let body =
+            json!({"agent_address": crate::portfolio::new_address(), "strategy_id": strategy.parse::<i64>().unwrap()});
         let portfolio = server.post(portfolios, body).await.is(201)["id"].to_string();
         let body = json!({"amount": 1000, "source": "outside"});
         server.post(&format!("{portfolios}/{portfolio}/deposits"), body).await.ok();

@@ -138,7 +138,7 @@ async fn shocks_are_what_the_weights_make_of_them() {
 
 /// Prices of two tokens over `days` days until now: UP grows evenly but for small waves, WAVE goes up and down.
 async fn two_tokens(server: &ApiClient, days: i64) {
-    let now = chrono::Utc::now();
+    let now = am_core::ambient::Clock::system().now();
     let mut batch = Vec::new();
     for day in 0..=days {
         let at = (now - chrono::TimeDelta::days(days - day)).to_rfc3339();

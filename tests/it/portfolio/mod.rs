@@ -66,7 +66,7 @@ pub async fn prepare(server: &ApiClient, template: &str) -> (String, Value) {
         "/prices/bulk" => (at(rest), json!({"prices": [{"token": "ETH", "price": 20}]})),
         "/optimize" | "/backtest" => {
             let price = |token: &str, day: i64| {
-                let at = chrono::Utc::now() - chrono::TimeDelta::days(day);
+                let at = am_core::ambient::Clock::system().now() - chrono::TimeDelta::days(day);
                 json!({"token": token, "price": 10 + (day * 7 + token.len() as i64 * day) % 5, "at": at.to_rfc3339()})
             };
             let prices: Vec<Value> = (1..60).flat_map(|day| [price("ONE", day), price("OTHER", day)]).collect();

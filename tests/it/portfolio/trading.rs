@@ -187,7 +187,7 @@ async fn a_rebalance_reaches_its_targets_once_it_is_due() {
 async fn a_trade_that_is_too_risky_is_refused() {
     let server = TestApp::start().await;
     // Forty days in which WILD halves and doubles.
-    let now = chrono::Utc::now();
+    let now = am_core::ambient::Clock::system().now();
     let price = |day: i64| {
         let at = now - chrono::TimeDelta::days(40 - day);
         json!({"token": "WILD", "price": if day % 2 == 0 { 10 } else { 20 }, "at": at.to_rfc3339()})

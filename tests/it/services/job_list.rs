@@ -114,7 +114,8 @@ async fn the_list_of_jobs_follows_what_both_write() {
     lists_are_true(&server).await;
     sql(&database, &coordinator_rows(CLIENT, 0, 60)).await;
     lists_are_true(&server).await;
-    let changes = "PRAGMA foreign_keys = OFF; UPDATE job SET state = 'RUNNING' WHERE state = 'QUEUED' AND id LIKE 'c%1';
+    let changes =
+        "PRAGMA foreign_keys = OFF; UPDATE job SET state = 'RUNNING' WHERE state = 'QUEUED' AND id LIKE 'c%1';
          UPDATE job SET state = 'COMPLETED', result = '{\"status\": \"failed\"}' WHERE state = 'RUNNING';
          DELETE FROM job WHERE id IN ('c00002', 'c00003')";
     sql(&database, changes).await;

@@ -64,7 +64,10 @@ impl BudgetCache {
     /// Whether any budget is about such spending.
     pub(super) fn binds(&self, spending: &BudgetUse<'_>) -> bool {
         let cached = self.0.read();
-        cached.by_principal.get(spending.principal).is_some_and(|own| own.iter().any(|budget| budget.is_about(spending)))
+        cached
+            .by_principal
+            .get(spending.principal)
+            .is_some_and(|own| own.iter().any(|budget| budget.is_about(spending)))
     }
 
     /// The budgets whose owners are told when they are exceeded.

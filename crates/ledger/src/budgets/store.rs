@@ -133,9 +133,8 @@ pub(super) async fn list_budgets(
     owner: Option<&PrincipalId>,
     page: &PageRequest,
 ) -> Result<(Vec<StoredBudget>, i64)> {
-    let total = sql!(
-        "SELECT count(*) FROM am_ledger_budgets b WHERE b.deleted_at IS NULL [AND b.owner_id = $1] {span b. $2}"
-    );
+    let total =
+        sql!("SELECT count(*) FROM am_ledger_budgets b WHERE b.deleted_at IS NULL [AND b.owner_id = $1] {span b. $2}");
     let total = total.bind_some(owner).bind_span(page.created).fetch_value(conn).await?;
     let budgets = sql!(
         "SELECT ",

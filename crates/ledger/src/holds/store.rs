@@ -125,8 +125,7 @@ pub(super) async fn list_holds(
     state: Option<HoldState>,
     page: &PageRequest,
 ) -> Result<(Vec<LedgerHold>, i64)> {
-    let total =
-        sql!("SELECT count(*) FROM am_ledger_holds h WHERE h.account_id = $1 [AND h.state = $2] {span h. $3}");
+    let total = sql!("SELECT count(*) FROM am_ledger_holds h WHERE h.account_id = $1 [AND h.state = $2] {span h. $3}");
     let total = total.bind(account).bind_some(state).bind_span(page.created).fetch_value(conn).await?;
     let holds = sql!(
         "SELECT ",

@@ -110,7 +110,11 @@ impl LedgerService {
         drop(conn);
         let mut sums: BTreeMap<(String, String, String), (Money, i64)> = BTreeMap::new();
         for hour in hours {
-            let day = if group == SpendingGroup::Day { hour.hour[..10.min(hour.hour.len())].to_owned() } else { String::new() };
+            let day = if group == SpendingGroup::Day {
+                hour.hour[..10.min(hour.hour.len())].to_owned()
+            } else {
+                String::new()
+            };
             let sum = sums.entry((day, hour.principal, hour.subject)).or_default();
             sum.0 += Money::from_units(hour.amount);
             sum.1 += hour.entries;

@@ -196,11 +196,7 @@ impl LedgerService {
     /// # Errors
     /// A database error.
     #[boxed]
-    pub async fn list_accounts(
-        &self,
-        filter: &AccountFilter,
-        page: &PageRequest,
-    ) -> Result<(Vec<LedgerAccount>, i64)> {
+    pub async fn list_accounts(&self, filter: &AccountFilter, page: &PageRequest) -> Result<(Vec<LedgerAccount>, i64)> {
         let owner = filter.owner.as_ref().map(ToString::to_string);
         let mut conn = self.0.db.read_list().await?;
         Ok(store::list_accounts(&mut conn, owner.as_deref(), filter.asset.as_deref(), filter.purpose, page).await?)
@@ -236,7 +232,8 @@ impl LedgerService {
         let mut conn = self.0.db.read_list().await?;
         let after = match &page.after {
             Some((at, line_no)) => {
-                let line_no = line_no.parse().map_err(|_| LedgerError::invalid("cursor", "is not one of a statement"))?;
+                let line_no =
+                    line_no.parse().map_err(|_| LedgerError::invalid("cursor", "is not one of a statement"))?;
                 Some((*at, line_no))
             }
             None => None,

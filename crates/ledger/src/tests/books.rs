@@ -185,7 +185,10 @@ async fn what_is_in_the_books_stays_and_what_is_changed_behind_them_shows() {
         books.run(format!("UPDATE am_ledger_accounts SET {column} = {back} WHERE purpose = 'WALLET'")).await.unwrap();
         assert!(books.verify().await.valid);
     }
-    books.run("DROP TRIGGER am_ledger_lines_fixed; UPDATE am_ledger_lines SET amount = 99 WHERE amount = 100").await.unwrap();
+    books
+        .run("DROP TRIGGER am_ledger_lines_fixed; UPDATE am_ledger_lines SET amount = 99 WHERE amount = 100")
+        .await
+        .unwrap();
     let report = books.verify().await;
     assert!(!report.valid && report.found.iter().any(|fault| fault.contains("entry")), "{report:?}");
 }

@@ -125,7 +125,7 @@ async fn who_waits_is_let_in_when_the_period_ends_or_the_limit_rises() {
     assert_eq!(again("exec_2").await, Some(Admission::Reserved { ceiling }));
     assert_eq!(again("exec_2").await, None);
     assert_eq!(again("exec_3").await, Some(waiting));
-    let wait = books.ledger.wait_of(&mut *books.db.read().await.unwrap(), &"exec_3".into()).await.unwrap().unwrap();
+    let wait = books.ledger.wait_of(&mut books.db.read().await.unwrap(), &"exec_3".into()).await.unwrap().unwrap();
     assert_eq!((wait.name.as_str(), wait.until.is_some()), ("hour pause", true));
     cost(&books, "exec_1", 8).await;
     cost(&books, "exec_2", 5).await;
@@ -145,19 +145,22 @@ async fn a_budget_without_a_period_sums_the_past_once() {
         books.post(spending("p", "w", 20)).await.unwrap();
         books.pass(5 * 86_400);
         admit(&books, "exec_1", Some(1)).await.unwrap();
-        books.db.write({
-            let ledger = books.ledger.clone();
-            async move |tx: &mut Tx| ledger.release_reservation(tx, &"exec_1".into()).await
-        })
-        .await
-        .unwrap();
+        books
+            .db
+            .write({
+                let ledger = books.ledger.clone();
+                async move |tx: &mut Tx| ledger.release_reservation(tx, &"exec_1".into()).await
+            })
+            .await
+            .unwrap();
     }
     assert_eq!(state(&books, &budget.id).await, (80, 0, 20, 0));
     let over = Admission::Reserved { ceiling: None };
     assert_eq!(admit(&books, "exec_2", Some(50)).await.unwrap(), over, "it only tells");
     let known = books.ledger.budget(&principal("q"), false, &budget.id).await;
     assert!(matches!(known, Err(LedgerError::NotFound(_))), "another's budget is not there");
-    let (listed, total) = books.ledger.list_budgets(None, &PageRequest { limit: 5, ..Default::default() }).await.unwrap();
+    let (listed, total) =
+        books.ledger.list_budgets(None, &PageRequest { limit: 5, ..Default::default() }).await.unwrap();
     assert_eq!((listed.len(), total), (1, 1));
     let twice = BudgetDraft {
         name: budget.name,

@@ -70,7 +70,7 @@ impl LedgerTestBooks {
     }
 
     pub(super) async fn balance(&self, key: &AccountKey) -> (i64, i64) {
-        let found = self.ledger.balance(&mut *self.db.read().await.unwrap(), key).await.unwrap();
+        let found = self.ledger.balance(&mut self.db.read().await.unwrap(), key).await.unwrap();
         assert_eq!(found.available, found.balance - found.held);
         (found.balance.units(), found.held.units())
     }

@@ -11,16 +11,46 @@ const OWNERS: [&str; 4] = ["a", "b", "c", "d"];
 
 #[derive(Clone, Debug)]
 enum LedgerOperation {
-    Deposit { to: usize, units: i64 },
-    Withdraw { from: usize, units: i64 },
+    Deposit {
+        to: usize,
+        units: i64,
+    },
+    Withdraw {
+        from: usize,
+        units: i64,
+    },
     /// With a fee, and a second movement that may fail after the first.
-    Transfer { from: usize, to: usize, units: i64, fee: i64, more: i64 },
-    Spend { by: usize, units: i64 },
-    Hold { on: usize, units: i64, expires: Option<i64> },
-    Capture { hold: usize, to: usize, units: i64, release_rest: bool },
-    Release { hold: usize },
-    Reverse { entry: usize },
-    Pass { seconds: i64 },
+    Transfer {
+        from: usize,
+        to: usize,
+        units: i64,
+        fee: i64,
+        more: i64,
+    },
+    Spend {
+        by: usize,
+        units: i64,
+    },
+    Hold {
+        on: usize,
+        units: i64,
+        expires: Option<i64>,
+    },
+    Capture {
+        hold: usize,
+        to: usize,
+        units: i64,
+        release_rest: bool,
+    },
+    Release {
+        hold: usize,
+    },
+    Reverse {
+        entry: usize,
+    },
+    Pass {
+        seconds: i64,
+    },
     Expire,
 }
 

@@ -96,8 +96,7 @@ row! {
 
 /// Sum all balances by asset, as one moment has them.
 pub(super) async fn asset_sums(conn: &mut Connection) -> Result<Vec<AssetSum>> {
-    let sums =
-        sql!("SELECT ", AssetSum::COLUMNS, " FROM am_ledger_accounts GROUP BY asset ORDER BY asset");
+    let sums = sql!("SELECT ", AssetSum::COLUMNS, " FROM am_ledger_accounts GROUP BY asset ORDER BY asset");
     sums.fetch_all(conn).await
 }
 

@@ -5,8 +5,8 @@ mod store;
 
 use chrono::{Days, NaiveDate};
 
-pub use model::{AnalyticsPeriod, CategoryFigures, DayFigures, MarketAnalytics, TopAgent};
 pub(crate) use model::AgentCounts;
+pub use model::{AnalyticsPeriod, CategoryFigures, DayFigures, MarketAnalytics, TopAgent};
 pub(crate) use store::{add_agent, agent as agent_counts};
 
 use am_core::{boxed, money::Money};

@@ -86,11 +86,8 @@ pub async fn agent(conn: &mut Connection, agent: &AgentId) -> Result<Option<Agen
 
 /// Read the agents that earned most.
 pub async fn top_agents(conn: &mut Connection, limit: i64) -> Result<Vec<TopAgent>> {
-    let top = sql!(
-        "SELECT ",
-        TopAgent::COLUMNS,
-        " FROM am_market_agents ORDER BY earned DESC, agent_id DESC LIMIT $1",
-    );
+    let top =
+        sql!("SELECT ", TopAgent::COLUMNS, " FROM am_market_agents ORDER BY earned DESC, agent_id DESC LIMIT $1",);
     top.bind(limit).fetch_all(conn).await
 }
 

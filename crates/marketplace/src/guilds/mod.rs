@@ -84,8 +84,7 @@ impl Marketplace {
                 updated_at: now,
             };
             let role = GuildRole::Leader;
-            let member =
-                GuildMember { agent_id: draft.agent_id, guild_id: guild.id.clone(), role, joined_at: now };
+            let member = GuildMember { agent_id: draft.agent_id, guild_id: guild.id.clone(), role, joined_at: now };
             let mut rows = RowBatch::default();
             store::save(&mut rows, &guild);
             store::save_member(&mut rows, &member);
@@ -339,10 +338,7 @@ impl Marketplace {
         member: &GuildMember,
     ) -> am_audit::AuditEntry {
         let entry = self.entry(EventType::WorkflowUpdated, "market_guild", action).by(&caller.principal);
-        entry
-            .data("guild_id", json!(guild))
-            .data("agent_id", json!(member.agent_id))
-            .data("role", json!(member.role))
+        entry.data("guild_id", json!(guild)).data("agent_id", json!(member.agent_id)).data("role", json!(member.role))
     }
 }
 

@@ -107,7 +107,11 @@ pub async fn members(conn: &mut Connection, guild: &MarketGuildId) -> Result<Vec
 }
 
 /// Read a page of a guild's members.
-pub async fn list_members(conn: &mut Connection, guild: &MarketGuildId, page: &PageRequest) -> Result<Vec<GuildMember>> {
+pub async fn list_members(
+    conn: &mut Connection,
+    guild: &MarketGuildId,
+    page: &PageRequest,
+) -> Result<Vec<GuildMember>> {
     let members = sql!(
         "SELECT ",
         GuildMember::COLUMNS,

@@ -81,8 +81,7 @@ impl Marketplace {
         let RatingDraft { rating, comment } = draft;
         let mut violations = Violations::default();
         violations.require(rules::rating_change(rating).is_some(), "rating", "must be from 1 to 5");
-        let holds =
-            comment.as_ref().is_none_or(|text| text.chars().count() <= MAX_COMMENT_LEN && !text.contains('\0'));
+        let holds = comment.as_ref().is_none_or(|text| text.chars().count() <= MAX_COMMENT_LEN && !text.contains('\0'));
         violations.require(holds, "comment", format!("at most {MAX_COMMENT_LEN} characters"));
         violations.finish().map_err(MarketError::Invalid)?;
         let (this, by, request_id, now) = (self.clone(), caller.clone(), id.clone(), self.now());
@@ -135,8 +134,7 @@ impl Marketplace {
             this.0.audit.add_entry_rows(&mut rows, [entry.data("rating", json!(rating))]);
             rows.execute(tx).await?;
             this.note_evidence(tx, &given.client_id, &given.agent_id, (request.paid, rating), now).await?;
-            given.reputation =
-                this.change_reputation(tx, &given.agent_id, &given.request_id, rating, now).await?;
+            given.reputation = this.change_reputation(tx, &given.agent_id, &given.request_id, rating, now).await?;
             Ok(given)
         };
         let rated = self.0.db.write_idempotent(&self.0.clock, once, work).await?;

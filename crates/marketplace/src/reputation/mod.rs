@@ -77,7 +77,11 @@ impl WorkRecord {
             failed,
             earned: counts.earned,
             success_percent: share(jobs, jobs + failed) * 100.0,
-            mean_rating: if counts.rating_count > 0 { share(counts.rating_sum, counts.rating_count) } else { FIRST_RATING },
+            mean_rating: if counts.rating_count > 0 {
+                share(counts.rating_sum, counts.rating_count)
+            } else {
+                FIRST_RATING
+            },
         }
     }
 }
@@ -130,7 +134,13 @@ impl Marketplace {
     }
 
     /// Add a paid request to an agent's record, where it has one, in the transaction of the payment.
-    pub(crate) async fn add_paid_work(&self, tx: &mut Tx, agent: &AgentId, earned: Money, now: Timestamp) -> Result<()> {
+    pub(crate) async fn add_paid_work(
+        &self,
+        tx: &mut Tx,
+        agent: &AgentId,
+        earned: Money,
+        now: Timestamp,
+    ) -> Result<()> {
         if tx.does_without("agent_reputation") {
             return Ok(());
         }

@@ -24,7 +24,13 @@ pub(super) async fn find(conn: &mut Connection, agent: &AgentId) -> Result<Optio
 }
 
 /// Add a first record of an agent to `rows`; what the marketplace does not know of it is as the coordinator begins it.
-pub(super) fn insert(rows: &mut RowBatch, record: &ReputationRecord, agent: &AgentId, work: &WorkRecord, now: Timestamp) {
+pub(super) fn insert(
+    rows: &mut RowBatch,
+    record: &ReputationRecord,
+    agent: &AgentId,
+    work: &WorkRecord,
+    now: Timestamp,
+) {
     let empty = || JsonText::from_value(&[(); 0]).unwrap_or_else(|_| JsonText::none());
     push_row!(rows, "agent_reputation" {
         id: &record.id,
@@ -57,7 +63,8 @@ pub(super) fn insert(rows: &mut RowBatch, record: &ReputationRecord, agent: &Age
 
 /// Change the score of the record that is there.
 pub(super) async fn update(tx: &mut Tx, record: &ReputationRecord, now: Timestamp) -> Result<()> {
-    let change = sql!("UPDATE agent_reputation SET trust_score = $2, updated_at = $3, last_activity = $3 WHERE id = $1");
+    let change =
+        sql!("UPDATE agent_reputation SET trust_score = $2, updated_at = $3, last_activity = $3 WHERE id = $1");
     change.bind(&record.id).bind(record.trust_score).bind(now).execute(tx.conn().await?).await?;
     Ok(())
 }
@@ -73,8 +80,15 @@ pub(super) async fn add_work(tx: &mut Tx, record: &ReputationRecord, earned: Mon
 }
 
 /// Add the event of a change to `rows`.
-pub(super) fn insert_event(rows: &mut RowBatch, id: &str, record: &ReputationRecord, change: &ReputationChange, now: Timestamp) -> Result<()> {
-    let data = serde_json::json!({"source": "marketplace", "rating": change.rating, "reputation_change": change.change});
+pub(super) fn insert_event(
+    rows: &mut RowBatch,
+    id: &str,
+    record: &ReputationRecord,
+    change: &ReputationChange,
+    now: Timestamp,
+) -> Result<()> {
+    let data =
+        serde_json::json!({"source": "marketplace", "rating": change.rating, "reputation_change": change.change});
     let data = JsonText::from_value(&data).map_err(|error| am_db::DatabaseError::InvalidValue(error.to_string()))?;
     push_row!(rows, "reputation_events" {
         id: id,

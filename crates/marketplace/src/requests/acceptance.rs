@@ -1,7 +1,7 @@
 //! Acceptance of a request by an agent, which fixes the price: of several at once one is first.
 
 use super::{
-    AcceptOrder, MarketRequest, RequestAdvance, RequestEvent, RequestState, REFERENCE, find, is_offered, is_provider,
+    AcceptOrder, MarketRequest, REFERENCE, RequestAdvance, RequestEvent, RequestState, find, is_offered, is_provider,
 };
 use crate::{
     Marketplace,
@@ -152,11 +152,7 @@ async fn accepting_agent(
 }
 
 /// Whether an agent is in the guild of a service.
-async fn shares_guild(
-    conn: &mut Connection,
-    service: Option<&MarketService>,
-    agent: Option<&AgentId>,
-) -> Result<bool> {
+async fn shares_guild(conn: &mut Connection, service: Option<&MarketService>, agent: Option<&AgentId>) -> Result<bool> {
     let (Some(guild), Some(agent)) = (service.and_then(|service| service.guild_id.as_ref()), agent) else {
         return Ok(false);
     };

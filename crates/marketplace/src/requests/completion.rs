@@ -74,8 +74,7 @@ impl Marketplace {
             request.completed_at = Some(now);
             let review = TimeDelta::from_std(this.0.settings.review).unwrap_or_default();
             request.due_at = Some(am_db::codec::Timestamp(now.0 + review));
-            let next =
-                RequestAdvance { event: RequestEvent::Complete, actor: Some(&by.principal), reason: None, now };
+            let next = RequestAdvance { event: RequestEvent::Complete, actor: Some(&by.principal), reason: None, now };
             this.advance(tx, &mut request, next).await?;
             Ok(request)
         };

@@ -5,12 +5,7 @@ use am_core::{
     ids::{ExecutionId, MarketRequestId, PrincipalId},
     money::Money,
 };
-use am_db::{
-    Connection, FromRow as _, Result,
-    bulk_insert::RowBatch,
-    codec::Timestamp,
-    push_row, row, sql,
-};
+use am_db::{Connection, FromRow as _, Result, bulk_insert::RowBatch, codec::Timestamp, push_row, row, sql};
 
 fn amount(units: Option<i64>) -> Option<Money> {
     units.map(Money::from_units)
@@ -160,7 +155,12 @@ pub async fn list(conn: &mut Connection, owner: &PrincipalId, filter: &RequestFi
 }
 
 /// Read the events of a request with numbers above `after`, in order.
-pub async fn history(conn: &mut Connection, id: &MarketRequestId, after: i64, limit: i64) -> Result<Vec<RequestHistoryEntry>> {
+pub async fn history(
+    conn: &mut Connection,
+    id: &MarketRequestId,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<RequestHistoryEntry>> {
     let events = sql!(
         "SELECT ",
         RequestHistoryEntry::COLUMNS,
@@ -171,7 +171,8 @@ pub async fn history(conn: &mut Connection, id: &MarketRequestId, after: i64, li
 
 /// Read requests to which something happens by itself now, the longest due first.
 pub async fn due(conn: &mut Connection, now: Timestamp, limit: i64) -> Result<Vec<MarketRequestId>> {
-    let due = sql!("SELECT id FROM am_market_requests WHERE due_at IS NOT NULL AND due_at <= $1 ORDER BY due_at LIMIT $2");
+    let due =
+        sql!("SELECT id FROM am_market_requests WHERE due_at IS NOT NULL AND due_at <= $1 ORDER BY due_at LIMIT $2");
     due.bind(now).bind(limit).fetch_values(conn).await
 }
 

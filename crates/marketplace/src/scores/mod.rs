@@ -192,14 +192,14 @@ impl Marketplace {
         }
         let now = self.now();
         let last = store::last_run(&mut *self.0.db.read().await?).await?;
-        let is_fresh = last.is_some_and(|run| {
-            run.revision >= work.revision && now.0 - run.computed_at.0 < MAX_SCORE_AGE
-        });
+        let is_fresh =
+            last.is_some_and(|run| run.revision >= work.revision && now.0 - run.computed_at.0 < MAX_SCORE_AGE);
         if work.network.is_empty() || is_fresh {
             return Ok(false);
         }
         let revision = work.revision;
-        let network = std::mem::take(&mut work.network);
+        // What is lost with a computation that fails is read again.
+        let TrustWork { network, .. } = std::mem::take(&mut *work);
         let settings = &self.0.settings;
         let seeds = TrustSeeds { raters: settings.trusted_raters.clone(), agents: settings.trusted_agents.clone() };
         let computed = tokio::task::spawn_blocking(move || {
@@ -209,7 +209,7 @@ impl Marketplace {
         });
         let computed = computed.await.map_err(|error| MarketError::Unavailable(format!("trust: {error}")))?;
         let (network, report, scores) = computed;
-        work.network = network;
+        *work = TrustWork { network, revision };
         self.store_trust(&report, scores?, revision).await?;
         Ok(true)
     }
@@ -224,17 +224,27 @@ impl Marketplace {
             computed_at: Timestamp(report.computed_at),
         };
         let mut left = scores.into_iter().peekable();
-        while left.peek().is_some() {
+        loop {
             let part: Vec<StoredScore> = left.by_ref().take(SCORE_BATCH).collect();
+            // With the last of the scores it is known how they were computed.
+            let done = left.peek().is_none().then(|| run.clone());
+            let is_last = done.is_some();
             let work = async move |tx: &mut Tx| {
                 let mut rows = RowBatch::default();
                 part.iter().for_each(|score| store::save_score(&mut rows, score));
-                rows.execute(tx).await
+                if !part.is_empty() {
+                    rows.execute(tx).await?;
+                }
+                match &done {
+                    Some(run) => store::save_run(tx, run).await,
+                    None => Ok(()),
+                }
             };
             self.0.db.write(work).await?;
+            if is_last {
+                return Ok(());
+            }
         }
-        let work = async move |tx: &mut Tx| store::save_run(tx, &run).await;
-        Ok(self.0.db.write(work).await?)
     }
 }
 

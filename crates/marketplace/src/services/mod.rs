@@ -11,12 +11,7 @@ pub use model::{MarketService, ServiceChange, ServiceDraft, ServiceFilter, Servi
 pub(crate) use store::{find, find_all, save};
 
 use am_audit::EventType;
-use am_core::{
-    boxed,
-    ids::MarketServiceId,
-    money::Money,
-    validation::Violations,
-};
+use am_core::{boxed, ids::MarketServiceId, money::Money, validation::Violations};
 use am_db::{
     Tx,
     bulk_insert::RowBatch,
@@ -30,8 +25,7 @@ use crate::{
     Marketplace,
     agents::{MarketCaller, own_agent},
     error::{MarketError, Result},
-    figures,
-    guilds,
+    figures, guilds,
     rules::MIN_LISTING_REPUTATION,
 };
 
@@ -161,10 +155,8 @@ impl Marketplace {
             let service = MarketService {
                 name: name.map_or_else(|| before.name.clone(), |name| name.trim().to_owned()),
                 description: description.unwrap_or_else(|| before.description.clone()),
-                tags: tags.map_or_else(
-                    || before.tags.clone(),
-                    |tags| tags.iter().map(|tag| tag.trim().to_owned()).collect(),
-                ),
+                tags: tags
+                    .map_or_else(|| before.tags.clone(), |tags| tags.iter().map(|tag| tag.trim().to_owned()).collect()),
                 base_price: base_price.unwrap_or(before.base_price),
                 state: state.unwrap_or(before.state),
                 updated_at: now,
@@ -215,7 +207,8 @@ impl Marketplace {
             None => store::of_agent_or_guild(&mut conn, filter, RANKED_ROWS as i64).await?,
         };
         // The index of texts finds words; a tag is the whole of one.
-        let has = |place: &store::ServicePlace, tag: &String| place.tags.iter().any(|own| own.eq_ignore_ascii_case(tag));
+        let has =
+            |place: &store::ServicePlace, tag: &String| place.tags.iter().any(|own| own.eq_ignore_ascii_case(tag));
         places.retain(|place| filter.tags.iter().all(|tag| has(place, tag)));
         if text.is_none() || order != ServiceOrder::Relevance {
             places.sort_by(|one, other| compare(order, one, other));

@@ -206,7 +206,8 @@ pub(super) fn text_query(filter: &ServiceFilter) -> Result<Option<String>, Viola
 
 /// The words of a text, each in quotation marks, so that nothing in it is an operator.
 fn quoted_words(text: &str) -> Vec<String> {
-    let words = text.split(|c: char| !(c.is_alphanumeric() || c == '*')).filter(|word| word.contains(char::is_alphanumeric));
+    let words =
+        text.split(|c: char| !(c.is_alphanumeric() || c == '*')).filter(|word| word.contains(char::is_alphanumeric));
     let quoted = words.map(|word| {
         let plain: String = word.chars().filter(|c| *c != '*').collect();
         if word.ends_with('*') { format!("\"{plain}\"*") } else { format!("\"{plain}\"") }

@@ -49,8 +49,8 @@ row! {
 
 /// Add the row of a service, new or changed, to `rows`.
 pub fn save(rows: &mut RowBatch, service: &MarketService) -> Result<()> {
-    let tags = JsonText::from_value(&service.tags)
-        .map_err(|error| am_db::DatabaseError::InvalidValue(error.to_string()))?;
+    let tags =
+        JsonText::from_value(&service.tags).map_err(|error| am_db::DatabaseError::InvalidValue(error.to_string()))?;
     push_row!(rows, "am_market_services" {
         id: &service.id,
         agent_id: &service.agent_id,

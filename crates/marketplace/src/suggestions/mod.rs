@@ -63,8 +63,7 @@ impl Marketplace {
         }
         let popular = store::popular(&mut conn, (MAX_NEIGHBOURS + MAX_COUNTED_PURCHASES) as i64).await?;
         let all_clients = store::paying_clients(&mut conn).await?.unsigned_abs();
-        let input =
-            RecommendationInput { history: &history, co_paid: &co_paid, popular: &popular, all_clients };
+        let input = RecommendationInput { history: &history, co_paid: &co_paid, popular: &popular, all_clients };
         let found = recommend(&input, &RecommendationSettings::default(), limit * SPARE_FACTOR + MAX_COUNTED_PURCHASES);
         let ids: Vec<MarketServiceId> = found.iter().map(|one| one.service.as_str().into()).collect();
         let services = if ids.is_empty() { Vec::new() } else { find_all(&mut conn, &ids).await? };

@@ -51,7 +51,8 @@ pub async fn insert_purchase(tx: &mut Tx, client: &PrincipalId, service: &Market
 
 /// Read the first purchase that is not counted.
 pub async fn next_uncounted(conn: &mut Connection) -> Result<Option<PurchaseRow>> {
-    let next = sql!("SELECT ", PurchaseRow::COLUMNS, " FROM am_market_purchases WHERE counted = 0 ORDER BY seq LIMIT 1");
+    let next =
+        sql!("SELECT ", PurchaseRow::COLUMNS, " FROM am_market_purchases WHERE counted = 0 ORDER BY seq LIMIT 1");
     next.fetch_optional(conn).await
 }
 

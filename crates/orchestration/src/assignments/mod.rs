@@ -146,7 +146,8 @@ impl AssignmentService {
     ) -> std::result::Result<Self, reqwest::Error> {
         let client = notifications::build_client(&settings)?;
         let (metrics, waiting) = Default::default();
-        let inner = AssignmentServiceInner { db, clock, audit, ledger, hub, settings, client, courier, metrics, waiting };
+        let inner =
+            AssignmentServiceInner { db, clock, audit, ledger, hub, settings, client, courier, metrics, waiting };
         Ok(Self(Arc::new(inner)))
     }
 

@@ -89,8 +89,7 @@ impl EngineInner {
         let (policies, level) = (self.policies.clone(), new.security);
         let bound = policies.bind(level);
         let most = self.config.max_open;
-        let simple =
-            once.is_none() && condition.is_none() && asked.is_none() && counted == OpenCount::FarFromLimit;
+        let simple = once.is_none() && condition.is_none() && asked.is_none() && counted == OpenCount::FarFromLimit;
         let ledger = self.ledger.clone();
         let done = if simple && save.orders.is_empty() && save.take_back.is_empty() && !bound {
             self.db.insert(rows, wake).await?;

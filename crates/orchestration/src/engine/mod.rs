@@ -259,7 +259,7 @@ impl Engine {
         });
         let started = told.await.map_err(|_| OrchestrationError::Stopping)?;
         if let Err(OrchestrationError::Ledger(error)) = &started {
-            let subject = ("execution", workflow_id.as_str());
+            let subject = ("workflow", workflow_id.as_str());
             self.0.ledger.record_refusal(&client, subject, "start", &error.to_string()).await;
         }
         started

@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 /// Points off the target from which a holding has drifted.
 pub(super) const DRIFT_POINTS: f64 = 5.0;
 
+/// Percent by which a fall may miss its bound through rounding and reach it all the same.
+const ROUNDING_PERCENT: f64 = 1e-9;
+
 /// Kind of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum AlertKind {
@@ -75,7 +78,7 @@ pub(super) fn measured_conditions(figures: &AlertFigures) -> Vec<AlertCondition>
         found.push(AlertCondition { kind, token: String::new(), message, data });
     };
     let drawdown = fall(figures.unit_value, figures.peak_unit);
-    if drawdown >= figures.max_drawdown {
+    if drawdown >= figures.max_drawdown - ROUNDING_PERCENT {
         let message = format!("It is {drawdown:.2} % below its peak, {} % are allowed", figures.max_drawdown);
         add(AlertKind::Drawdown, message, json!({"percent": drawdown, "limit": figures.max_drawdown}));
     }
@@ -84,7 +87,7 @@ pub(super) fn measured_conditions(figures: &AlertFigures) -> Vec<AlertCondition>
         add(AlertKind::Drift, message, json!({"points": figures.drift, "limit": DRIFT_POINTS}));
     }
     let loss = figures.unit_before.map_or(0.0, |before| fall(figures.unit_value, before));
-    if figures.unit_before.is_some() && loss >= figures.max_loss {
+    if figures.unit_before.is_some() && loss >= figures.max_loss - ROUNDING_PERCENT {
         let message = format!("It lost {loss:.2} % in 24 hours, {} % are allowed", figures.max_loss);
         add(AlertKind::Loss, message, json!({"percent": loss, "limit": figures.max_loss}));
     }

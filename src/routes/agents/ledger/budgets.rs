@@ -63,7 +63,11 @@ pub async fn create_budget(
     let principal = match principal {
         Some(named) if !is_principal(&named) => {
             let loc = vec!["body".into(), "principal".into()];
-            return Err(ApiError::invalid_field(loc, "Should be a principal, as `key_` and 20 hex digits", "value_error"));
+            return Err(ApiError::invalid_field(
+                loc,
+                "Should be a principal, as `key_` and 20 hex digits",
+                "value_error",
+            ));
         }
         Some(named) if !is_admin(&caller) && !caller.principal.owns(&named) => {
             return Err(ApiError::forbidden("Another principal's budget needs an admin key"));

@@ -8,10 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::is_admin;
 use crate::{
     app::App,
-    http::{
-        AnyCaller, ApiError, JsonBody, QueryParams,
-        time_query::time_span,
-    },
+    http::{AnyCaller, ApiError, JsonBody, QueryParams, time_query::time_span},
 };
 use am_core::{ids::PrincipalId, money::Money};
 use am_db::{codec::Timestamp, moment::QueryMoment, owner::is_principal};
@@ -80,7 +77,11 @@ pub async fn get_spending(
     let principal = match (query.principal, is_admin(&caller)) {
         (Some(named), _) if !is_principal(&named) => {
             let loc = vec!["query".into(), "principal".into()];
-            return Err(ApiError::invalid_field(loc, "Should be a principal, as `key_` and 20 hex digits", "value_error"));
+            return Err(ApiError::invalid_field(
+                loc,
+                "Should be a principal, as `key_` and 20 hex digits",
+                "value_error",
+            ));
         }
         (Some(named), true) => Some(named),
         (Some(named), false) if !caller.principal.owns(&named) => {

@@ -59,8 +59,7 @@ pub async fn list_market_requests(
     paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
     let role = query.role.unwrap_or(RequestRole::Client);
-    let filter =
-        RequestFilter { role, state: query.state, category: query.category, page: paging.page.clone() };
+    let filter = RequestFilter { role, state: query.state, category: query.category, page: paging.page.clone() };
     let rows = app.market.list_requests(&market_caller(caller), &filter).await?;
     let next = paging.last_of(&rows).map(|last| (last.created_at, last.id.as_str()));
     Ok(paging.respond_partial(&rows, None, next))

@@ -20,8 +20,8 @@ use am_core::{
     money::{Amount, Money},
 };
 use am_marketplace::{
-    MarketError, MarketService, ServiceCategory, ServiceChange, ServiceDraft, ServiceFilter, ServiceOrder, ServiceRating,
-    ServiceState,
+    MarketError, MarketService, ServiceCategory, ServiceChange, ServiceDraft, ServiceFilter, ServiceOrder,
+    ServiceRating, ServiceState,
 };
 
 /// Filter and order of services.
@@ -62,9 +62,7 @@ pub struct ServicesQuery {
 /// The amount of a query parameter.
 fn query_amount(name: &'static str, text: Option<&str>) -> Result<Option<Money>, ApiError> {
     let parsed = text.map(|text| Money::parse_decimal(text.trim())).transpose();
-    parsed.map_err(|error| {
-        ApiError::invalid_field(vec!["query".into(), name.into()], error.to_string(), "value_error")
-    })
+    parsed.map_err(|error| ApiError::invalid_field(vec!["query".into(), name.into()], error.to_string(), "value_error"))
 }
 
 /// A fault of a search names the query's parameter.

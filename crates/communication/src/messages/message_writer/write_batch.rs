@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::{
     MessageWriter, OutgoingMessage, PushedCopy,
-    batch_costs::BatchCosts,
     address_book::{AddressBook, ResolvedRecipients, sender_key},
+    batch_costs::BatchCosts,
     known_message::KnownMessage,
     prepared_batch::{PreparedBatch, SealedCopy},
 };

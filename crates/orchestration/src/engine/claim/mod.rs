@@ -95,9 +95,6 @@ impl EngineInner {
             if let Err(error) = self.reconcile_held_runs(&mut suspects).await {
                 tracing::warn!(%error, "could not read the executions held by this worker");
             }
-            if let Err(error) = self.free_reservations().await {
-                tracing::warn!(%error, "could not set free what budgets reserve for ended executions; retrying");
-            }
             if let Err(error) = self.book_left_jobs().await {
                 tracing::warn!(%error, "could not book the costs of jobs that ended after their executions; retrying");
             }

@@ -40,7 +40,12 @@ pub(super) struct RunBound {
 }
 
 /// The entry of what a run has cost.
-pub(super) fn cost_entry(client: &PrincipalId, workflow: &WorkflowId, execution: &ExecutionId, cost: Money) -> NewEntry {
+pub(super) fn cost_entry(
+    client: &PrincipalId,
+    workflow: &WorkflowId,
+    execution: &ExecutionId,
+    cost: Money,
+) -> NewEntry {
     let tags = EntryTags {
         principal: Some(payer_of(client)),
         agent: None,
@@ -143,7 +148,12 @@ impl EngineInner {
     }
 
     /// Ask the budgets whether a new run may begin, in the transaction that has stored it.
-    pub(super) async fn admit_run(ledger: &LedgerService, tx: &mut Tx, save: &RunCheckpoint, bound: RunBound) -> Result<()> {
+    pub(super) async fn admit_run(
+        ledger: &LedgerService,
+        tx: &mut Tx,
+        save: &RunCheckpoint,
+        bound: RunBound,
+    ) -> Result<()> {
         let request = SpendingRequest {
             execution: save.run.id.clone(),
             principal: payer_of(&save.run.client_id),
@@ -175,6 +185,9 @@ impl EngineInner {
             if let Err(error) = self.admit_waiting().await {
                 tracing::warn!(%error, "could not let in executions that wait for a budget; it is tried again");
             }
+            if let Err(error) = self.free_reservations().await {
+                tracing::warn!(%error, "could not set free what budgets reserve for ended executions; it is tried again");
+            }
         }
     }
 
@@ -195,7 +208,9 @@ impl EngineInner {
             let work = async move |tx: &mut Tx| {
                 let admission = match ledger.admit_waiting(tx, &id).await {
                     // It waits until the limit is raised.
-                    Err(LedgerError::BudgetExceeded { .. }) | Ok(None | Some(Admission::Waiting(_))) => return Ok(false),
+                    Err(LedgerError::BudgetExceeded { .. }) | Ok(None | Some(Admission::Waiting(_))) => {
+                        return Ok(false);
+                    }
                     admission => admission?.unwrap_or(Admission::Unbound),
                 };
                 let spent = store::spent(tx.conn().await?, &id).await?;
