@@ -179,6 +179,7 @@ mod tests {
             "JWT_SECRET",
             "MESSAGE_KEYS",
             "MINER_API_KEYS",
+            "PORTFOLIO_PRICE_URL",
             "RECEIPT_SIGNING_KEY_HEX",
             "WEBHOOKS",
         ];

@@ -21,7 +21,7 @@ use am_db::{
 use crate::{
     Marketplace,
     error::{MarketError, Result},
-    trust_graph::{RatedPayment, TrustExplanation, TrustNetwork, TrustReport, TrustSeeds, TrustSettings},
+    trust_graph::{RatedPayment, ScoreExplanation, TrustNetwork, TrustReport, TrustSeeds, TrustSettings},
 };
 
 /// Pairs that are read together.
@@ -76,7 +76,7 @@ pub struct AgentTrustAnswer {
     /// Its score as a multiple of the mean; null: it has no score.
     pub times_average: Option<f64>,
     /// What the score is made of; null: it has no score, and in lists.
-    #[schema(value_type = Option<TrustExplanation>)]
+    #[schema(value_type = Option<ScoreExplanation>)]
     pub explanation: Option<Value>,
     /// Where the trust begins: `named`: at configured clients and agents; `every_rater`: at all who rated, so that rings of accounts
     /// are not held back; null: nothing was computed yet, and in lists.

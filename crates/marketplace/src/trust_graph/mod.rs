@@ -24,5 +24,5 @@ mod settings;
 
 pub use evidence::{PairEvidence, RatedPayment};
 pub use network::TrustNetwork;
-pub use report::{AgentTrust, TrustContribution, TrustExplanation, TrustReport};
+pub use report::{AgentTrust, ScoreExplanation, TrustContribution, TrustReport};
 pub use settings::{SettingFault, TrustSeeding, TrustSeeds, TrustSettings};

@@ -181,7 +181,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::trust_graph::{RatedPayment, TrustExplanation};
+    use crate::trust_graph::{RatedPayment, ScoreExplanation};
 
     fn now() -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::days(20_000)
@@ -206,7 +206,7 @@ mod tests {
         network.compute(seeds, &TrustSettings::default(), now())
     }
 
-    fn sum(explanation: &TrustExplanation) -> f64 {
+    fn sum(explanation: &ScoreExplanation) -> f64 {
         let listed: f64 = explanation.raters.iter().map(|rater| rater.contribution).sum();
         listed + explanation.others + explanation.pre_trusted
     }

@@ -36,7 +36,8 @@ pub struct TrustContribution {
 
 /// An agent's score as a sum: `raters`, `others` and `pre_trusted`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct TrustExplanation {
+#[schema(as = MarketScoreExplanation)]
+pub struct ScoreExplanation {
     /// Id of the agent.
     pub agent: String,
     /// Score of the agent, its share of all trust.
@@ -103,7 +104,7 @@ impl TrustReport {
 
     /// What an agent's score is made of, with the `limit` raters who contributed most; `None` if it has no rated, paid
     /// request.
-    pub fn explain(&self, agent: &str, limit: usize) -> Option<TrustExplanation> {
+    pub fn explain(&self, agent: &str, limit: usize) -> Option<ScoreExplanation> {
         let position = self.position(agent)?;
         let score = self.agents[position].score;
         let contribution = |(rater, local_trust): (usize, f64)| {
@@ -117,7 +118,7 @@ impl TrustReport {
         raters.sort_by(|a, b| b.contribution.total_cmp(&a.contribution));
         let listed = raters.iter().take(limit).take_while(|rater| rater.contribution > 0.0).count();
         let rest = raters.split_off(listed);
-        Some(TrustExplanation {
+        Some(ScoreExplanation {
             agent: agent.to_owned(),
             score,
             raters,
