@@ -7,14 +7,14 @@ async fn stopped_process_loses_its_executions_and_cannot_write() {
     let peer = Peer::start();
     let first = Server::builder()
         .env("HTTP_ENDPOINTS", peer.endpoints())
-        .env("ENGINE_LEASE_SECONDS", 1)
+        .env("ENGINE_LEASE_SECONDS", 3)
         .env("RECEIPT_SIGNING_KEY_HEX", "7f".repeat(16) + &"a1".repeat(16))
         .start()
         .await;
     let beside = |first: &ApiClient| {
         Server::builder()
             .env("HTTP_ENDPOINTS", peer.endpoints())
-            .env("ENGINE_LEASE_SECONDS", 1)
+            .env("ENGINE_LEASE_SECONDS", 3)
             .env("RECEIPT_SIGNING_KEY_HEX", "7f".repeat(16) + &"a1".repeat(16))
             .beside(first)
     };
