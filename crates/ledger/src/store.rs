@@ -95,7 +95,7 @@ pub(super) async fn find_known(conn: &mut Connection, keys: &[&str]) -> Result<V
 
 row! {
     /// An account as it is stored.
-    struct AccountRow {
+    pub(crate) struct AccountRow from "a." {
         id: LedgerAccountId,
         owner: String,
         asset: String,
@@ -129,14 +129,17 @@ impl From<AccountRow> for LedgerAccount {
 
 /// Read an account.
 pub(super) async fn get_account(conn: &mut Connection, id: &LedgerAccountId) -> Result<Option<LedgerAccount>> {
-    let account = sql!("SELECT ", AccountRow::COLUMNS, " FROM am_ledger_accounts WHERE id = $1");
+    let account = sql!("SELECT ", AccountRow::COLUMNS, " FROM am_ledger_accounts a WHERE a.id = $1");
     Ok(account.bind(id).fetch_optional::<AccountRow>(conn).await?.map(LedgerAccount::from))
 }
 
 /// Read all accounts of an owner, by asset and purpose.
 pub(super) async fn accounts_of(conn: &mut Connection, owner: &str) -> Result<Vec<LedgerAccount>> {
-    let accounts =
-        sql!("SELECT ", AccountRow::COLUMNS, " FROM am_ledger_accounts WHERE owner = $1 ORDER BY asset, purpose");
+    let accounts = sql!(
+        "SELECT ",
+        AccountRow::COLUMNS,
+        " FROM am_ledger_accounts a WHERE a.owner = $1 ORDER BY a.asset, a.purpose"
+    );
     let accounts: Vec<AccountRow> = accounts.bind(owner).fetch_all(conn).await?;
     Ok(accounts.into_iter().map(LedgerAccount::from).collect())
 }

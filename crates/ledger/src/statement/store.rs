@@ -7,23 +7,10 @@ use am_core::{
 use am_db::{Connection, FromRow as _, Result, codec::Timestamp, page::PageRequest, page::TimeSpan, row, sql};
 
 use super::StatementLine;
-use crate::model::{AccountPurpose, EntryKind, LedgerAccount};
-
-row! {
-    /// An account of a list.
-    struct ListedAccount from "a." {
-        id: LedgerAccountId,
-        owner: String,
-        asset: String,
-        purpose: AccountPurpose,
-        may_be_negative: i64,
-        balance: Money => Money::from_units,
-        held: Money => Money::from_units,
-        lines: i64,
-        posted_at: Timestamp,
-        created_at: Timestamp,
-    }
-}
+use crate::{
+    model::{AccountPurpose, EntryKind, LedgerAccount},
+    store::AccountRow,
+};
 
 /// A page of accounts, of one owner or of all, and how many match.
 pub(super) async fn list_accounts(
@@ -41,26 +28,13 @@ pub(super) async fn list_accounts(
     let total = total.fetch_value(conn).await?;
     let accounts = sql!(
         "SELECT ",
-        ListedAccount::COLUMNS,
+        AccountRow::COLUMNS,
         " FROM am_ledger_accounts a
          WHERE true [AND a.owner = $1] [AND a.asset = $2] [AND a.purpose = $3] {page a. $4}"
     );
     let accounts = accounts.bind_some(owner).bind_some(asset).bind_some(purpose).bind_page(page);
-    let accounts: Vec<ListedAccount> = accounts.fetch_all(conn).await?;
-    let account = |row: ListedAccount| LedgerAccount {
-        id: row.id,
-        owner: row.owner,
-        asset: row.asset,
-        purpose: row.purpose,
-        may_be_negative: row.may_be_negative != 0,
-        balance: row.balance,
-        held: row.held,
-        available: row.balance - row.held,
-        lines: row.lines,
-        posted_at: row.posted_at,
-        created_at: row.created_at,
-    };
-    Ok((accounts.into_iter().map(account).collect(), total))
+    let accounts: Vec<AccountRow> = accounts.fetch_all(conn).await?;
+    Ok((accounts.into_iter().map(LedgerAccount::from).collect(), total))
 }
 
 row! {
