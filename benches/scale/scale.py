@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import sqlite3
 import statistics
@@ -416,6 +417,8 @@ def longest_hold(service, report):
 
 def retention(binary, folder, port, report, seconds, rows, setting):
     """The older half of the executions is removed; one client reads and creates meanwhile."""
+    # What is removed is missing afterwards: the next run fills the database anew.
+    (folder / "filled").unlink(missing_ok=True)
     service = Service(binary, folder, port)
     wait_for_lists(service)
     script = create_script(folder)
@@ -465,6 +468,7 @@ def main():
     for folder, port, rows in zip(folders, ports, (given.rows, 100)):
         if (folder / "filled").exists():
             continue
+        shutil.rmtree(folder, ignore_errors=True)
         service = Service(given.binary, folder, port)
         template = Template(service)
         service.stop()
