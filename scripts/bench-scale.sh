@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures the release build on a database of a million rows beside one of a single page, and writes the table of
-# docs/SCALE.md. Needs some 10 GB below target/bench-scale (kept for the next run) and half an hour.
+# docs/SCALE.md. Needs some 10 GB below target/bench-scale (kept for the next run, unless retention was measured) and half an hour.
 #
 #   scripts/bench-scale.sh [--rows 1000000] [--seconds 3] [--only lists,idle,...]
 set -euo pipefail
