@@ -165,7 +165,16 @@ async fn definitions_go_when_no_run_refers_to_them_and_a_process_that_knew_them_
 
 #[tokio::test]
 async fn rows_of_every_kind_go_by_age_and_what_is_open_or_named_stays() {
-    let kinds = ["MESSAGES", "JOBS", "PLANS", "ASSIGNMENTS", "TRAINING_RUNS", "POLICY_VERSIONS", "WEBHOOK_DELIVERIES"];
+    let kinds = [
+        "MESSAGES",
+        "JOBS",
+        "PLANS",
+        "ASSIGNMENTS",
+        "TRAINING_RUNS",
+        "POLICY_VERSIONS",
+        "WEBHOOK_DELIVERIES",
+        "MARKET_REQUESTS",
+    ];
     let server = TestApp::start().await;
     let database = server.database();
     let old = "'2020-01-01 10:00:00.000000'";
@@ -214,7 +223,17 @@ async fn rows_of_every_kind_go_by_age_and_what_is_open_or_named_stays() {
                  '{{}}', 60, 0, 0, 'BASIC', '[]', '1', 0, {old}, {old};
              INSERT INTO am_webhook_deliveries (id, endpoint, kind, body, state, next_attempt_at, created_at)
              SELECT 'd' || value, 'ops', 'test', '{{}}', CASE value WHEN 1 THEN 'DELIVERED' ELSE 'PENDING' END, '2999-01-01 10:00:00.000000', {old}
-             FROM json_each('[1, 2]');"
+             FROM json_each('[1, 2]');
+             INSERT INTO am_market_requests (id, client_id, category, requirements, inputs, budget, escrow, deadline, state,
+                 due_at, events, created_at, ended_at, updated_at)
+             SELECT 'q' || value, 'key_1', 'RESEARCH', 'r', '{{}}', 5, CASE value WHEN 2 THEN 5 ELSE 0 END,
+                 CASE value WHEN 3 THEN '2999-01-01 10:00:00.000000' ELSE {old} END,
+                 CASE value WHEN 2 THEN 'DISPUTED' ELSE 'SETTLED' END,
+                 CASE value WHEN 2 THEN '2999-01-01 10:00:00.000000' END, 1, {old},
+                 CASE value WHEN 2 THEN NULL ELSE {old} END, {old} FROM json_each('[1, 2, 3]');
+             INSERT INTO am_market_request_events SELECT 'q' || value, 1, 'created', 'OPEN', 'key_1', 0, 0, NULL, {old}
+             FROM json_each('[1, 2, 3]');
+             INSERT INTO am_market_ratings VALUES ('q1', 'msvc_1', 'a', 'key_1', 5, NULL, {old});"
         ),
     )
     .await;
@@ -240,6 +259,10 @@ async fn rows_of_every_kind_go_by_age_and_what_is_open_or_named_stays() {
             "p4,q2,q3,q4,q5",
         ),
         ("SELECT group_concat(id) FROM am_webhook_deliveries WHERE id LIKE 'd%'", "d2"),
+        // The second is disputed, the third may still be rated; what was rated stays rated.
+        ("SELECT group_concat(id) FROM am_market_requests", "q2,q3"),
+        ("SELECT group_concat(request_id) FROM am_market_request_events", "q2,q3"),
+        ("SELECT group_concat(request_id) FROM am_market_ratings", "q1"),
     ] {
         let mut conn = open(&database).await;
         let there = async {
@@ -259,7 +282,7 @@ async fn rows_of_every_kind_go_by_age_and_what_is_open_or_named_stays() {
     let open = "SELECT count(*) FROM am_archives WHERE done_at IS NULL";
     until(&database, open, 0).await;
     let verified = printed(archive(server.dir(), &["verify"]));
-    assert_eq!(verified.as_array().unwrap().len(), 8, "an archive of each kind: {verified}");
+    assert_eq!(verified.as_array().unwrap().len(), 9, "an archive of each kind: {verified}");
 }
 
 #[tokio::test]

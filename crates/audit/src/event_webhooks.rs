@@ -1,4 +1,4 @@
-//! Webhooks about executions, training, plans and agents, which follow the log: each entry that tells of an end is told once, because
+//! Webhooks about executions, training, plans, agents and requests of the marketplace, which follow the log: each entry that tells of an end is told once, because
 //! the position in the log is stored in the transaction of the deliveries.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::{
 use am_core::{
     ambient::sleep_or_cancelled,
     boxed,
-    ids::{AgentId, AuditId, ExecutionId, WorkflowId},
+    ids::{AgentId, AuditId, ExecutionId, MarketRequestId, WorkflowId},
 };
 use am_db::{Tx, codec::Timestamp};
 use am_webhooks::{WebhookEvent, WebhookEventKind};
@@ -36,7 +36,7 @@ const TOLD_EVENTS: [EventType; 4] = [
     EventType::WorkflowUpdated,
 ];
 /// Kinds that are told from the log.
-const KINDS: [WebhookEventKind; 11] = [
+const KINDS: [WebhookEventKind; 21] = [
     WebhookEventKind::ExecutionCompleted,
     WebhookEventKind::ExecutionFailed,
     WebhookEventKind::ExecutionCancelled,
@@ -48,6 +48,16 @@ const KINDS: [WebhookEventKind; 11] = [
     WebhookEventKind::PlanFailed,
     WebhookEventKind::PlanCancelled,
     WebhookEventKind::AgentOffline,
+    WebhookEventKind::RequestCreated,
+    WebhookEventKind::RequestAccepted,
+    WebhookEventKind::RequestCompleted,
+    WebhookEventKind::RequestPaid,
+    WebhookEventKind::RequestRejected,
+    WebhookEventKind::RequestCancelled,
+    WebhookEventKind::RequestExpired,
+    WebhookEventKind::RequestDisputed,
+    WebhookEventKind::RequestDecided,
+    WebhookEventKind::ProfileChanged,
 ];
 
 /// What of an entry's data is told.
@@ -65,6 +75,11 @@ struct EntryData {
     execution_time: Option<f64>,
     policy: Option<String>,
     version: Option<i64>,
+    request_id: Option<MarketRequestId>,
+    client_id: Option<String>,
+    provider_id: Option<String>,
+    paid: Option<Value>,
+    refunded: Option<Value>,
 }
 
 /// What a webhook tells: ids and figures, no values of the owner's.
@@ -95,6 +110,16 @@ struct ToldEvent<'e> {
     version: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'e MarketRequestId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider_id: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paid: Option<&'e Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refunded: Option<&'e Value>,
     at: Timestamp,
     audit_id: &'e AuditId,
 }
@@ -127,9 +152,37 @@ fn kinds_of(record: &AuditRecord, data: &EntryData) -> Vec<WebhookEventKind> {
         (EventType::WorkflowUpdated, "plan") if data.action.as_deref() == Some("cancelled") => {
             vec![Kind::PlanCancelled]
         }
+        (EventType::WorkflowUpdated, "market_request") => market_kind(data).into_iter().collect(),
+        (EventType::WorkflowUpdated, "profile") if data.action.as_deref() == Some("changed") => vec![Kind::ProfileChanged],
         (EventType::WorkflowUpdated, "agent") if data.action.as_deref() == Some("offline") => vec![Kind::AgentOffline],
         _ => Vec::new(),
     }
+}
+
+/// The kind of what happened to a request of the marketplace; `None`: nobody is told of it.
+fn market_kind(data: &EntryData) -> Option<WebhookEventKind> {
+    use WebhookEventKind as Kind;
+    Some(match data.action.as_deref()? {
+        "created" => Kind::RequestCreated,
+        "accepted" => Kind::RequestAccepted,
+        "completed" => Kind::RequestCompleted,
+        "settled" => Kind::RequestPaid,
+        "rejected" => Kind::RequestRejected,
+        "cancelled" => Kind::RequestCancelled,
+        "expired" => Kind::RequestExpired,
+        "disputed" => Kind::RequestDisputed,
+        "resolved" => Kind::RequestDecided,
+        _ => return None,
+    })
+}
+
+/// Whose resource an entry is about: its owner's; of a request both parties'.
+fn owners_of<'e>(record: &'e AuditRecord, data: &'e EntryData) -> Vec<Option<&'e str>> {
+    let parties = [data.client_id.as_deref(), data.provider_id.as_deref()];
+    if data.request_id.is_some() {
+        return parties.into_iter().filter(Option::is_some).collect();
+    }
+    vec![data.owner_id.as_deref().or(record.user.as_ref().map(|user| user.as_str()))]
 }
 
 fn told<'e>(record: &'e AuditRecord, data: &'e EntryData, owner: Option<&'e str>) -> ToldEvent<'e> {
@@ -151,6 +204,11 @@ fn told<'e>(record: &'e AuditRecord, data: &'e EntryData, owner: Option<&'e str>
         policy: data.policy.as_deref(),
         version: data.version,
         reason: data.reason.as_deref(),
+        request_id: data.request_id.as_ref(),
+        client_id: data.client_id.as_deref(),
+        provider_id: data.provider_id.as_deref(),
+        paid: data.paid.as_ref(),
+        refunded: data.refunded.as_ref(),
         at: record.at,
         audit_id: &record.audit_id,
     }
@@ -193,11 +251,13 @@ impl AuditLog {
         self.0.webhooks.refresh(tx.conn().await?).await.map_err(to_database_error)?;
         for record in &records {
             let data: EntryData = record.data.parse().ok().flatten().unwrap_or_default();
-            let owner = data.owner_id.as_deref().or(record.user.as_ref().map(|user| user.as_str()));
             for kind in kinds_of(record, &data) {
                 let source = format!("{}/{}", kind.word(), record.audit_id);
-                let event = WebhookEvent { kind, owner, data: &told(record, &data, owner), source: Some(&source) };
-                self.0.webhooks.enqueue(tx, event, record.at).await.map_err(to_database_error)?;
+                // An endpoint for everybody's events is told once, by the source.
+                for owner in owners_of(record, &data) {
+                    let event = WebhookEvent { kind, owner, data: &told(record, &data, owner), source: Some(&source) };
+                    self.0.webhooks.enqueue(tx, event, record.at).await.map_err(to_database_error)?;
+                }
             }
         }
         Ok(())
@@ -221,6 +281,23 @@ mod tests {
             execution_id: Some("exec_1".into()),
             data: JsonText::from_value(data).unwrap(),
         }
+    }
+
+    fn request(action: &str) -> Value {
+        json!({"resource": "market_request", "action": action, "request_id": "mreq_1", "client_id": "key_a",
+            "provider_id": "key_b", "paid": 2.5})
+    }
+
+    #[test]
+    fn both_parties_of_a_request_are_told() {
+        let record = record(EventType::WorkflowUpdated, "", &request("settled"));
+        let read: EntryData = record.data.parse().unwrap().unwrap();
+        assert_eq!(owners_of(&record, &read), [Some("key_a"), Some("key_b")]);
+        let shown = serde_json::to_value(told(&record, &read, Some("key_b"))).unwrap();
+        assert_eq!((&shown["request_id"], &shown["paid"]), (&json!("mreq_1"), &json!(2.5)));
+        let agent = json!({"resource": "agent", "action": "offline"});
+        let read: EntryData = serde_json::from_value(agent).unwrap();
+        assert_eq!(owners_of(&record, &read), [Some("key_0123456789abcdef0123")]);
     }
 
     #[test]
@@ -248,6 +325,16 @@ mod tests {
                 vec![Kind::AgentOffline],
             ),
             (EventType::WorkflowUpdated, "", &json!({"resource": "agent", "action": "online"}), vec![]),
+            (
+                EventType::WorkflowUpdated,
+                "",
+                &json!({"resource": "profile", "action": "changed"}),
+                vec![Kind::ProfileChanged],
+            ),
+            (EventType::WorkflowUpdated, "", &json!({"resource": "profile", "action": "created"}), vec![]),
+            (EventType::WorkflowUpdated, "", &request("settled"), vec![Kind::RequestPaid]),
+            (EventType::WorkflowUpdated, "", &request("resolved"), vec![Kind::RequestDecided]),
+            (EventType::WorkflowUpdated, "", &request("started"), vec![]),
             (EventType::ExecutionFailed, "agent_1", &json!({"resource": "step"}), vec![]),
             (EventType::ExecutionFailed, "agent_1", &json!({}), vec![]),
         ] {

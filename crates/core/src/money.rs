@@ -12,7 +12,7 @@ use sqlx::{Database, Decode, Encode, Type, encode::IsNull, error::BoxDynError};
 
 mod decimal;
 
-pub use decimal::{Amount, AmountError, exact, exact_option};
+pub use decimal::{AmountError, StatedAmount, exact, exact_option};
 
 /// Smallest units in one AIT.
 const UNITS: i64 = 100_000_000;

@@ -8,6 +8,9 @@ pub enum JobError {
     /// A database error.
     #[error(transparent)]
     Db(#[from] am_db::DatabaseError),
+    /// A budget has no room for it, or the ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] am_ledger::LedgerError),
     /// There is no such job.
     #[error("Job not found")]
     NotFound,

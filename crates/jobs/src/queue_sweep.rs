@@ -160,6 +160,7 @@ impl JobQueue {
         let tags = EntryTags { principal: Some(payer_of(&kept.client_id)), ..EntryTags::default() };
         let cost = cost_entry(tags, CostPayee::Outside, price.unwrap_or_default()).of("job", id.as_str());
         self.0.ledger.post(tx, cost).await.map_err(ledger_error)?;
+        self.0.ledger.release_subject(tx, id).await.map_err(ledger_error)?;
         if let Some(service) = JobService::from_name(&kept.service) {
             let me = self.clone();
             tx.after_commit(move || me.0.metrics.count_state(service, state));

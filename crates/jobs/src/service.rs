@@ -34,6 +34,7 @@ use am_db::{
     page::PageRequest,
     principal::Principal,
 };
+use am_ledger::{BudgetUse, payer_of};
 
 /// Limit of a caller's open jobs.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +104,8 @@ impl JobQueue {
     /// Submit a job to the queue, from which the coordinator hands it to a miner.
     ///
     /// # Errors
-    /// Returns [`JobError::Invalid`] with all faults of the request; [`JobError::QuotaReached`].
+    /// Returns [`JobError::Invalid`] with all faults of the request; [`JobError::QuotaReached`]; [`JobError::Ledger`] where a budget has no
+    /// room for the highest price.
     #[boxed]
     pub async fn submit(
         &self,
@@ -112,12 +114,18 @@ impl JobQueue {
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<AcceptedJob>> {
         let (now, OpenJobLimit { most, setting }) = (self.0.clock.now(), order.limit);
+        let most_price = order.max_price;
         let job = self.job(caller, order, now)?;
         let accepted = self.accepted(&job, now).await?;
         let (me, by) = (self.clone(), caller.clone());
         let done = self.0.db.write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
             if queue_view::store::count_open(tx.conn().await?, &job.client_id, most).await? >= most {
                 return Err(JobError::QuotaReached { setting, most });
+            }
+            if let Some(price) = most_price {
+                let payer = payer_of(&job.client_id);
+                let spending = BudgetUse { principal: &payer, agent: None, workflow: None };
+                me.0.ledger.reserve_for(tx, &job.id, &spending, price).await?;
             }
             store::enqueue(tx, &job).await?;
             queue_view::store::insert_client_job(tx, &job).await?;

@@ -40,7 +40,7 @@ pub use model::{
     AIT, AccountBalance, AccountKey, AccountOwner, AccountPurpose, EntryKind, EntryLine, EntryReference, EntryTags,
     HoldState, LedgerAccount, LedgerEntry, LedgerHold, PostedEntry,
 };
-pub use operations::{HoldRequest, MoneyOrder};
+pub use operations::{CaptureOrder, HoldRequest, MoneyOrder};
 pub use spending::{SpendingDimension, SpendingGroup, SpendingSum};
 pub use statement::{
     AccountFilter, MAX_PERIODS, PeriodBalance, PeriodLength, StatementExport, StatementFormat, StatementLine,

@@ -6,7 +6,8 @@ use am_audit::{AuditEntry, EventType};
 use am_core::{
     boxed,
     ids::{LedgerEntryId, LedgerHoldId},
-    money::Money,
+    money::{Money, StatedAmount},
+    validation::Violations,
 };
 use am_db::{
     Tx,
@@ -19,7 +20,7 @@ use super::{
     LedgerService,
     draft::NewEntry,
     error::{LedgerError, Result},
-    holds::{HoldCapture, NewHold},
+    holds::{CaptureMovement, HoldCapture, NewHold},
     model::{AccountKey, EntryKind, EntryReference, EntryTags, LedgerEntry, LedgerHold},
     store,
 };
@@ -34,7 +35,7 @@ pub struct MoneyOrder {
     /// Account that it comes to.
     pub to: AccountKey,
     /// Amount, more than 0.
-    pub amount: Money,
+    pub amount: StatedAmount,
     /// What it is about; `None`: nothing else.
     pub reference: Option<EntryReference>,
     /// Words for people; `None`: none.
@@ -47,11 +48,31 @@ pub struct HoldRequest {
     /// Account that it keeps a part of.
     pub account: AccountKey,
     /// Amount, more than 0.
-    pub amount: Money,
+    pub amount: StatedAmount,
     /// What it is for.
     pub reference: EntryReference,
     /// Time at which it expires; `None`: it does not.
     pub expires_at: Option<Timestamp>,
+}
+
+/// A part of a hold that somebody wants to take.
+#[derive(Clone, Debug)]
+pub struct CaptureOrder {
+    /// Account that it comes to.
+    pub to: AccountKey,
+    /// Amount, more than 0; `None`: all that is left.
+    pub amount: Option<StatedAmount>,
+    /// Words for people; `None`: none.
+    pub note: Option<String>,
+    /// Whether the hold ends and the rest is set free.
+    pub release_rest: bool,
+}
+
+/// The amount that a request states.
+fn stated(amount: StatedAmount) -> Result<Money> {
+    let mut violations = Violations::default();
+    let amount = amount.positive("amount", &mut violations);
+    violations.finish_with(amount).map_err(LedgerError::Invalid)
 }
 
 impl LedgerService {
@@ -61,7 +82,7 @@ impl LedgerService {
     }
 
     /// Tell the audit log of what was refused.
-    async fn noted<T>(
+    pub(super) async fn noted<T>(
         &self,
         by: &Principal,
         subject: (&'static str, &str),
@@ -91,9 +112,7 @@ impl LedgerService {
         let action = order.kind.value();
         let work = async move |tx: &mut Tx| {
             let MoneyOrder { kind, from, to, amount, reference, note } = order;
-            if !amount.is_positive() {
-                return Err(LedgerError::invalid("amount", "must be more than 0"));
-            }
+            let amount = stated(amount)?;
             let data = json!({"from": from.to_string(), "to": to.to_string(), "amount": amount.to_string()});
             let new = NewEntry { reference, note, ..NewEntry::new(kind).moving(from, to, amount) };
             let posted = me.post(tx, new).await?.ok_or(LedgerError::NotFound("Ledger entry"))?;
@@ -150,6 +169,7 @@ impl LedgerService {
         let (me, actor, account) = (self.clone(), by.clone(), request.account.id());
         let work = async move |tx: &mut Tx| {
             let HoldRequest { account, amount, reference, expires_at } = request;
+            let amount = stated(amount)?;
             let tags = EntryTags { principal: Some(actor.id()), ..EntryTags::default() };
             let new = NewHold { account, amount, reference, tags, expires_at, once: None };
             let hold = me.hold(tx, new).await?;
@@ -164,17 +184,28 @@ impl LedgerService {
     /// Take a part of a hold.
     ///
     /// # Errors
-    /// As [`LedgerService::capture`].
+    /// As [`LedgerService::capture`]; [`LedgerError::Invalid`] for what is no amount.
     #[boxed]
     pub async fn capture_hold(
         &self,
         by: &Principal,
         id: &LedgerHoldId,
-        capture: HoldCapture,
+        order: CaptureOrder,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<LedgerHold>> {
         let (me, actor, hold) = (self.clone(), by.clone(), id.clone());
         let work = async move |tx: &mut Tx| {
+            let CaptureOrder { to, amount, note, release_rest } = order;
+            let amount = match amount {
+                Some(amount) => stated(amount)?,
+                None => {
+                    let found = me.find_hold(tx.conn().await?, &hold).await?;
+                    found.ok_or(LedgerError::NotFound("Hold"))?.left()
+                }
+            };
+            let movements = vec![CaptureMovement { to, amount, is_fee: false }];
+            let (kind, spent) = (EntryKind::Capture, Money::ZERO);
+            let capture = HoldCapture { movements, kind, tags: None, spent, note, release_rest };
             let captured = me.capture(tx, &hold, capture).await?;
             let data = json!({"captured": captured.hold.captured.to_string()});
             let entry = captured.entry.map(|entry| entry.id);

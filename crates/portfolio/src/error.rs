@@ -16,9 +16,9 @@ pub enum PortfolioError {
     /// What there is forbids the action: a stable code, and a text that is shown to the client.
     #[error("{1}")]
     Conflict(&'static str, String),
-    /// What was asked for is not available; the text is shown to the client.
+    /// What was asked for can't be done now; the text is shown to the client.
     #[error("{0}")]
-    Unavailable(String),
+    Busy(String),
     /// The ledger refused, or failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

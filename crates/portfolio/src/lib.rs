@@ -16,7 +16,6 @@ mod prices;
 mod rebalances;
 mod reports;
 mod reviews;
-mod stated_amount;
 mod strategies;
 mod trades;
 
@@ -37,8 +36,8 @@ pub use self::{
     flows::{FlowDocument, FlowRequest, FlowSource},
     model::{AssetHolding, HoldingsReport, MAX_TOKENS, PortfolioDocument, StrategyDocument, StrategyType, TradeStatus},
     optimisation::{
-        AllocationMethod, AllocationRequest, AllocationResult, BacktestChange, BacktestRequest, BacktestResult,
-        FrontierPoint, ReturnViewRequest, SectorBound,
+        AllocationMethod, AllocationPolicies, AllocationRequest, AllocationResult, BacktestChange, BacktestRequest,
+        BacktestResult, BookLevels, FrontierPoint, PolicyAnswer, PolicyFault, ReturnViewRequest, SectorBound,
     },
     portfolios::{PortfolioDraft, PortfolioUpdate},
     prices::{PriceBatch, PriceDraft, PriceRecord, PriceReport},
@@ -48,7 +47,6 @@ pub use self::{
         StressRequest, StressShock,
     },
     reviews::{AlertRecord, SnapshotRecord},
-    stated_amount::StatedAmount,
     strategies::StrategyDraft,
     trades::{QuoteDocument, QuoteRequest, TradeDocument, TradeRequest, TradeTerms},
 };
@@ -87,11 +85,12 @@ struct PortfolioInner {
     ledger: LedgerService,
     settings: PortfolioConfig,
     source: Option<PriceSource>,
+    policies: Arc<dyn AllocationPolicies>,
     metrics: PortfolioMetrics,
 }
 
 impl PortfolioService {
-    /// The service on `db`, whose books are `ledger`'s.
+    /// The service on `db`, whose books are `ledger`'s, and for which `policies` act.
     ///
     /// # Errors
     /// When the HTTP client of the configured price source can't be made.
@@ -102,10 +101,11 @@ impl PortfolioService {
         audit: AuditLog,
         ledger: LedgerService,
         settings: PortfolioConfig,
+        policies: Arc<dyn AllocationPolicies>,
     ) -> Result<Self> {
         let source = PriceSource::from_config(&settings)?;
         let metrics = PortfolioMetrics::default();
-        Ok(Self(Arc::new(PortfolioInner { db, clock, ids, audit, ledger, settings, source, metrics })))
+        Ok(Self(Arc::new(PortfolioInner { db, clock, ids, audit, ledger, settings, source, policies, metrics })))
     }
 
     /// Register the metrics of portfolios.

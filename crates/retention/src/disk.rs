@@ -36,6 +36,7 @@ const CAUSES: &[(&str, &[&str])] = &[
         "policies",
         &["am_policies", "am_policy_versions", "am_policy_aliases", "am_policy_alias_moves", "am_act_outcomes"],
     ),
+    ("marketplace", &["am_market_requests", "am_market_request_events", "am_market_ratings", "am_market_services"]),
     ("training", &["am_training_runs", "am_training_feedback"]),
     (
         "audit_log",

@@ -25,6 +25,8 @@ pub enum RetentionKind {
     Definitions,
     /// A delivery to a webhook endpoint that ended.
     WebhookDeliveries,
+    /// A request of the marketplace that ended, with its events; its rating and its entries in the ledger stay.
+    MarketRequests,
     /// An execution that the coordinator wrote alone, with its steps.
     CoordinatorExecutions,
     /// A job that no client submitted here.
@@ -57,6 +59,8 @@ const COORDINATOR_EXECUTION_ROWS: &[RowSource] = &[
 ];
 const ASSIGNMENT_ROWS: &[RowSource] =
     &[RowSource::of("am_assignments", "id"), RowSource::of("am_assignment_attempts", "assignment_id")];
+const MARKET_REQUEST_ROWS: &[RowSource] =
+    &[RowSource::of("am_market_requests", "id"), RowSource::of("am_market_request_events", "request_id")];
 const TRAINING_RUN_ROWS: &[RowSource] = &[
     RowSource::of("am_training_runs", "id"),
     RowSource::of("am_training_feedback", "run_id"),
@@ -65,7 +69,7 @@ const TRAINING_RUN_ROWS: &[RowSource] = &[
 
 impl RetentionKind {
     /// All kinds, those that others refer to last.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Executions,
         Self::Assignments,
         Self::Plans,
@@ -76,6 +80,7 @@ impl RetentionKind {
         Self::PolicyVersions,
         Self::Definitions,
         Self::WebhookDeliveries,
+        Self::MarketRequests,
         Self::CoordinatorExecutions,
         Self::CoordinatorJobs,
     ];
@@ -93,6 +98,7 @@ impl RetentionKind {
             Self::PolicyVersions => "policy_versions",
             Self::Definitions => "definitions",
             Self::WebhookDeliveries => "webhook_deliveries",
+            Self::MarketRequests => "market_requests",
             Self::CoordinatorExecutions => "coordinator_executions",
             Self::CoordinatorJobs => "coordinator_jobs",
         }
@@ -116,6 +122,7 @@ impl RetentionKind {
             Self::PolicyVersions => const { &[RowSource::of("am_policy_versions", "id")] },
             Self::Definitions => const { &[RowSource::of("am_definitions", "hash")] },
             Self::WebhookDeliveries => const { &[RowSource::of("am_webhook_deliveries", "id")] },
+            Self::MarketRequests => MARKET_REQUEST_ROWS,
             Self::CoordinatorExecutions => COORDINATOR_EXECUTION_ROWS,
             Self::CoordinatorJobs => const { &[RowSource::of("job", "id")] },
         }

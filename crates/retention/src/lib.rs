@@ -60,6 +60,7 @@ impl RetentionSettings {
             (RetentionKind::PolicyVersions, config.policy_versions),
             (RetentionKind::Definitions, config.definitions),
             (RetentionKind::WebhookDeliveries, config.webhook_deliveries),
+            (RetentionKind::MarketRequests, config.market_requests),
             (RetentionKind::CoordinatorExecutions, config.coordinator_rows),
             (RetentionKind::CoordinatorJobs, config.coordinator_rows),
         ];

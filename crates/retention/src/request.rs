@@ -37,6 +37,7 @@ fn refusal(kind: RetentionKind) -> &'static str {
         RetentionKind::WebhookDeliveries => {
             "The delivery is still to be tried; it has neither succeeded nor been given up"
         }
+        RetentionKind::MarketRequests => "The request has not ended",
         RetentionKind::CoordinatorExecutions => "The execution has not ended, or is this service's own",
         RetentionKind::CoordinatorJobs => {
             "The job has not ended, was submitted here, or has a receipt of the coordinator"

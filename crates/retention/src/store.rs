@@ -64,6 +64,8 @@ const COORDINATOR_JOB: &str = " upper(j.state) IN ('COMPLETED', 'FAILED', 'CANCE
      AND NOT EXISTS (SELECT 1 FROM jobreceipt p WHERE p.job_id = j.id) ";
 /// Of a definition: no run refers to it.
 const UNUSED_DEFINITION: &str = " NOT EXISTS (SELECT 1 FROM am_runs r WHERE r.definition_hash = d.hash) ";
+/// Of a request of the marketplace: it ended, so nothing of it is in escrow.
+const ENDED_REQUEST: &str = " q.ended_at IS NOT NULL AND q.due_at IS NULL AND q.escrow = 0 ";
 /// Of a delivery: it is not to be tried again.
 const ENDED_DELIVERY: &str = " w.state <> 'PENDING' ";
 
@@ -137,6 +139,13 @@ pub(crate) async fn due(
             ENDED_DELIVERY,
             "ORDER BY w.created_at, w.id LIMIT $4"
         ),
+        // It may be rated for some time after its deadline.
+        RetentionKind::MarketRequests => sql!(
+            "SELECT q.id, q.ended_at FROM am_market_requests q {by am_market_requests_ended}
+             WHERE q.ended_at <= $1 AND (q.ended_at, q.id) > ($2, $3) AND q.deadline <= $1 AND ",
+            ENDED_REQUEST,
+            "ORDER BY q.ended_at, q.id LIMIT $4"
+        ),
         RetentionKind::CoordinatorExecutions => sql!(
             "SELECT l.id, l.ended_at FROM am_execution_list l {by am_execution_list_ended} {then} agent_executions e ON e.id = l.id
              WHERE l.ended_at <= $1 AND (l.ended_at, l.id) > ($2, $3) AND ",
@@ -209,6 +218,9 @@ pub(crate) async fn removable(
             "SELECT w.id FROM {texts $1} AS o JOIN am_webhook_deliveries w ON w.id = o.value WHERE ",
             ENDED_DELIVERY
         ),
+        RetentionKind::MarketRequests => {
+            sql!("SELECT q.id FROM {texts $1} AS o JOIN am_market_requests q ON q.id = o.value WHERE ", ENDED_REQUEST)
+        }
         RetentionKind::CoordinatorExecutions => sql!(
             "SELECT e.id FROM {texts $1} AS o JOIN agent_executions e ON e.id = o.value WHERE ",
             COORDINATOR_EXECUTION

@@ -41,6 +41,8 @@ const BATCH_THINGS: (usize, usize) = (500, 8);
 const FIRST_ROUND: Duration = Duration::from_secs(1);
 /// Age of a definition from which it may be deleted: processes rely on those that they wrote in the last hour.
 const MIN_DEFINITION_AGE: Duration = Duration::from_secs(2 * 3600);
+/// Age of a request of the marketplace from which it may be deleted: until then it may be rated.
+const MIN_REQUEST_AGE: Duration = Duration::from_secs(30 * 86_400);
 /// Texts that are read at once in search of versions' names.
 const NAMING_BATCH: i64 = 200;
 /// Age of a file that was never completed from which it is removed: another process may be writing it.
@@ -86,7 +88,11 @@ impl RetentionInner {
     async fn round(&self, stop: &CancellationToken) -> Result<()> {
         self.resume(stop).await?;
         for (kind, age) in &self.settings.ages {
-            let age = if *kind == RetentionKind::Definitions { (*age).max(MIN_DEFINITION_AGE) } else { *age };
+            let age = match kind {
+                RetentionKind::Definitions => (*age).max(MIN_DEFINITION_AGE),
+                RetentionKind::MarketRequests => (*age).max(MIN_REQUEST_AGE),
+                _ => *age,
+            };
             let age = chrono::Duration::from_std(age).unwrap_or(chrono::Duration::MAX);
             let Some(limit) = self.clock.now().checked_sub_signed(age) else { continue };
             let (begun, mut total) = (Instant::now(), BatchOutcome::default());

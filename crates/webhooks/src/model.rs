@@ -40,6 +40,26 @@ pub enum WebhookEventKind {
     PlanCancelled,
     /// An agent went offline.
     AgentOffline,
+    /// A request of the marketplace was made.
+    RequestCreated,
+    /// An agent has accepted a request of the marketplace.
+    RequestAccepted,
+    /// A request of the marketplace was completed.
+    RequestCompleted,
+    /// A request of the marketplace was paid.
+    RequestPaid,
+    /// A request of the marketplace was rejected, or given up.
+    RequestRejected,
+    /// A request of the marketplace was withdrawn.
+    RequestCancelled,
+    /// The deadline of a request of the marketplace has passed.
+    RequestExpired,
+    /// A request of the marketplace is disputed.
+    RequestDisputed,
+    /// A dispute about a request of the marketplace was decided.
+    RequestDecided,
+    /// The mean of a metric of an agent has changed.
+    ProfileChanged,
     /// An audit entry needs investigation.
     SecurityAlert,
     /// The audit log has a new signed head.
@@ -50,7 +70,7 @@ pub enum WebhookEventKind {
 
 impl WebhookEventKind {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 28] = [
         Self::JobCompleted,
         Self::JobFailed,
         Self::JobCanceled,
@@ -66,6 +86,16 @@ impl WebhookEventKind {
         Self::PlanFailed,
         Self::PlanCancelled,
         Self::AgentOffline,
+        Self::RequestCreated,
+        Self::RequestAccepted,
+        Self::RequestCompleted,
+        Self::RequestPaid,
+        Self::RequestRejected,
+        Self::RequestCancelled,
+        Self::RequestExpired,
+        Self::RequestDisputed,
+        Self::RequestDecided,
+        Self::ProfileChanged,
         Self::SecurityAlert,
         Self::AuditHead,
         Self::EndpointTest,
@@ -94,6 +124,16 @@ impl WebhookEventKind {
             Self::PlanFailed => "plan.failed",
             Self::PlanCancelled => "plan.cancelled",
             Self::AgentOffline => "agent.offline",
+            Self::RequestCreated => "market_request.created",
+            Self::RequestAccepted => "market_request.accepted",
+            Self::RequestCompleted => "market_request.completed",
+            Self::RequestPaid => "market_request.paid",
+            Self::RequestRejected => "market_request.rejected",
+            Self::RequestCancelled => "market_request.cancelled",
+            Self::RequestExpired => "market_request.expired",
+            Self::RequestDisputed => "market_request.disputed",
+            Self::RequestDecided => "market_request.decided",
+            Self::ProfileChanged => "profile.changed",
             Self::SecurityAlert => "security.alert",
             Self::AuditHead => "audit.head",
             Self::EndpointTest => "test",

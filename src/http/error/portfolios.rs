@@ -1,5 +1,7 @@
 //! Answers to the errors of portfolios.
 
+use std::time::Duration;
+
 use super::ApiError;
 use am_portfolio::PortfolioError;
 use am_portfolio_math::MathError;
@@ -10,7 +12,7 @@ impl From<PortfolioError> for ApiError {
             PortfolioError::NotFound(text) => Self::not_found(text),
             PortfolioError::Invalid(found) => found.into(),
             PortfolioError::Conflict(code, text) => Self::conflict(text).code(code),
-            PortfolioError::Unavailable(text) => Self::not_implemented(text),
+            PortfolioError::Busy(text) => Self::unavailable(text, Duration::from_secs(1)),
             PortfolioError::Ledger(error) => error.into(),
             PortfolioError::Math(error @ MathError::NotSolved { .. }) => {
                 Self::conflict(error.to_string()).code("not_solved")

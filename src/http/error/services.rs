@@ -16,6 +16,7 @@ impl From<am_jobs::JobError> for ApiError {
                 Self::quota(error.to_string()).retry_after(Duration::from_secs(10))
             }
             am_jobs::JobError::Invalid(found) => found.into(),
+            am_jobs::JobError::Ledger(error) => error.into(),
             am_jobs::JobError::Db(error) => error.into(),
         }
     }

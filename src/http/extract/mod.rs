@@ -6,7 +6,7 @@ mod path;
 mod query;
 
 pub use json::{JsonBody, RawJson, decode_body, read_body, read_json, refuse_coding};
-pub use path::PathParams;
+pub use path::{PathNumbers, PathParams};
 #[cfg(test)]
 pub(crate) use query::parse_query;
 pub use query::{QueryParams, empty_as_none, several};

@@ -1,5 +1,7 @@
 //! The books balance wherever the process dies, and nothing is posted twice.
 
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
 use serde_json::json;
 
 use super::*;
@@ -89,5 +91,92 @@ async fn a_run_that_dies_costs_what_it_says() {
             "{point}"
         );
         verified(&server).await;
+    }
+}
+
+/// Moments at which the process is killed.
+const MOMENTS: usize = 100;
+/// Processes that live and die beside each other, each on a database of its own.
+const LANES: usize = 5;
+/// Clients that ask at once.
+const CLIENTS: usize = 4;
+/// Longest time, in milliseconds, between the first requests and the kill.
+const LATEST_KILL: u64 = 120;
+
+/// Something that moves money, keeps it, or takes it back; it may be refused.
+fn random_move(random: &mut SmallRng, known: &[String]) -> (String, Value) {
+    let amount = format!("{}.{:08}", random.random_range(0..5), random.random_range(0..100_000_000));
+    let hold = known.get(random.random_range(0..known.len().max(1))).cloned();
+    match (random.random_range(0..8), hold) {
+        (0, _) => ("deposits".to_owned(), json!({"owner": principal_of(crate::harness::ADMIN), "amount": amount})),
+        (1, _) => ("withdrawals".to_owned(), json!({"owner": principal_of(crate::harness::ADMIN), "amount": amount})),
+        (2, _) => ("holds".to_owned(), json!({"amount": amount, "reference": "kept"})),
+        (3, Some(hold)) => {
+            let capture = json!({"to_owner": principal_of(CLIENT), "amount": amount, "release_rest": false});
+            (format!("holds/{hold}/capture"), capture)
+        }
+        (4, Some(hold)) => (format!("holds/{hold}/release"), json!({})),
+        _ => ("transfers".to_owned(), json!({"to_owner": principal_of(CLIENT), "amount": amount})),
+    }
+}
+
+/// Send requests until the process is gone; counts the entries that were answered.
+async fn keep_moving(url: String, key: String, seed: u64, answered: Arc<AtomicU64>) {
+    let (mut random, client, mut holds) = (SmallRng::seed_from_u64(seed), reqwest::Client::new(), Vec::new());
+    loop {
+        let (path, body) = random_move(&mut random, &holds);
+        let request = client.post(format!("{url}/{path}")).header("x-api-key", &key);
+        let Ok(answer) = request.json(&body).send().await else { return };
+        let status = answer.status();
+        assert!(!status.is_server_error() || status == 503, "{path} {body}: {status}");
+        if !status.is_success() {
+            continue;
+        }
+        match path.as_str() {
+            "holds" => {
+                let Ok(made) = answer.json::<Value>().await else { return };
+                holds.push(made.text("id").to_owned());
+            }
+            "deposits" | "withdrawals" | "transfers" => {
+                answered.fetch_add(1, SeqCst);
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn killed_lane(number: usize, seed: u64) {
+    let mut random = SmallRng::seed_from_u64(seed + number as u64);
+    let mut server = Server::builder().env("RATE_LIMIT_REQUESTS", 0).start().await;
+    fund(&server, 1000).await;
+    let answered: Arc<AtomicU64> = Arc::default();
+    for _ in 0..MOMENTS / LANES {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                let (url, key) = (server.url(LEDGER), server.key().to_owned());
+                tokio::spawn(keep_moving(url, key, random.random(), answered.clone()))
+            })
+            .collect();
+        // The moment is drawn, not waited for: whatever is under way then is cut off.
+        tokio::time::sleep(Duration::from_millis(random.random_range(1..LATEST_KILL))).await;
+        server.kill();
+        for client in clients {
+            client.await.unwrap();
+        }
+        server = server.restart().await;
+        let report = verified(&server).await;
+        let entries = u64::try_from(report.entries).unwrap();
+        assert!(entries > answered.load(SeqCst), "an entry that was answered is gone: {report:?}");
+    }
+    assert!(answered.load(SeqCst) > 0, "nothing was ever answered");
+}
+
+#[tokio::test]
+async fn the_ledger_is_right_after_kills_at_a_hundred_moments() {
+    let seed = u64::from(std::process::id());
+    eprintln!("seed {seed}");
+    let lanes = (0..LANES).map(|number| tokio::spawn(killed_lane(number, seed)));
+    for lane in futures_util::future::join_all(lanes).await {
+        lane.unwrap();
     }
 }

@@ -3,7 +3,7 @@
 use am_core::ambient::Clock;
 use serde_json::json;
 
-use super::{LEDGER, account_of, fund, principal_of, verified};
+use super::{LEDGER, account_of, fund, held, principal_of, verified};
 use crate::{
     harness::{ADMIN, CLIENT, MINER, TestApp},
     kit::{AGENTS, JsonDocument, get_as, locations, post_as},
@@ -91,6 +91,37 @@ async fn amounts_that_are_none_are_refused_by_the_field() {
     }
     assert_eq!(server.get(&format!("{LEDGER}/accounts")).await.ok(), json!([]));
     assert_eq!(verified(&server).await.entries, 0);
+}
+
+#[tokio::test]
+async fn what_is_no_amount_is_told_in_the_log() {
+    let server = TestApp::start().await;
+    fund(&server, 10).await;
+    let hold = held(&server, 2).await;
+    let (to, capture) = (principal_of(MINER), format!("holds/{hold}/capture"));
+    let amounts = [json!(-1), json!("NaN"), json!(1e-9), json!("0.000000001"), json!(1e300), json!("much"), json!("")];
+    for amount in &amounts {
+        for (path, field, body) in [
+            ("transfers", "amount", json!({"to_owner": to, "amount": amount})),
+            ("holds", "amount", json!({"reference": "r", "amount": amount})),
+            (capture.as_str(), "amount", json!({"to_owner": to, "amount": amount})),
+            ("budgets", "limit", json!({"name": "b", "limit": amount})),
+        ] {
+            let answer = server.post(&format!("{LEDGER}/{path}"), body).await.is(422);
+            assert_eq!(locations(&answer), [json!(["body", field])], "{path} {amount}");
+        }
+    }
+    let log = server.get(&format!("{AGENTS}/security/audit-logs?event_type=access_denied&limit=100")).await.ok();
+    let log = log.as_array().unwrap();
+    for (resource, action) in
+        [("ledger_account", "transfer"), ("ledger_account", "hold"), ("ledger_hold", "capture"), ("budget", "create")]
+    {
+        let data = |entry: &&serde_json::Value| {
+            (entry["event_data"]["resource"] == resource) && entry["event_data"]["action"] == action
+        };
+        assert_eq!(log.iter().filter(data).count(), amounts.len(), "{resource} {action}");
+    }
+    verified(&server).await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{LEDGER, verified};
 use crate::{
     harness::{ApiClient, CLIENT, PATIENCE, TestApp, poll_interval},
-    kit::{AGENTS, JsonDocument, get_as, jq, post_as, waiting},
+    kit::{AGENTS, JsonDocument, ask, get_as, jq, post_as, waiting},
 };
 
 async fn budget(server: &ApiClient, name: &str, limit: &str, period: &str, on_exceed: &str) -> String {
@@ -47,6 +47,51 @@ async fn a_budget_refuses_what_does_not_fit() {
     server.delete(&format!("{LEDGER}/budgets/{id}")).await.is(204);
     start(&server, &workflow).await.ok();
     verified(&server).await;
+}
+
+#[tokio::test]
+async fn what_is_in_escrow_counts_as_spent_until_it_comes_back() {
+    use crate::marketplace::{MARKET, act, check_books, open_market, request, request_for};
+    let server = TestApp::start().await;
+    let service = open_market(&server).await;
+    let limits = json!({"name": "market", "limit": 10, "on_exceed": "pause"});
+    let id = post_as(&server, CLIENT, &format!("{LEDGER}/budgets"), limits).await.is(201).text("id").to_owned();
+    let used = async || {
+        let found = state(&server, &id).await;
+        (found["spent"].as_f64().unwrap(), found["reserved"].as_f64().unwrap())
+    };
+    let first = request(&server, CLIENT, request_for(&service, 8.0)).await;
+    assert_eq!(used().await, (0.0, 8.0));
+    let refused = post_as(&server, CLIENT, &format!("{MARKET}/requests"), request_for(&service, 3.0)).await;
+    assert_eq!((refused.status.as_u16(), &refused.body["code"]), (409, &json!("budget_exceeded")), "{}", refused.text);
+    act(&server, CLIENT, &first, "cancel", json!({})).await.ok();
+    assert_eq!(used().await, (0.0, 0.0));
+    let second = request(&server, CLIENT, request_for(&service, 9.0)).await;
+    let accepted = act(&server, crate::harness::OTHER_ADMIN, &second, "accept", json!({})).await.ok();
+    let price = accepted["price"].as_f64().unwrap();
+    assert!(price < 9.0 && used().await == (0.0, price), "what the budget had beyond the price is free: {accepted}");
+    act(&server, crate::harness::OTHER_ADMIN, &second, "complete", json!({"results": {"n": 1}})).await.ok();
+    act(&server, CLIENT, &second, "settle", json!({})).await.ok();
+    assert_eq!(used().await, (price, 0.0));
+    check_books(&server).await;
+    verified(&server).await;
+}
+
+#[tokio::test]
+async fn a_job_with_a_highest_price_reserves_it() {
+    let server = TestApp::start().await;
+    let limits = json!({"name": "jobs", "limit": 2});
+    let id = post_as(&server, CLIENT, &format!("{LEDGER}/budgets"), limits).await.is(201).text("id").to_owned();
+    let jobs = format!("{}/llm_inference", crate::services::SERVICES);
+    let body = json!({"model": "mistral-7b", "prompt": "hello"});
+    let job = post_as(&server, CLIENT, &format!("{jobs}?max_price=1.5"), body.clone()).await.ok();
+    assert_eq!(state(&server, &id).await["reserved"], 1.5);
+    let refused = post_as(&server, CLIENT, &format!("{jobs}?max_price=0.6"), body.clone()).await;
+    assert_eq!((refused.status.as_u16(), &refused.body["code"]), (409, &json!("budget_exceeded")), "{}", refused.text);
+    post_as(&server, CLIENT, &jobs, body).await.ok();
+    let path = format!("{}/jobs/{}", crate::services::SERVICES, job.text("job_id"));
+    ask(&server, Some(CLIENT), reqwest::Method::DELETE, &path, None).await.ok();
+    assert_eq!(state(&server, &id).await["reserved"], 0.0);
 }
 
 #[tokio::test]

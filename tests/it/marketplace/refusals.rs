@@ -46,7 +46,39 @@ async fn bad_requests_move_nothing() {
     let traded = post_as(&server, ADMIN, &format!("{MARKET}/requests"), request_for(&own, 10.0)).await.is(422);
     assert_eq!(locations(&traded), [json!(["body", "service_id"])], "nobody trades with itself");
     assert_eq!(balance(&server, &principal(CLIENT), "WALLET").await, before);
-    assert!(told(&server).await >= 8, "the refusals with amounts that could be read are in the log");
+    assert_eq!(told(&server).await, 12, "each refusal is in the log");
+    check_books(&server).await;
+}
+
+#[tokio::test]
+async fn what_is_no_amount_is_refused_by_its_field_and_told() {
+    let server = TestApp::start().await;
+    let service = open_market(&server).await;
+    let guild = found_guild(&server, "founder").await;
+    let guild = format!("{MARKET}/guilds/{}/payouts", guild.text("id"));
+    let listed = format!("{MARKET}/services/{}", service.text("id"));
+    let amounts = [json!(-1), json!("NaN"), json!(1e-9), json!("0.000000001"), json!(1e300), json!("much"), json!(0)];
+    for amount in &amounts {
+        let mut body = offer_of("founder");
+        body["base_price"] = amount.clone();
+        let answer = post_as(&server, OTHER_ADMIN, &format!("{MARKET}/services"), body).await.is(422);
+        assert_eq!(locations(&answer), [json!(["body", "base_price"])], "{amount}");
+        let changed = json!({"base_price": amount});
+        let answer = ask(&server, Some(OTHER_ADMIN), Method::PATCH, &listed, Some(changed)).await.is(422);
+        assert_eq!(locations(&answer), [json!(["body", "base_price"])], "{amount}");
+        let payment = json!({"agent_id": "founder", "amount": amount});
+        let answer = post_as(&server, OTHER_ADMIN, &guild, payment).await.is(422);
+        assert_eq!(locations(&answer), [json!(["body", "amount"])], "{amount}");
+    }
+    let mut conn = SqliteConnection::connect(server.database().to_str().unwrap()).await.unwrap();
+    for (resource, action, refusals) in
+        [("market_service", "list", 7), ("market_service", "change", 7), ("market_guild", "pay_out", 7_i64)]
+    {
+        let count = "SELECT count(*) FROM agent_audit_logs WHERE event_data LIKE '%\"refused\"%'
+            AND event_data LIKE '%' || $1 || '%' AND event_data LIKE '%\"' || $2 || '\"%'";
+        let found: i64 = sqlx::query_scalar(count).bind(resource).bind(action).fetch_one(&mut conn).await.unwrap();
+        assert_eq!(found, refusals, "{resource} {action}");
+    }
     check_books(&server).await;
 }
 

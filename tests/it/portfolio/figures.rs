@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 
-use super::{PORTFOLIOS, create_portfolio, funded, record_prices};
+use super::{PORTFOLIOS, create_portfolio, funded, record_prices, text_of};
 use crate::{
     harness::{ApiClient, TestApp, poll_interval},
-    kit::locations,
+    kit::{JsonDocument, locations},
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -120,6 +121,39 @@ async fn the_worker_writes_snapshots_and_tells_of_old_prices() {
 }
 
 #[tokio::test]
+async fn risk_is_kept_in_the_coordinators_table() {
+    let server = TestApp::start().await;
+    let portfolio = funded(&server).await;
+    let id = portfolio.rsplit('/').next().unwrap();
+    let kept = "SELECT count(*) || ' ' || coalesce(max(risk_level), '') FROM risk_metrics";
+    server.post(&format!("{portfolio}/snapshots"), json!({})).await.is(201);
+    assert_eq!(text_of(&server, kept).await, "0 ", "a year of which nothing is known");
+    let mut conn = sqlx::SqliteConnection::connect(server.database().to_str().unwrap()).await.unwrap();
+    for days_ago in 1..60_i32 {
+        let unit = 1.0 + f64::from(60 - days_ago) * 0.001 + f64::from(days_ago % 7) * 0.003;
+        let day = (am_core::ambient::Clock::system().now() - chrono::TimeDelta::days(days_ago.into())).to_rfc3339();
+        let insert = "INSERT INTO am_portfolio_days (portfolio_id, day, unit_value, value, measured_at)
+             VALUES ($1, $2, $3, 1, $2 || ' 00:00:00.000000')";
+        let insert = sqlx::query(insert).bind(id.parse::<i64>().unwrap()).bind(&day[..10]).bind(unit);
+        insert.execute(&mut conn).await.unwrap();
+    }
+    for _ in 0..2 {
+        server.post(&format!("{portfolio}/snapshots"), json!({})).await.is(201);
+    }
+    let (volatility, var_95, level, score): (f64, f64, String, f64) =
+        sqlx::query_as("SELECT volatility, var_95, risk_level, overall_risk_score FROM risk_metrics")
+            .fetch_one(&mut conn)
+            .await
+            .unwrap();
+    assert!(text_of(&server, kept).await.starts_with("1 "), "one row, which is written anew");
+    let risk = server.get(&format!("{portfolio}/risk?from=365d")).await.ok();
+    assert_eq!(level, risk.text("risk_level").to_uppercase());
+    for (name, kept) in [("volatility", volatility), ("var_95", var_95), ("overall_risk_score", score)] {
+        assert!((risk[name].as_f64().unwrap() - kept).abs() < 1e-9, "{name}: {kept}, {risk}");
+    }
+}
+
+#[tokio::test]
 async fn shocks_are_what_the_weights_make_of_them() {
     let server = TestApp::start().await;
     let portfolio = funded(&server).await;
@@ -178,7 +212,7 @@ async fn optimisers_and_backtests_go_by_recorded_prices() {
     let mut impossible = ask("minimum_variance");
     impossible["max_weight"] = json!(0.4);
     server.post(&optimize, impossible).await.is(422);
-    assert_eq!(server.post(&optimize, ask("policy")).await.is(501)["code"], "not_implemented");
+    assert_eq!(locations(&server.post(&optimize, ask("policy")).await.is(422)), [json!(["body", "policy"])]);
     let backtest = format!("{PORTFOLIOS}/backtest");
     let fixed = json!({"tokens": ["UP", "WAVE"], "weights": {"UP": 0.5, "WAVE": 0.5}, "rebalance_days": 30});
     let found = server.post(&backtest, fixed).await.ok();
@@ -192,6 +226,46 @@ async fn optimisers_and_backtests_go_by_recorded_prices() {
     assert_eq!(found["days"].as_array().unwrap().len(), 141);
     let both = json!({"tokens": ["UP"], "weights": {"UP": 1}, "method": "risk_parity"});
     assert_eq!(locations(&server.post(&backtest, both).await.is(422))[0], json!(["body", "method"]));
+}
+
+#[tokio::test]
+async fn weights_are_chosen_by_a_policy_of_the_environment() {
+    let server = TestApp::start().await;
+    two_tokens(&server, 120).await;
+    for (environment, policy) in [("portfolio_management", "shares"), ("price_optimization", "prices")] {
+        let mut run = crate::rl::small(64);
+        (run["environment"], run["policy"]) = (json!(environment), json!(policy));
+        let run = server.post(&format!("{}/runs", crate::rl::RL), run).await.is(201);
+        assert_eq!(crate::rl::trained(&server, run.text("id")).await["status"], "completed");
+    }
+    let optimize = format!("{PORTFOLIOS}/optimize");
+    let ask = |policy: &str| json!({"tokens": ["UP", "WAVE"], "method": "policy", "policy": policy});
+    for policy in ["nobody", "shares@7", "No Name", "prices"] {
+        let refused = server.post(&optimize, ask(policy)).await.is(422);
+        assert_eq!(locations(&refused), [json!(["body", "policy"])], "{policy}");
+    }
+    let mut bounded = ask("shares");
+    bounded["max_weight"] = json!(0.6);
+    assert_eq!(locations(&server.post(&optimize, bounded).await.is(422)), [json!(["body", "max_weight"])]);
+    let other = json!({"tokens": ["UP", "WAVE"], "method": "risk_parity", "policy": "shares"});
+    assert_eq!(locations(&server.post(&optimize, other).await.is(422)), [json!(["body", "policy"])]);
+    // A policy that has learned next to nothing may hold none of the tokens, which is said.
+    let answer = server.post(&optimize, ask("shares")).await;
+    if answer.status == 409 {
+        assert_eq!(answer.body["code"], "not_solved", "{}", answer.text);
+        return;
+    }
+    let found = answer.ok();
+    let sum = found["weights"]["UP"].as_f64().unwrap() + found["weights"]["WAVE"].as_f64().unwrap();
+    assert!((sum - 1.0).abs() < 1e-12, "{found}");
+    assert_eq!(
+        (&found["policy"], &found["iterations"], &found["gap"]),
+        (&json!("shares@1"), &json!(101), &json!(null))
+    );
+    assert_eq!(found, server.post(&optimize, ask("shares@1")).await.ok(), "the same days, the same weights");
+    let walk = json!({"tokens": ["UP", "WAVE"], "method": "policy", "policy": "shares", "window": 40, "step": 20});
+    let tested = server.post(&format!("{PORTFOLIOS}/backtest"), walk).await;
+    assert!(tested.status == 200 || tested.status == 409, "{}", tested.text);
 }
 
 #[tokio::test]

@@ -174,6 +174,39 @@ async fn plans_training_agents_and_budgets_are_told() {
     assert_eq!(data("plan.cancelled").text("plan_id"), plan.text("id"));
 }
 
+#[tokio::test]
+async fn both_parties_of_a_market_request_are_told() {
+    use crate::marketplace::{act, open_market, pay, principal, request, request_for};
+    let (client, provider, all) = (Receiver::start([]), Receiver::start([]), Receiver::start([]));
+    let server = start().await;
+    made(&server, CLIENT, &client, json!({})).await;
+    made(&server, OTHER_ADMIN, &provider, json!({})).await;
+    made(&server, ADMIN, &all, json!({"scope": "all", "events": ["market_request.paid"]})).await;
+    let service = open_market(&server).await;
+    let withdrawn = request(&server, CLIENT, request_for(&service, 3.0)).await;
+    act(&server, CLIENT, &withdrawn, "cancel", json!({})).await.ok();
+    let paid = request(&server, CLIENT, request_for(&service, 10.0)).await;
+    pay(&server, OTHER_ADMIN, CLIENT, &paid).await;
+    for receiver in [&client, &provider] {
+        let deadline = Instant::now() + PATIENCE;
+        while receiver.bodies().len() < 6 && Instant::now() < deadline {
+            poll_interval().await;
+        }
+        let bodies = receiver.bodies();
+        let of = |request: &Value| -> BTreeSet<&str> {
+            let about = bodies.iter().filter(|body| body["data"]["request_id"] == request["id"]);
+            about.map(|body| body.text("type").trim_start_matches("market_request.")).collect()
+        };
+        assert_eq!(of(&withdrawn), ["cancelled", "created"].into());
+        assert_eq!(of(&paid), ["accepted", "completed", "created", "paid"].into());
+        let told = bodies.iter().find(|body| body["type"] == "market_request.paid").unwrap()["data"].clone();
+        assert_eq!((told.text("client_id"), told.text("provider_id")), (&*principal(CLIENT), &*principal(OTHER_ADMIN)));
+        assert!(told["paid"].as_f64().unwrap() >= 2.0, "{told}");
+    }
+    kinds_with(&all, "market_request.paid").await;
+    assert_eq!(all.bodies().len(), 1, "who sees all is told once");
+}
+
 async fn execute_as_now(server: &ApiClient, steps: Value) -> String {
     let workflow = server.workflow(steps).await;
     server.execute(&workflow, json!({})).await.text("id").to_owned()

@@ -33,6 +33,9 @@ settings! {
         /// Deliveries to webhooks that ended; age since they were made. Default: deleted by `WEBHOOK_KEEP_DAYS`, without an
         /// archive.
         "RETENTION_WEBHOOK_DELIVERIES" webhook_deliveries: Option<Duration> = None, age;
+        /// Requests of the marketplace that ended, with their events; age since their end and their deadline, at least 30 days. Default:
+        /// kept.
+        "RETENTION_MARKET_REQUESTS" market_requests: Option<Duration> = None, age;
         /// Executions and jobs that the coordinator wrote without this service, and jobs of steps, that ended; age since their end, of
         /// jobs since their submission. Default: kept.
         "RETENTION_COORDINATOR_ROWS" coordinator_rows: Option<Duration> = None, age;

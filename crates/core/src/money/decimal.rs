@@ -1,10 +1,10 @@
 //! Amounts as decimal texts: read and written without a double in between.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
 use super::Money;
-use crate::validation::Violation;
+use crate::validation::{FieldPath, Violations};
 
 /// Decimal places of the smallest unit.
 const PLACES: i64 = 8;
@@ -75,60 +75,73 @@ fn parse_exponent(text: &str) -> Result<i64, AmountError> {
     Ok(if text.starts_with('-') { -size } else { size })
 }
 
-/// Read a JSON number, or a text that holds one.
-fn read_exact<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Money, D::Error> {
+/// Read a JSON number, or a text that holds one: the one rule by which amounts are read. The inner result is what it states.
+fn read_stated<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Result<Money, AmountError>, D::Error> {
     let raw = Box::<RawValue>::deserialize(deserializer)?;
     let text = raw.get();
-    let parsed = match text.as_bytes().first() {
-        Some(b'"') => match serde_json::from_str::<String>(text) {
-            Ok(inner) => Money::parse_decimal(inner.trim()),
-            Err(_) => Err(AmountError::NotDecimal),
-        },
-        _ => Money::parse_decimal(text),
-    };
-    parsed.map_err(de::Error::custom)
+    match text.as_bytes().first() {
+        Some(b'"') => {
+            let inner: String = serde_json::from_str(text).map_err(de::Error::custom)?;
+            Ok(Money::parse_decimal(inner.trim()))
+        }
+        Some(b'-' | b'0'..=b'9') => Ok(Money::parse_decimal(text)),
+        _ => Err(de::Error::custom("should be an amount: a number, or a text that holds one")),
+    }
 }
 
-/// An amount that a client sends: not negative, with at most eight decimal places; a JSON number, or a text that holds one.
-/// Anything else is refused where it is read, so that the error names its field.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Amount(Money);
+fn read_exact<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Money, D::Error> {
+    read_stated(deserializer)?.map_err(de::Error::custom)
+}
 
-impl Amount {
-    /// The amount that was sent.
-    pub const fn get(self) -> Money {
-        self.0
-    }
+/// An amount as a client states it: a JSON number, or a text that holds one. What is no amount, or a negative one, is refused by
+/// the operation that it is for, which names the field and tells the audit log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatedAmount(Result<Money, AmountError>);
 
-    /// The amount, where nothing is too little; `field` is the member that the request has it in.
+impl StatedAmount {
+    /// The amount, where it is one of 0 or more.
     ///
     /// # Errors
-    /// A violation for zero.
-    pub fn positive(self, field: &'static str) -> Result<Money, Violation> {
-        if self.0.is_positive() { Ok(self.0) } else { Err(Violation::new(field, "must be more than 0")) }
+    /// Why it is none.
+    pub fn get(self) -> Result<Money, AmountError> {
+        self.0.and_then(|amount| if amount < Money::ZERO { Err(AmountError::Negative) } else { Ok(amount) })
+    }
+
+    /// The amount, 0 or more; `None`, and a violation at `field`, where it is none.
+    pub fn amount(self, field: impl Into<FieldPath>, violations: &mut Violations) -> Option<Money> {
+        self.get().map_err(|error| violations.add(field, error.to_string())).ok()
+    }
+
+    /// The amount, more than 0; `None`, and a violation at `field`, where it is none or nothing.
+    pub fn positive(self, field: impl Into<FieldPath>, violations: &mut Violations) -> Option<Money> {
+        let fault = match self.get() {
+            Ok(amount) if amount.is_positive() => return Some(amount),
+            Ok(_) => "must be more than 0".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        violations.add(field, fault);
+        None
+    }
+
+    /// Whether it is this amount.
+    pub fn is(self, amount: Money) -> bool {
+        self.0 == Ok(amount)
     }
 }
 
-impl From<Amount> for Money {
-    fn from(amount: Amount) -> Self {
-        amount.0
+impl From<Money> for StatedAmount {
+    fn from(amount: Money) -> Self {
+        Self(Ok(amount))
     }
 }
 
-impl<'de> Deserialize<'de> for Amount {
+impl<'de> Deserialize<'de> for StatedAmount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let amount = read_exact(deserializer)?;
-        if amount < Money::ZERO { Err(de::Error::custom(AmountError::Negative)) } else { Ok(Self(amount)) }
+        read_stated(deserializer).map(Self)
     }
 }
 
-impl Serialize for Amount {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
-    }
-}
-
-impl utoipa::PartialSchema for Amount {
+impl utoipa::PartialSchema for StatedAmount {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
         utoipa::openapi::ObjectBuilder::new()
             .schema_type(utoipa::openapi::Type::Number)
@@ -141,7 +154,11 @@ impl utoipa::PartialSchema for Amount {
     }
 }
 
-impl utoipa::ToSchema for Amount {}
+impl utoipa::ToSchema for StatedAmount {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Amount".into()
+    }
+}
 
 /// For `#[serde(with)]`: an amount, of either sign, that is written and read with all digits. Only for JSON.
 pub mod exact {
@@ -194,6 +211,7 @@ pub mod exact_option {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde::Serialize;
 
     use super::*;
 
@@ -245,14 +263,30 @@ mod tests {
 
     #[test]
     fn an_amount_of_a_client_is_a_number_or_a_text() {
-        let read = |text: &str| serde_json::from_str::<Amount>(text).map(|amount| amount.get().units());
-        assert_eq!(read("1.5").unwrap(), 150_000_000);
-        assert_eq!(read("\"1.50\"").unwrap(), 150_000_000);
-        assert_eq!(read("92233720368.54775807").unwrap(), i64::MAX);
-        for text in ["-1", "\"-0.01\"", "1e-9", "\"\"", "null", "true", "[1]", "{}", "\"NaN\"", "1e300"] {
-            assert!(read(text).is_err(), "{text}");
+        for (text, units) in [
+            ("1.5", Some(150_000_000)),
+            ("\" 1.50\"", Some(150_000_000)),
+            ("92233720368.54775807", Some(i64::MAX)),
+            ("0", None),
+            ("-1", None),
+            ("\"-0.01\"", None),
+            ("1e-9", None),
+            ("1e300", None),
+            ("\"\"", None),
+            ("\"NaN\"", None),
+            ("\"much\"", None),
+        ] {
+            let stated: StatedAmount = serde_json::from_str(text).unwrap();
+            let mut violations = Violations::default();
+            let found = stated.positive("amount", &mut violations).map(Money::units);
+            assert_eq!((found, violations.finish().is_ok()), (units, units.is_some()), "{text}");
         }
-        assert!(Amount::default().positive("amount").is_err());
+        for text in ["null", "true", "[1]", "{}"] {
+            assert!(serde_json::from_str::<StatedAmount>(text).is_err(), "{text}");
+        }
+        let nothing: StatedAmount = serde_json::from_str("0").unwrap();
+        assert_eq!(nothing.get(), Ok(Money::ZERO));
+        assert_eq!(StatedAmount::from(Money::from_units(-1)).get(), Err(AmountError::Negative));
     }
 
     proptest! {

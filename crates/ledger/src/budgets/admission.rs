@@ -108,9 +108,48 @@ impl LedgerService {
     /// [`LedgerError::BudgetExceeded`]; a database error.
     #[boxed]
     pub async fn check_budgets(&self, tx: &mut Tx, spending: &BudgetUse<'_>, amount: Money) -> Result<()> {
+        self.fitting_budgets(tx, spending, amount).await.map(drop)
+    }
+
+    /// Reserve what something else than an execution may spend, in the transaction that stores it under the id `subject`, which no
+    /// execution has. It can't wait: where a budget has no room, it is refused. [`LedgerService::settle_subject`] and
+    /// [`LedgerService::release_subject`] end it.
+    ///
+    /// # Errors
+    /// [`LedgerError::BudgetExceeded`]; a database error.
+    #[boxed]
+    pub async fn reserve_for(&self, tx: &mut Tx, subject: &str, spending: &BudgetUse<'_>, amount: Money) -> Result<()> {
+        let now = self.now();
+        for budget in self.fitting_budgets(tx, spending, amount).await? {
+            store::insert_reservation(tx, &ExecutionId::from(subject), &budget.id, amount, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Take from what `subject` reserves what it has spent, or will not spend any more.
+    ///
+    /// # Errors
+    /// A database error.
+    #[boxed]
+    pub async fn settle_subject(&self, tx: &mut Tx, subject: &str, amount: Money) -> Result<()> {
+        Ok(store::settle(tx, &ExecutionId::from(subject), amount).await?)
+    }
+
+    /// Set free what `subject` still reserves: it has ended.
+    ///
+    /// # Errors
+    /// A database error.
+    #[boxed]
+    pub async fn release_subject(&self, tx: &mut Tx, subject: &str) -> Result<()> {
+        store::release(tx, &ExecutionId::from(subject)).await?;
+        Ok(())
+    }
+
+    /// The budgets that are about such spending, all of which have room for it.
+    async fn fitting_budgets(&self, tx: &mut Tx, spending: &BudgetUse<'_>, amount: Money) -> Result<Vec<StoredBudget>> {
         let ids = self.0.budgets.matching(spending);
         if ids.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let now = self.now();
         let budgets = store::read_budgets(tx.conn().await?, &ids).await?;
@@ -123,7 +162,7 @@ impl LedgerService {
                 for place in exceeded {
                     self.tell(tx, &budgets[place], &rooms[place], now).await?;
                 }
-                Ok(())
+                Ok(budgets)
             }
             // What is done at once can't wait.
             BudgetDecision::Refuse { place, .. } | BudgetDecision::Wait(place) => {

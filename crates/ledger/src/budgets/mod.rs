@@ -139,7 +139,8 @@ impl LedgerService {
         draft: BudgetDraft,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<Budget>> {
-        rules::check_draft(&draft).map_err(LedgerError::Invalid)?;
+        let checked = rules::check_draft(&draft).map_err(LedgerError::Invalid);
+        let limit = self.noted(by, ("budget", &draft.name), "create", checked).await?;
         let (me, now, by) = (self.clone(), self.now(), by.clone());
         let budget = StoredBudget {
             id: self.0.ids.next("budget_", 12).into(),
@@ -148,7 +149,7 @@ impl LedgerService {
             scope: draft.scope,
             subject: draft.subject.unwrap_or_default(),
             principal: draft.principal,
-            limit: draft.limit,
+            limit,
             period: draft.period,
             on_exceed: draft.on_exceed,
             reserved: Money::ZERO,
@@ -194,9 +195,10 @@ impl LedgerService {
             violations.take(rules::check_name(name));
         }
         if let Some(limit) = change.limit {
-            violations.take(rules::check_limit(limit));
+            limit.amount("limit", &mut violations);
         }
-        violations.finish().map_err(LedgerError::Invalid)?;
+        let checked = violations.finish().map_err(LedgerError::Invalid);
+        self.noted(by, ("budget", id), "update", checked).await?;
         self.change_budget(by, is_admin, id, "updated", change).await?;
         let mut conn = self.0.db.read().await?;
         let budget = store::get_budget(&mut conn, id).await?.ok_or(LedgerError::NotFound("Budget"))?;
@@ -228,6 +230,7 @@ impl LedgerService {
             let mut budget = found.ok_or(LedgerError::NotFound("Budget"))?;
             let before = told(&budget);
             let BudgetChange { name, limit, on_exceed } = change;
+            let limit = limit.and_then(|limit| limit.get().ok());
             if let Some(name) = name.filter(|name| *name != budget.name) {
                 if store::count_own(tx.conn().await?, &budget.owner_id, &name).await?.1 {
                     return Err(LedgerError::NameTaken(name));

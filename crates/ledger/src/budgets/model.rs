@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use am_core::{
     ids::{AgentId, BudgetId, ExecutionId, PrincipalId, WorkflowId},
-    money::{self, Money},
+    money::{self, Money, StatedAmount},
 };
 use am_db::codec::Timestamp;
 
@@ -136,8 +136,8 @@ pub struct BudgetDraft {
     pub subject: Option<String>,
     /// Principal whose spending it limits.
     pub principal: PrincipalId,
-    /// Most that may be spent in a period.
-    pub limit: Money,
+    /// Most that may be spent in a period, 0 or more.
+    pub limit: StatedAmount,
     /// Period after which it begins anew.
     pub period: BudgetPeriod,
     /// What becomes of an execution for which it has no room.
@@ -149,8 +149,8 @@ pub struct BudgetDraft {
 pub struct BudgetChange {
     /// Name, 1 to 100 characters.
     pub name: Option<String>,
-    /// Most that may be spent in a period.
-    pub limit: Option<Money>,
+    /// Most that may be spent in a period, 0 or more.
+    pub limit: Option<StatedAmount>,
     /// What becomes of an execution for which it has no room.
     pub on_exceed: Option<ExceedAction>,
 }

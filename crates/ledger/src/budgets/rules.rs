@@ -33,11 +33,11 @@ impl BudgetPeriod {
     }
 }
 
-/// Check a budget that is to be made.
-pub(super) fn check_draft(draft: &BudgetDraft) -> Result<(), Vec<Violation>> {
+/// Check a budget that is to be made. Returns its limit.
+pub(super) fn check_draft(draft: &BudgetDraft) -> Result<Money, Vec<Violation>> {
     let mut violations = Violations::default();
     violations.take(check_name(&draft.name));
-    violations.take(check_limit(draft.limit));
+    let limit = draft.limit.amount("limit", &mut violations);
     let subject = draft.subject.as_deref();
     match draft.scope {
         BudgetScope::Principal => violations.require(subject.is_none(), "subject", "must be left out with this scope"),
@@ -47,7 +47,7 @@ pub(super) fn check_draft(draft: &BudgetDraft) -> Result<(), Vec<Violation>> {
             format!("must be the id of the {}, 1 to {MAX_SUBJECT_LEN} bytes", draft.scope),
         ),
     }
-    violations.finish()
+    violations.finish_with(limit)
 }
 
 pub(super) fn check_name(name: &str) -> Result<(), Violation> {
@@ -56,10 +56,6 @@ pub(super) fn check_name(name: &str) -> Result<(), Violation> {
         return Ok(());
     }
     Err(Violation::new("name", format!("must be 1 to {MAX_NAME_LEN} characters without blanks around them")))
-}
-
-pub(super) fn check_limit(limit: Money) -> Result<(), Violation> {
-    if limit >= Money::ZERO { Ok(()) } else { Err(Violation::new("limit", "must not be negative")) }
 }
 
 /// What a budget has, for a decision.

@@ -10,7 +10,7 @@ async fn make(books: &LedgerTestBooks, period: BudgetPeriod, on_exceed: ExceedAc
         scope: BudgetScope::Principal,
         subject: None,
         principal: "p".into(),
-        limit: Money::from_units(units),
+        limit: Money::from_units(units).into(),
         period,
         on_exceed,
     };
@@ -113,7 +113,7 @@ async fn who_waits_is_let_in_when_the_period_ends_or_the_limit_rises() {
     assert_eq!(state(&books, &budget.id).await, (0, 8, 2, 2));
     assert_eq!(books.ledger.waiting_executions().await.unwrap(), Vec::<ExecutionId>::new());
 
-    let change = BudgetChange { limit: Some(Money::from_units(13)), ..BudgetChange::default() };
+    let change = BudgetChange { limit: Some(Money::from_units(13).into()), ..BudgetChange::default() };
     books.ledger.update_budget(&principal("p"), false, &budget.id, change).await.unwrap();
     let mut ids = books.ledger.waiting_executions().await.unwrap();
     assert_eq!(ids.remove(0).as_str(), "exec_2", "the one that has waited longest");
@@ -167,7 +167,7 @@ async fn a_budget_without_a_period_sums_the_past_once() {
         scope: BudgetScope::Principal,
         subject: None,
         principal: "p".into(),
-        limit: Money::ZERO,
+        limit: Money::ZERO.into(),
         period: BudgetPeriod::Day,
         on_exceed: ExceedAction::Refuse,
     };

@@ -297,10 +297,10 @@ impl Marketplace {
             store::find(conn, &guild).await?.ok_or(MarketError::NotFound("Guild"))?;
             require_role(conn, &by, &guild, GuildRole::Leader).await?;
             let mut violations = Violations::default();
-            violations.require(amount.is_positive(), "amount", "must be more than nothing");
+            let amount = amount.positive("amount", &mut violations);
             let is_long = note.as_ref().is_some_and(|note| note.chars().count() > MAX_TEXT_LEN || note.contains('\0'));
             violations.require(!is_long, "note", format!("at most {MAX_TEXT_LEN} characters"));
-            violations.finish().map_err(MarketError::Invalid)?;
+            let amount = violations.finish_with(amount).map_err(MarketError::Invalid)?;
             let member = store::find_member(conn, &agent_id).await?.filter(|member| member.guild_id == guild);
             let owner = find_owner(conn, &agent_id).await?.filter(|_| member.is_some());
             let owner = owner.ok_or_else(|| MarketError::field("agent_id", "is no member of the guild"))?;

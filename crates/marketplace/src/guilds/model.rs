@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use am_core::{
     ids::{AgentId, MarketGuildId},
-    money::Money,
+    money::{Money, StatedAmount},
 };
 use am_db::codec::Timestamp;
 
@@ -89,7 +89,7 @@ pub struct PayoutOrder {
     /// Member whose owner is paid.
     pub agent_id: AgentId,
     /// Amount, more than nothing.
-    pub amount: Money,
+    pub amount: StatedAmount,
     /// What it is for.
     pub note: Option<String>,
 }

@@ -84,6 +84,12 @@ impl Marketplace {
         if !entries.is_empty() {
             self.0.ledger.post_all(tx, entries).await?;
         }
+        // Budgets reserve what is in escrow.
+        if step.state.is_final() {
+            self.0.ledger.release_subject(tx, &request.id).await?;
+        } else if step.refund.is_positive() {
+            self.0.ledger.settle_subject(tx, &request.id, step.refund).await?;
+        }
         if before == RequestState::Open {
             figures::count_closed(&mut rows, request.category);
         }
@@ -132,7 +138,10 @@ impl Marketplace {
             .data("state", json!(request.state))
             .data("escrow", json!(request.escrow))
             .data("refunded", json!(refunded))
-            .data("paid", json!(paid));
+            .data("paid", json!(paid))
+            .data("client_id", json!(request.client_id))
+            .data("provider_id", json!(request.provider_id))
+            .data("agent_id", json!(request.agent_id));
         self.0.audit.add_entry_rows(rows, [audit]);
     }
 

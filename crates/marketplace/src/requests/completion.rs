@@ -80,9 +80,9 @@ impl Marketplace {
         };
         let completed = self.0.db.write_idempotent(&self.0.clock, once, work).await;
         if let Ok(completed) = &completed {
-            self.count_event("request_completed", completed.replayed);
+            self.count_event(RequestEvent::Complete.counted(), completed.replayed);
         }
-        self.with_refusal(caller, (REFERENCE, id), "complete", completed).await
+        self.with_refusal(caller, (REFERENCE, id), RequestEvent::Complete.action(), completed).await
     }
 
     /// Check a report as far as it goes without the request.
@@ -164,8 +164,8 @@ impl Marketplace {
             Ok::<_, MarketError>(true)
         };
         let is_paid = self.0.db.write(work).await?;
-        self.count_event("request_completed", !is_paid);
-        self.count_event("request_settled", !is_paid);
+        self.count_event(RequestEvent::Complete.counted(), !is_paid);
+        self.count_event(RequestEvent::Settle.counted(), !is_paid);
         Ok(is_paid)
     }
 }

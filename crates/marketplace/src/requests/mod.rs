@@ -21,7 +21,7 @@ use am_core::{
     boxed,
     ids::MarketRequestId,
     money::Money,
-    validation::{Violations, has_length},
+    validation::{Violation, Violations, has_length},
 };
 use am_db::{
     Connection, Tx,
@@ -29,7 +29,7 @@ use am_db::{
     codec::{JsonText, Timestamp},
     idempotency::{IdempotencyKey, IdempotentResult},
 };
-use am_ledger::{EntryKind, EntryTags, NewEntry};
+use am_ledger::{BudgetUse, EntryKind, EntryTags, NewEntry};
 
 use crate::{
     Marketplace,
@@ -83,7 +83,7 @@ impl Marketplace {
     ) -> Result<IdempotentResult<MarketRequest>> {
         let now = self.now();
         let inputs = JsonText::from_value(&draft.inputs).map_err(|error| corrupt("inputs", error))?;
-        check_draft(&draft, &inputs, now).finish().map_err(MarketError::Invalid)?;
+        let budget = check_draft(&draft, &inputs, now).map_err(MarketError::Invalid)?;
         let (this, caller) = (self.clone(), caller.clone());
         let work = async move |tx: &mut Tx| {
             let conn = tx.conn().await?;
@@ -100,7 +100,7 @@ impl Marketplace {
             };
             let mut violations = Violations::default();
             if let Some(service) = &service {
-                violations.extend(Vec::from(check_offer(service, draft.budget)));
+                violations.extend(Vec::from(check_offer(service, budget)));
                 let agrees = draft.category.is_none_or(|category| category == service.category);
                 violations.require(agrees, "category", format!("is not the service's, {}", service.category));
                 let is_own =
@@ -108,6 +108,7 @@ impl Marketplace {
                 violations.require(!is_own, "service_id", "is offered by an agent of yours: nobody trades with itself");
             }
             violations.finish().map_err(MarketError::Invalid)?;
+            let service_tags = service.as_ref().map(|service| (service.agent_id.clone(), service.workflow_id.clone()));
             let category = service.as_ref().map(|service| service.category).or(draft.category);
             let mut request = MarketRequest {
                 id,
@@ -117,8 +118,8 @@ impl Marketplace {
                 category: category.ok_or_else(|| MarketError::field("category", "is missing"))?,
                 requirements: draft.requirements,
                 inputs,
-                budget: draft.budget,
-                escrow: draft.budget,
+                budget,
+                escrow: budget,
                 deadline: draft.deadline,
                 state: RequestState::Open,
                 due_at: Some(draft.deadline),
@@ -150,6 +151,11 @@ impl Marketplace {
                 .moving(wallet(client), escrow(client), request.budget)
                 .tagged(tags);
             this.0.ledger.post_all(tx, vec![entry]).await?;
+            // What is in escrow counts as spent until it comes back.
+            let (agent, workflow) = service_tags.unzip();
+            let workflow = workflow.flatten();
+            let spending = BudgetUse { principal: client, agent: agent.as_ref(), workflow: workflow.as_ref() };
+            this.0.ledger.reserve_for(tx, &request.id, &spending, request.budget).await?;
             let mut rows = RowBatch::default();
             figures::count_created(&mut rows, request.category, now);
             let nothing = (Money::ZERO, Money::ZERO);
@@ -240,20 +246,26 @@ async fn is_provider(conn: &mut Connection, caller: &MarketCaller, request: &Mar
     Ok(agent.is_some_and(|agent| caller.acts_for(&agent, provider)))
 }
 
-fn check_draft(draft: &RequestDraft, inputs: &JsonText, now: Timestamp) -> Violations {
+/// The budget of a request, or all that is wrong with it.
+fn check_draft(
+    draft: &RequestDraft,
+    inputs: &JsonText,
+    now: Timestamp,
+) -> std::result::Result<Money, Vec<Violation>> {
     let mut violations = Violations::default();
     let text = &draft.requirements;
     let holds = has_length(text.trim(), &REQUIREMENTS_LEN) && !text.contains('\0');
     violations.require(holds, "requirements", "must have 1 to 5000 characters");
     let least = Money::from_units(*BASE_PRICE_UNITS.start());
-    violations.require(draft.budget >= least, "budget", format!("must be at least {least} AIT"));
+    let budget = draft.budget.amount("budget", &mut violations);
+    violations.require(budget.is_none_or(|budget| budget >= least), "budget", format!("must be at least {least} AIT"));
     let in_time = draft.deadline > now && draft.deadline.0 <= now.0 + MAX_DEADLINE;
     violations.require(in_time, "deadline", "must be in the future, and within 365 days");
     let is_named = draft.service_id.is_some() || draft.category.is_some();
     violations.require(is_named, "service_id", "name a service, or a category that any service of may accept");
     let bytes = inputs.get().map_or(0, |raw| raw.get().len());
     violations.require(bytes <= MAX_INPUT_BYTES, "inputs", format!("at most {MAX_INPUT_BYTES} bytes of JSON"));
-    violations
+    violations.finish_with(budget)
 }
 
 /// Check a reason.

@@ -8,7 +8,7 @@ use super::state::RequestState;
 use crate::category::ServiceCategory;
 use am_core::{
     ids::{AgentId, ExecutionId, MarketGuildId, MarketRequestId, MarketServiceId, PrincipalId, ReceiptId, WorkflowId},
-    money::Money,
+    money::{Money, StatedAmount},
 };
 use am_db::{
     codec::{JsonText, Timestamp},
@@ -118,7 +118,7 @@ pub struct RequestDraft {
     /// Inputs of the service's workflow.
     pub inputs: Map<String, Value>,
     /// Most that the client pays; it is put in escrow.
-    pub budget: Money,
+    pub budget: StatedAmount,
     /// When it must be completed.
     pub deadline: Timestamp,
 }

@@ -32,9 +32,6 @@ enum RequestParty {
 struct PartyStep {
     party: RequestParty,
     event: RequestEvent,
-    /// Word of the metric.
-    counted: &'static str,
-    action: &'static str,
     reason: Option<String>,
 }
 
@@ -51,7 +48,7 @@ impl Marketplace {
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<MarketRequest>> {
         let (party, event) = (RequestParty::Client, RequestEvent::Settle);
-        let step = PartyStep { party, event, counted: "request_settled", action: "settle", reason: None };
+        let step = PartyStep { party, event, reason: None };
         self.take_step(caller, id, step, once).await
     }
 
@@ -67,7 +64,7 @@ impl Marketplace {
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<MarketRequest>> {
         let (party, event) = (RequestParty::Client, RequestEvent::Cancel);
-        let step = PartyStep { party, event, counted: "request_cancelled", action: "cancel", reason: None };
+        let step = PartyStep { party, event, reason: None };
         self.take_step(caller, id, step, once).await
     }
 
@@ -86,7 +83,7 @@ impl Marketplace {
     ) -> Result<IdempotentResult<MarketRequest>> {
         check_reason(&reason)?;
         let (party, event, reason) = (RequestParty::Provider, RequestEvent::Reject, Some(reason));
-        let step = PartyStep { party, event, counted: "request_rejected", action: "reject", reason };
+        let step = PartyStep { party, event, reason };
         self.take_step(caller, id, step, once).await
     }
 
@@ -104,7 +101,7 @@ impl Marketplace {
     ) -> Result<IdempotentResult<MarketRequest>> {
         check_reason(&reason)?;
         let (party, event, reason) = (RequestParty::Client, RequestEvent::Dispute, Some(reason));
-        let step = PartyStep { party, event, counted: "request_disputed", action: "dispute", reason };
+        let step = PartyStep { party, event, reason };
         self.take_step(caller, id, step, once).await
     }
 
@@ -115,7 +112,7 @@ impl Marketplace {
         step: PartyStep,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<MarketRequest>> {
-        let PartyStep { party, event, counted, action, reason } = step;
+        let PartyStep { party, event, reason } = step;
         let (this, by, request_id, now) = (self.clone(), caller.clone(), id.clone(), self.now());
         let work = async move |tx: &mut Tx| {
             let conn = tx.conn().await?;
@@ -131,9 +128,9 @@ impl Marketplace {
         };
         let taken = self.0.db.write_idempotent(&self.0.clock, once, work).await;
         if let Ok(taken) = &taken {
-            self.count_event(counted, taken.replayed);
+            self.count_event(event.counted(), taken.replayed);
         }
-        self.with_refusal(caller, (REFERENCE, id), action, taken).await
+        self.with_refusal(caller, (REFERENCE, id), event.action(), taken).await
     }
 
     /// Decide a dispute as an arbiter: an admin who is none of its parties.
@@ -194,18 +191,17 @@ impl Marketplace {
             if request.due_at.is_none_or(|due| due > now) {
                 return Ok(None);
             }
-            let (event, counted, reason) = match request.state {
-                RequestState::Open | RequestState::Accepted => (RequestEvent::Expire, "request_expired", None),
-                RequestState::Completed => (RequestEvent::Settle, "request_settled", None),
+            let (event, reason) = match request.state {
+                RequestState::Open | RequestState::Accepted => (RequestEvent::Expire, None),
+                RequestState::Completed => (RequestEvent::Settle, None),
                 RequestState::Disputed => {
-                    let event = RequestEvent::Decide { provider: undecided_share(&request) };
-                    (event, "request_resolved", Some(UNDECIDED.to_owned()))
+                    (RequestEvent::Decide { provider: undecided_share(&request) }, Some(UNDECIDED.to_owned()))
                 }
                 _ => return Ok(None),
             };
             this.advance(tx, &mut request, RequestAdvance { event, actor: None, reason, now }).await?;
             am_core::crash_point!("market.before_deadline");
-            Ok::<_, MarketError>(Some(counted))
+            Ok::<_, MarketError>(Some(event.counted()))
         };
         if let Some(counted) = self.0.db.write(work).await? {
             self.count_event(counted, false);
@@ -227,7 +223,7 @@ impl Marketplace {
             Ok::<_, MarketError>(true)
         };
         let is_rejected = self.0.db.write(work).await?;
-        self.count_event("request_rejected", !is_rejected);
+        self.count_event(RequestEvent::Reject.counted(), !is_rejected);
         Ok(())
     }
 }

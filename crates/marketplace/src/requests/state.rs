@@ -77,6 +77,36 @@ impl RequestEvent {
     }
 }
 
+impl RequestEvent {
+    /// The event as what somebody does, in refusals.
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::Accept { .. } => "accept",
+            Self::Complete => "complete",
+            Self::Settle => "settle",
+            Self::Reject => "reject",
+            Self::Cancel => "cancel",
+            Self::Expire => "expire",
+            Self::Dispute => "dispute",
+            Self::Decide { .. } => "decide",
+        }
+    }
+
+    /// The event's word in metrics.
+    pub fn counted(self) -> &'static str {
+        match self {
+            Self::Accept { .. } => "request_accepted",
+            Self::Complete => "request_completed",
+            Self::Settle => "request_settled",
+            Self::Reject => "request_rejected",
+            Self::Cancel => "request_cancelled",
+            Self::Expire => "request_expired",
+            Self::Dispute => "request_disputed",
+            Self::Decide { .. } => "request_resolved",
+        }
+    }
+}
+
 /// What follows from an event: the next state, and what leaves the escrow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestStep {
@@ -154,20 +184,31 @@ mod tests {
         assert!(apply(RequestState::Disputed, money(60), RequestEvent::Decide { provider: money(-1) }).is_err());
     }
 
+    const EVENTS: [RequestEvent; 8] = [
+        RequestEvent::Accept { price: Money::from_units(1) },
+        RequestEvent::Complete,
+        RequestEvent::Settle,
+        RequestEvent::Reject,
+        RequestEvent::Cancel,
+        RequestEvent::Expire,
+        RequestEvent::Dispute,
+        RequestEvent::Decide { provider: Money::from_units(1) },
+    ];
+
+    #[test]
+    fn the_words_of_an_event_belong_together() {
+        for event in EVENTS {
+            assert_eq!(event.counted(), format!("request_{}", event.word()));
+            // `decide` is told as what became of the dispute.
+            let is_decision = matches!(event, RequestEvent::Decide { .. });
+            assert!(is_decision || event.word().starts_with(event.action().trim_end_matches('e')), "{event:?}");
+        }
+    }
+
     #[test]
     fn what_has_ended_stays_as_it_is() {
-        let events = [
-            RequestEvent::Accept { price: money(1) },
-            RequestEvent::Complete,
-            RequestEvent::Settle,
-            RequestEvent::Reject,
-            RequestEvent::Cancel,
-            RequestEvent::Expire,
-            RequestEvent::Dispute,
-            RequestEvent::Decide { provider: money(1) },
-        ];
         for state in RequestState::ALL.iter().filter(|state| state.is_final()) {
-            assert!(events.iter().all(|event| apply(*state, money(5), *event).is_err()), "{state}");
+            assert!(EVENTS.iter().all(|event| apply(*state, money(5), *event).is_err()), "{state}");
         }
     }
 

@@ -11,7 +11,12 @@ pub use model::{MarketService, ServiceChange, ServiceDraft, ServiceFilter, Servi
 pub(crate) use store::{find, find_all, save};
 
 use am_audit::EventType;
-use am_core::{boxed, ids::MarketServiceId, money::Money, validation::Violations};
+use am_core::{
+    boxed,
+    ids::MarketServiceId,
+    money::{Money, StatedAmount},
+    validation::Violations,
+};
 use am_db::{
     Tx,
     bulk_insert::RowBatch,
@@ -56,9 +61,8 @@ impl Marketplace {
         if let Some(answered) = self.0.db.answered(&self.0.clock, once.as_ref()).await? {
             return Ok(answered);
         }
-        let mut violations = model::check_texts(Some(&draft.name), Some(&draft.description), Some(&draft.tags));
-        violations.take(model::check_price(draft.base_price));
-        violations.finish().map_err(MarketError::Invalid)?;
+        let violations = model::check_texts(Some(&draft.name), Some(&draft.description), Some(&draft.tags));
+        let price = self.checked_price(caller, "list", Some(draft.base_price), violations).await?;
         if let Some(workflow) = &draft.workflow_id {
             let known = self.0.runner.check_workflow(&caller.principal, workflow).await;
             known.map_err(|message| MarketError::field("workflow_id", message))?;
@@ -91,7 +95,7 @@ impl Marketplace {
                 description: draft.description,
                 category: draft.category,
                 tags: draft.tags.iter().map(|tag| tag.trim().to_owned()).collect(),
-                base_price: draft.base_price,
+                base_price: price.unwrap_or_default(),
                 workflow_id: draft.workflow_id,
                 state: ServiceState::Active,
                 jobs: 0,
@@ -113,6 +117,24 @@ impl Marketplace {
         let made = self.0.db.write_idempotent(&self.0.clock, once, work).await?;
         self.count_event("service_listed", made.replayed);
         Ok(made)
+    }
+
+    /// The price that a service is to have, if the request has no fault. One that can't be asked for is told of in the audit log.
+    async fn checked_price(
+        &self,
+        caller: &MarketCaller,
+        action: &'static str,
+        price: Option<StatedAmount>,
+        mut violations: Violations,
+    ) -> Result<Option<Money>> {
+        let checked = price.map(model::check_price).transpose();
+        let is_told = checked.is_err();
+        let price = violations.take(checked).flatten();
+        let checked = violations.finish().map(|()| price).map_err(MarketError::Invalid);
+        if !is_told {
+            return checked;
+        }
+        self.with_refusal(caller, ("market_service", ""), action, checked).await
     }
 
     /// Return a service, in whichever state.
@@ -138,11 +160,8 @@ impl Marketplace {
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<MarketService>> {
         let ServiceChange { name, description, tags, base_price, state } = change;
-        let mut violations = model::check_texts(name.as_deref(), description.as_deref(), tags.as_deref());
-        if let Some(price) = base_price {
-            violations.take(model::check_price(price));
-        }
-        violations.finish().map_err(MarketError::Invalid)?;
+        let violations = model::check_texts(name.as_deref(), description.as_deref(), tags.as_deref());
+        let base_price = self.checked_price(caller, "change", base_price, violations).await?;
         let (this, caller, id, now) = (self.clone(), caller.clone(), id.clone(), self.now());
         let work = async move |tx: &mut Tx| {
             let before = find(tx.conn().await?, &id).await?.ok_or(MarketError::NotFound("Service"))?;

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use am_core::{
     ids::{AgentId, MarketGuildId, MarketServiceId, PrincipalId, WorkflowId},
-    money::Money,
+    money::{Money, StatedAmount},
     validation::{FieldPath, Violation, Violations, has_length},
 };
 use am_db::codec::Timestamp;
@@ -110,7 +110,7 @@ pub struct ServiceDraft {
     /// Words by which it is found.
     pub tags: Vec<String>,
     /// Base price in AIT.
-    pub base_price: Money,
+    pub base_price: StatedAmount,
     /// Workflow that does the work.
     pub workflow_id: Option<WorkflowId>,
 }
@@ -125,7 +125,7 @@ pub struct ServiceChange {
     /// Words by which it is found.
     pub tags: Option<Vec<String>>,
     /// Base price of later requests.
-    pub base_price: Option<Money>,
+    pub base_price: Option<StatedAmount>,
     /// State of the service.
     pub state: Option<ServiceState>,
 }
@@ -177,12 +177,14 @@ pub(super) fn check_texts(name: Option<&str>, description: Option<&str>, tags: O
     violations
 }
 
-/// Check a base price.
-pub(super) fn check_price(price: Money) -> Result<(), Violation> {
-    if BASE_PRICE_UNITS.contains(&price.units()) {
-        return Ok(());
-    }
-    Err(Violation::new("base_price", "must be from 0.001 to 1000 AIT"))
+/// A base price that may be asked for.
+pub(super) fn check_price(price: StatedAmount) -> Result<Money, Violation> {
+    let fault = match price.get() {
+        Ok(price) if BASE_PRICE_UNITS.contains(&price.units()) => return Ok(price),
+        Ok(_) => "must be from 0.001 to 1000 AIT".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(Violation::new("base_price", fault))
 }
 
 /// The query of the index of texts for these words and tags; `None`: nothing is asked for.
@@ -239,7 +241,7 @@ mod tests {
         assert!(text.contains("name: ") && text.contains("description: ") && text.contains("tags.0: "), "{text}");
         assert!(check_texts(Some("n"), Some("ten chars!"), Some(&[])).finish().is_ok());
         for (price, fits) in [(0.0009, false), (0.001, true), (1000.0, true), (1_000.000_000_01, false)] {
-            assert_eq!(check_price(Money::from_f64(price)).is_ok(), fits, "{price}");
+            assert_eq!(check_price(Money::from_f64(price).into()).is_ok(), fits, "{price}");
         }
     }
 }

@@ -122,6 +122,27 @@ proptest! {
         prop_assert!(narrow.allow(&capped.weights));
     }
 
+    /// The tree of two pairs is even, so no half of its leaves depends on the order of the tokens.
+    #[test]
+    fn hierarchical_weights_of_two_pairs_ignore_the_order(
+        seed in 0_u64..1000, order in Just(vec![0_usize, 1, 2, 3]).prop_shuffle(),
+    ) {
+        let drawn = market(seed, 200, 6);
+        let column = |token: usize| -> Vec<f64> {
+            let (common, own) = (drawn.column(token / 2), drawn.column(token + 2));
+            common.iter().zip(&own).map(|(common, own)| common + 0.05 * own).collect()
+        };
+        let weights = |order: &[usize]| -> Vec<f64> {
+            let columns: Vec<Vec<f64>> = order.iter().map(|token| column(*token)).collect();
+            let returns = DenseMatrix::from_columns(&columns).unwrap();
+            hierarchical_risk_parity(&returns, LinkageMethod::Single, 252.0).unwrap().weights
+        };
+        let (plain, shuffled) = (weights(&[0, 1, 2, 3]), weights(&order));
+        for (place, token) in order.iter().enumerate() {
+            prop_assert!((shuffled[place] - plain[*token]).abs() < 1e-9, "{order:?}: {plain:?}, {shuffled:?}");
+        }
+    }
+
     #[test]
     fn hierarchical_weights_sum_to_one_and_ignore_the_scale(seed in 0_u64..1000, assets in 2_usize..40) {
         let returns = market(seed, 80, assets);

@@ -5,7 +5,7 @@ mod store;
 use am_core::{
     boxed,
     ids::PrincipalId,
-    money::{Amount, Money},
+    money::{Money, StatedAmount},
     validation::{Violation, Violations},
 };
 use am_db::{
@@ -26,7 +26,6 @@ use crate::{
     error::{PortfolioError, Result},
     model::{SYMBOL_RULE, is_symbol},
     portfolios::visible_portfolio,
-    stated_amount::StatedAmount,
 };
 
 /// Where a deposit comes from, or a withdrawal goes.
@@ -47,7 +46,6 @@ pub struct FlowRequest {
     /// Symbol of the token. Default `AIT`.
     pub token: Option<String>,
     /// Amount of the token, more than nothing, with at most eight decimal places.
-    #[schema(value_type = Amount)]
     pub amount: StatedAmount,
     /// Where it comes from or goes: `wallet` or `outside`, the latter for admins. Default `wallet`.
     pub source: Option<FlowSource>,

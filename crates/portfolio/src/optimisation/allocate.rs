@@ -9,7 +9,10 @@ use am_portfolio_math::{
     minimise_cvar, optimise,
 };
 
-use super::requests::{AllocationMethod, AllocationRequest, FrontierPoint};
+use super::{
+    policy::PolicyAsker,
+    requests::{AllocationMethod, AllocationRequest, FrontierPoint},
+};
 use crate::reports::PERIODS_PER_YEAR;
 
 /// Share of days that are not counted among the worst, by default.
@@ -31,7 +34,7 @@ pub(super) struct FoundWeights {
     pub shrinkage: Option<f64>,
     pub status: &'static str,
     pub iterations: u32,
-    pub gap: f64,
+    pub gap: Option<f64>,
     pub frontier: Vec<FrontierPoint>,
 }
 
@@ -47,7 +50,7 @@ impl FoundWeights {
             shrinkage,
             status: found.status.as_str(),
             iterations: found.iterations,
-            gap: found.gap,
+            gap: Some(found.gap),
             frontier: Vec::new(),
         }
     }
@@ -72,8 +75,38 @@ fn limits_of(request: &AllocationRequest) -> AllocationLimits {
     limits
 }
 
+/// What weights promise by the mean returns and the covariance of the past.
+fn promised(
+    (weights, steps): (Vec<f64>, u32),
+    mean: &[f64],
+    covariance: &DenseMatrix,
+    risk_free_rate: f64,
+) -> FoundWeights {
+    let expected: f64 = weights.iter().zip(mean).map(|(weight, mean)| weight * mean).sum();
+    let row = |at: usize| covariance.row(at).iter().zip(&weights).map(|(value, weight)| value * weight).sum::<f64>();
+    let variance: f64 = weights.iter().enumerate().map(|(at, weight)| weight * row(at)).sum();
+    let volatility = variance.max(0.0).sqrt();
+    FoundWeights {
+        expected_return: Some(expected),
+        volatility: Some(volatility),
+        sharpe_ratio: (volatility > 0.0).then(|| (expected - risk_free_rate) / volatility),
+        cvar: None,
+        value_at_risk: None,
+        shrinkage: None,
+        status: "walked",
+        iterations: steps,
+        gap: None,
+        frontier: Vec::new(),
+        weights,
+    }
+}
+
 /// The weights that `request` asks for, from daily returns: a row for each day, a column for each token.
-pub(super) fn find_weights(request: &AllocationRequest, returns: &DenseMatrix) -> Result<FoundWeights, MathError> {
+pub(super) fn find_weights(
+    request: &AllocationRequest,
+    asker: Option<&PolicyAsker>,
+    returns: &DenseMatrix,
+) -> Result<FoundWeights, MathError> {
     let limits = limits_of(request);
     let risk_free_rate = request.risk_free_rate.unwrap_or(0.0);
     let estimate = estimate_covariance(returns, &CovarianceMethod::LedoitWolf, PERIODS_PER_YEAR)?;
@@ -114,7 +147,7 @@ pub(super) fn find_weights(request: &AllocationRequest, returns: &DenseMatrix) -
                 shrinkage: None,
                 status: found.status.as_str(),
                 iterations: found.iterations,
-                gap: found.gap,
+                gap: Some(found.gap),
                 frontier: Vec::new(),
             }
         }
@@ -141,8 +174,10 @@ pub(super) fn find_weights(request: &AllocationRequest, returns: &DenseMatrix) -
             FoundWeights::of(optimise(&problem, &AllocationObjective::MaximumSharpe)?, estimate.shrinkage)
         }
         AllocationMethod::Policy => {
-            let reason = "a learned policy is not computed here".to_owned();
-            return Err(MathError::Invalid { argument: "method", reason });
+            let missing = || MathError::Invalid { argument: "policy", reason: "name a policy".to_owned() };
+            let walked = asker.ok_or_else(missing)?.weights(returns)?;
+            let found = promised(walked, &mean, &estimate.matrix, risk_free_rate);
+            FoundWeights { shrinkage: estimate.shrinkage, ..found }
         }
     };
     if let Some(points) = request.frontier_points {

@@ -1,9 +1,10 @@
 //! Weights for tokens from their recorded prices, and how strategies would have done over them. Nothing is stored.
 
 mod allocate;
+mod policy;
 mod requests;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::OnceLock};
 
 use am_core::boxed;
 use am_db::codec::Timestamp;
@@ -16,7 +17,8 @@ pub use self::requests::{
     AllocationMethod, AllocationRequest, AllocationResult, BacktestChange, BacktestRequest, BacktestResult,
     FrontierPoint, ReturnViewRequest, SectorBound,
 };
-use self::{allocate::find_weights, requests::MAX_PRICES};
+pub use self::policy::{AllocationPolicies, BookLevels, PolicyAnswer, PolicyFault};
+use self::{allocate::find_weights, policy::PolicyAsker, requests::MAX_PRICES};
 use crate::{
     PortfolioService,
     error::{PortfolioError, Result},
@@ -73,17 +75,18 @@ impl PortfolioService {
     ///
     /// # Errors
     /// [`PortfolioError::Invalid`] with all faults; [`PortfolioError::Conflict`] where prices are missing; [`PortfolioError::Math`] where
-    /// no weights satisfy the bounds; [`PortfolioError::Unavailable`] for a method that is not there.
+    /// no weights satisfy the bounds; [`PortfolioError::Busy`] when a policy can't be asked now.
     #[boxed]
     pub async fn optimise(&self, request: AllocationRequest) -> Result<AllocationResult> {
         request.check().map_err(PortfolioError::Invalid)?;
-        refuse_policy(Some(request.method))?;
+        let asker = self.policy_asker(request.policy.as_deref()).await?;
         let aligned = self.price_matrix(&request.tokens, request.from, request.to).await?;
         let compute = move || {
             let returns = asset_returns(&aligned.prices)?;
-            let found = find_weights(&request, &returns)?;
+            let found = find_weights(&request, asker.as_ref(), &returns).map_err(|error| acted(asker.as_ref(), error))?;
             Ok(AllocationResult {
                 method: request.method,
+                policy: asker.map(|asker| asker.version),
                 weights: request.tokens.iter().cloned().zip(found.weights).collect(),
                 expected_return: found.expected_return,
                 volatility: found.volatility,
@@ -110,11 +113,22 @@ impl PortfolioService {
     #[boxed]
     pub async fn backtest(&self, request: BacktestRequest) -> Result<BacktestResult> {
         request.check().map_err(PortfolioError::Invalid)?;
-        refuse_policy(request.method)?;
+        let asker = self.policy_asker(request.policy.as_deref()).await?;
         let aligned = self.price_matrix(&request.tokens, request.from, request.to).await?;
         let options = self.backtest_options(&request);
-        let compute = move || tested(&request, &aligned, &options);
+        let compute = move || {
+            let found = tested(&request, asker.as_ref(), &aligned, &options);
+            found.map_err(|error| acted(asker.as_ref(), error))
+        };
         tokio::task::spawn_blocking(compute).await.map_err(|_| PortfolioError::Interrupted)?
+    }
+
+    /// The version that `reference` names, to be asked by a computation.
+    async fn policy_asker(&self, reference: Option<&str>) -> Result<Option<PolicyAsker>> {
+        let Some(reference) = reference else { return Ok(None) };
+        let policies = self.0.policies.clone();
+        let version = policies.find_version(reference).await.map_err(policy_error)?;
+        Ok(Some(PolicyAsker { policies, version, runtime: tokio::runtime::Handle::current(), fault: OnceLock::new() }))
     }
 
     fn backtest_options(&self, request: &BacktestRequest) -> BacktestOptions {
@@ -135,16 +149,25 @@ impl PortfolioService {
     }
 }
 
-fn refuse_policy(method: Option<AllocationMethod>) -> Result<()> {
-    if method != Some(AllocationMethod::Policy) {
-        return Ok(());
+fn policy_error(fault: PolicyFault) -> PortfolioError {
+    match fault {
+        PolicyFault::Unusable(text) => PortfolioError::invalid("policy", text),
+        PolicyFault::Unavailable(text) => PortfolioError::Busy(text),
     }
-    let text =
-        "Weights by a learned policy are not available: no policy of portfolio_management takes recorded prices yet";
-    Err(PortfolioError::Unavailable(text.to_owned()))
 }
 
-fn tested(request: &BacktestRequest, aligned: &AlignedPrices, options: &BacktestOptions) -> Result<BacktestResult> {
+/// The error of a computation, which is the policy's where it did not answer.
+fn acted(asker: Option<&PolicyAsker>, error: impl Into<PortfolioError>) -> PortfolioError {
+    let fault = asker.and_then(|asker| asker.fault.get());
+    fault.map_or_else(|| error.into(), |fault| policy_error(fault.clone()))
+}
+
+fn tested(
+    request: &BacktestRequest,
+    asker: Option<&PolicyAsker>,
+    aligned: &AlignedPrices,
+    options: &BacktestOptions,
+) -> Result<BacktestResult> {
     let named = |weights: &[f64]| -> BTreeMap<String, f64> {
         request.tokens.iter().cloned().zip(weights.iter().copied()).collect()
     };
@@ -158,7 +181,7 @@ fn tested(request: &BacktestRequest, aligned: &AlignedPrices, options: &Backtest
             let asked =
                 AllocationRequest::by_method(&request.tokens, method.unwrap_or(AllocationMethod::MinimumVariance));
             let choose = |returns: &DenseMatrix| -> std::result::Result<Vec<f64>, MathError> {
-                find_weights(&asked, returns).map(|found| found.weights)
+                find_weights(&asked, asker, returns).map(|found| found.weights)
             };
             let (window, step) = (request.window.unwrap_or(DEFAULT_WINDOW), request.step.unwrap_or(DEFAULT_STEP));
             backtest(&aligned.prices, &BacktestStrategy::WalkForward { window, step, choose: &choose }, options)?

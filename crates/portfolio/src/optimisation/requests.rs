@@ -35,7 +35,7 @@ pub enum AllocationMethod {
     MinimumCvar,
     /// Highest Sharpe ratio by returns of the market and views (Black, Litterman 1992).
     BlackLitterman,
-    /// As a learned policy of the environment portfolio_management acts; not available yet.
+    /// As a learned policy of the environment portfolio_management acts on the recorded days.
     Policy,
 }
 
@@ -73,6 +73,8 @@ pub struct AllocationRequest {
     pub tokens: Vec<String>,
     /// How weights are chosen.
     pub method: AllocationMethod,
+    /// The policy, for the method `policy`: `name`, `name@version` or `name@alias`. Default: none, with another method.
+    pub policy: Option<String>,
     /// First moment of the prices. Default: a year before `to`.
     pub from: Option<Timestamp>,
     /// Last moment of the prices. Default: now.
@@ -117,6 +119,8 @@ pub struct FrontierPoint {
 pub struct AllocationResult {
     /// How weights were chosen.
     pub method: AllocationMethod,
+    /// Version of the policy that acted, `name@version`; null: another method.
+    pub policy: Option<String>,
     /// Weight of each token; they sum to 1.
     pub weights: BTreeMap<String, f64>,
     /// Expected return in a year by these weights: mean historical, or `black_litterman`'s; null: the method has none.
@@ -141,8 +145,8 @@ pub struct AllocationResult {
     pub status: String,
     /// Steps of the method.
     pub iterations: u32,
-    /// How far the answer is from the optimum at most, relative.
-    pub gap: f64,
+    /// How far the answer is from the optimum at most, relative; null: the method `policy` has no optimum.
+    pub gap: Option<f64>,
     /// The efficient frontier, by rising volatility; empty: none was asked for.
     pub frontier: Vec<FrontierPoint>,
 }
@@ -157,6 +161,8 @@ pub struct BacktestRequest {
     pub weights: Option<BTreeMap<String, f64>>,
     /// How weights are chosen from the days before, again and again. Default: `weights` stay.
     pub method: Option<AllocationMethod>,
+    /// The policy, for the method `policy`: `name`, `name@version` or `name@alias`. Default: none, with another method.
+    pub policy: Option<String>,
     /// Daily returns that `method` chooses from, 20 to 2000. Default 90.
     pub window: Option<usize>,
     /// Days between two choices of `method`, 1 to 2000. Default 30.
@@ -237,12 +243,18 @@ fn check_known(violations: &mut Violations, known: &BTreeSet<&String>, names: &B
     }
 }
 
+fn check_policy(violations: &mut Violations, policy: Option<&str>, method: Option<AllocationMethod>) {
+    let is_needed = method == Some(AllocationMethod::Policy);
+    violations.require(policy.is_some() == is_needed, "policy", "goes with the method `policy`, which needs it");
+}
+
 impl AllocationRequest {
     /// The request for weights of these tokens by a method, without bounds.
     pub(super) fn by_method(tokens: &[String], method: AllocationMethod) -> Self {
         Self {
             tokens: tokens.to_vec(),
             method,
+            policy: None,
             from: None,
             to: None,
             risk_free_rate: None,
@@ -276,6 +288,17 @@ impl AllocationRequest {
         }
         let positive = self.market_values.iter().flatten().all(|(_, value)| *value >= 0.0);
         violations.require(positive, "market_values", "must not be below 0");
+        check_policy(&mut violations, self.policy.as_deref(), Some(self.method));
+        if self.method == AllocationMethod::Policy {
+            for (member, is_given) in [
+                ("min_weight", self.min_weight.is_some()),
+                ("max_weight", self.max_weight.is_some()),
+                ("max_turnover", self.max_turnover.is_some()),
+                ("sectors", self.sectors.is_some()),
+            ] {
+                violations.require(!is_given, member, "a policy keeps no bounds");
+            }
+        }
         let sectors = self.sectors.as_deref().unwrap_or_default();
         violations.require(sectors.len() <= MAX_SECTORS, "sectors", format!("at most {MAX_SECTORS}"));
         for (at, sector) in sectors.iter().take(MAX_SECTORS).enumerate() {
@@ -325,6 +348,7 @@ impl BacktestRequest {
             }
             _ => violations.add("method", "give `weights` or `method`, not both"),
         }
+        check_policy(&mut violations, self.policy.as_deref(), self.method);
         violations.require_within(self.window, &(20..=2000), "window");
         violations.require_within(self.step, &(1..=2000), "step");
         violations.require_within(self.rebalance_days, &(1..=3650), "rebalance_days");

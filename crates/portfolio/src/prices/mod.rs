@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use am_core::{
     boxed,
-    money::{Amount, Money},
+    money::{Money, StatedAmount},
     validation::{FieldPath, Violation, Violations},
 };
 use am_db::{
@@ -38,7 +38,7 @@ pub struct PriceDraft {
     /// Symbol of the token, as `ETH`.
     pub token: String,
     /// Price of one token in AIT, more than nothing.
-    pub price: Amount,
+    pub price: StatedAmount,
     /// Time of the price, not in the future. Default: now.
     pub at: Option<Timestamp>,
 }
@@ -110,10 +110,10 @@ fn checked(
         let place = |member: &str| FieldPath::from([member]).within([at]).within(["prices"]);
         violations.require(is_symbol(&draft.token), place("token"), SYMBOL_RULE);
         violations.require(!is_cash(&draft.token), place("token"), "values are counted in AIT: its price is 1");
-        violations.require(draft.price.get().is_positive(), place("price"), "must be more than 0");
+        let price = draft.price.positive(place("price"), &mut violations);
         let moment = draft.at.unwrap_or(now);
         violations.require(moment.0 <= now.0 + MAX_AHEAD, place("at"), "must not be in the future");
-        let (token, price) = (draft.token, draft.price.get());
+        let (token, Some(price)) = (draft.token, price) else { continue };
         let before = known.insert((token.clone(), moment), price);
         violations.require(
             before.is_none_or(|before| before == price),

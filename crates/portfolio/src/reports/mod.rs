@@ -9,6 +9,7 @@ mod risk;
 pub(crate) use self::history::{
     AlignedPrices, PERIODS_PER_YEAR, RiskHistory, held_rating, read_days, read_history, risk_after,
 };
+pub(crate) use self::risk::{KeptRisk, kept_risk};
 pub use self::{
     performance::{AssetAttribution, AttributionReport, PerformanceReport},
     period::ReportPeriod,

@@ -11,6 +11,7 @@ use am_portfolio_math::{
     RiskFigures, RiskOptions, StressScenario, asset_returns, correlation_matrix, measure_risk, rate_risk,
     simple_returns, stress_test,
 };
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -28,6 +29,8 @@ use crate::{
 
 /// Days that are measured at most, the newest.
 const MAX_DAYS: usize = 3660;
+/// Time over which the risk is measured that the coordinator's table keeps.
+const KEPT_SPAN: TimeDelta = TimeDelta::days(365);
 /// Scenarios of one stress test.
 const MAX_SCENARIOS: usize = 50;
 
@@ -183,6 +186,41 @@ pub(crate) async fn measured_days(
     let returns = if units.len() < 2 { Vec::new() } else { simple_returns(&units)? };
     let risk_free_per_period = (1.0 + rate).powf(1.0 / PERIODS_PER_YEAR) - 1.0;
     Ok(MeasuredDays { days, returns, risk_free_per_period })
+}
+
+/// What the coordinator's table keeps of the risk of a portfolio.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct KeptRisk {
+    pub volatility: f64,
+    pub max_drawdown: f64,
+    pub sharpe_ratio: f64,
+    pub var_95: f64,
+    pub var_99: f64,
+    pub score: f64,
+    /// Name of the level, as the coordinator stores it.
+    pub level: String,
+}
+
+/// The risk of a portfolio by the returns of the year before `now`. `None`: there are too few, or a figure is not defined, which the
+/// coordinator's table can't say.
+pub(crate) async fn kept_risk(conn: &mut Connection, portfolio: i64, now: Timestamp) -> Result<Option<KeptRisk>> {
+    let from = Timestamp(now.0.checked_sub_signed(KEPT_SPAN).unwrap_or_default());
+    let measured = measured_days(conn, portfolio, (from, now), 0.0).await?;
+    if measured.returns.len() < MIN_RETURNS {
+        return Ok(None);
+    }
+    let Some(found) = measured.measured(None)? else { return Ok(None) };
+    let (Some(volatility), Some(sharpe_ratio)) = (found.volatility, found.sharpe_ratio) else { return Ok(None) };
+    let rating = rate_risk(&found);
+    Ok(Some(KeptRisk {
+        volatility,
+        max_drawdown: found.max_drawdown.depth,
+        sharpe_ratio,
+        var_95: found.var_95,
+        var_99: found.var_99,
+        score: rating.score,
+        level: rating.level.as_str().to_uppercase(),
+    }))
 }
 
 impl MeasuredDays {

@@ -29,7 +29,7 @@ use crate::{
     model::is_cash,
     portfolios::visible_portfolio,
     rebalances::drift_of,
-    reports::{RiskHistory, held_rating, read_history},
+    reports::{KeptRisk, RiskHistory, held_rating, kept_risk, read_history},
 };
 use am_audit::{AuditEntry, EventType};
 
@@ -113,6 +113,7 @@ pub struct AlertRecord {
 struct ReviewInput {
     history: RiskHistory,
     unit_before: Option<f64>,
+    risk: Option<KeptRisk>,
 }
 
 impl PortfolioService {
@@ -153,7 +154,8 @@ impl PortfolioService {
         let tokens: Vec<String> = book.positions.held().map(|(token, _)| token.clone()).collect();
         let history = read_history(conn, &tokens, book.now).await?;
         let before = Timestamp(book.now.0.checked_sub_signed(LOSS_SPAN).unwrap_or_default());
-        Ok(ReviewInput { history, unit_before: unit_at(conn, book.id(), before).await? })
+        let unit_before = unit_at(conn, book.id(), before).await?;
+        Ok(ReviewInput { history, unit_before, risk: kept_risk(conn, book.id(), book.now).await? })
     }
 
     async fn review(&self, id: i64, due_at: Timestamp) -> Result<()> {
@@ -259,6 +261,9 @@ impl PortfolioService {
             created_at: book.now,
         };
         store::insert_snapshot(tx, &snapshot).await?;
+        if let Some(risk) = &input.risk {
+            store::keep_risk(tx, book.id(), risk, book.now).await?;
+        }
         self.0.metrics.snapshots.inc();
         Ok(snapshot)
     }

@@ -1,7 +1,7 @@
-//! SQL of tables `portfolio_snapshot`, `portfolio_alert` and `am_portfolio_open_alerts`, and of when portfolios are due.
+//! SQL of tables `portfolio_snapshot`, `risk_metrics`, `portfolio_alert` and `am_portfolio_open_alerts`, and of when portfolios are due.
 
 use super::{AlertRecord, SnapshotRecord, conditions::AlertCondition};
-use crate::error::Result;
+use crate::{error::Result, reports::KeptRisk};
 use am_db::{
     Connection, DatabaseError, FromRow as _, Tx,
     bulk_insert::RowBatch,
@@ -83,6 +83,48 @@ pub(super) async fn insert_snapshot(tx: &mut Tx, new: &SnapshotRecord) -> Result
         risk_metrics: &new.risk_metrics,
         performance_metrics: &new.performance_metrics,
         created_at: new.created_at,
+    });
+    rows.execute(tx).await?;
+    Ok(())
+}
+
+/// Write the risk of a portfolio into its newest row, or its first. A comparison with a benchmark, which its columns `beta` and `alpha`
+/// are for, is not measured here: they keep what they have, in a new row the coordinator's default.
+pub(super) async fn keep_risk(tx: &mut Tx, portfolio: i64, risk: &KeptRisk, now: Timestamp) -> Result<()> {
+    let known = sql!("SELECT id FROM risk_metrics WHERE portfolio_id = $1 ORDER BY id DESC LIMIT 1").bind(portfolio);
+    let known: Option<i64> = known.fetch_optional_value(tx.conn().await?).await?;
+    if let Some(id) = known {
+        update!("risk_metrics" {
+            volatility: risk.volatility,
+            max_drawdown: risk.max_drawdown,
+            sharpe_ratio: risk.sharpe_ratio,
+            var_95: risk.var_95,
+            var_99: risk.var_99,
+            risk_level: &risk.level,
+            overall_risk_score: risk.score,
+            updated_at: now,
+        } where "id = $1" (id))
+        .execute(tx.conn().await?)
+        .await?;
+        return Ok(());
+    }
+    let id: i64 = sql!("SELECT 1 + coalesce(max(id), 0) FROM risk_metrics").fetch_value(tx.conn().await?).await?;
+    let mut rows = RowBatch::default();
+    push_row!(rows, "risk_metrics" {
+        id: id,
+        portfolio_id: portfolio,
+        volatility: risk.volatility,
+        max_drawdown: risk.max_drawdown,
+        sharpe_ratio: risk.sharpe_ratio,
+        beta: 0.0,
+        alpha: 0.0,
+        var_95: risk.var_95,
+        var_99: risk.var_99,
+        correlation_matrix: "{}",
+        risk_level: &risk.level,
+        overall_risk_score: risk.score,
+        stress_test_results: "{}",
+        updated_at: now,
     });
     rows.execute(tx).await?;
     Ok(())

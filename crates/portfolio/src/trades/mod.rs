@@ -5,7 +5,7 @@ mod terms;
 
 use am_core::{
     boxed,
-    money::{Amount, Money},
+    money::{Money, StatedAmount},
     validation::{Violation, Violations},
 };
 use am_db::{
@@ -28,7 +28,6 @@ use crate::{
     model::{SYMBOL_RULE, TradeStatus, is_symbol},
     portfolios::visible_portfolio,
     reports::{RiskHistory, read_history, risk_after},
-    stated_amount::StatedAmount,
 };
 
 /// Characters of a quote's id.
@@ -43,7 +42,6 @@ pub struct QuoteRequest {
     /// Symbol of the token to buy.
     pub buy_token: String,
     /// Amount to sell, more than nothing, with at most eight decimal places.
-    #[schema(value_type = Amount)]
     pub sell_amount: StatedAmount,
 }
 
@@ -72,10 +70,8 @@ pub struct TradeRequest {
     /// Symbol of the token to buy. Default: the quote's.
     pub buy_token: Option<String>,
     /// Amount to sell, more than nothing, with at most eight decimal places. Default: the quote's.
-    #[schema(value_type = Option<Amount>)]
     pub sell_amount: Option<StatedAmount>,
     /// Least amount that the portfolio must receive, after fee and slippage. Default: any.
-    #[schema(value_type = Option<Amount>)]
     pub min_buy_amount: Option<StatedAmount>,
     /// Quote whose prices are taken. Default: the recorded prices.
     pub quote_id: Option<String>,

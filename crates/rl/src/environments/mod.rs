@@ -15,8 +15,9 @@ mod vector_env;
 use serde::{Deserialize, Serialize};
 
 pub use marketplace::{
-    FittedParameter, MIN_RECORDS, MarketplaceTrading, NegotiationStrategy, PortfolioManagement, PriceCalibration,
-    PriceOptimization, PriceRecord, ResourceAllocation, ServiceSelection, TooFewRecords, calibrate_prices,
+    FittedParameter, MIN_RECORDS, MarketplaceTrading, NegotiationStrategy, PortfolioLevels, PortfolioManagement,
+    PriceCalibration, PriceOptimization, PriceRecord, ResourceAllocation, ServiceSelection, TooFewRecords,
+    calibrate_prices,
 };
 pub use registry::{EnvironmentError, list_environments, make_environment};
 pub use score_actions::with_score_actions;

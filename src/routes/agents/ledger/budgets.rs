@@ -15,7 +15,7 @@ use crate::{
 };
 use am_core::{
     ids::{BudgetId, PrincipalId},
-    money::Amount,
+    money::StatedAmount,
 };
 use am_db::owner::is_principal;
 use am_ledger::{Budget, BudgetChange, BudgetDraft, BudgetPeriod, BudgetScope, ExceedAction};
@@ -32,7 +32,7 @@ pub struct BudgetCreate {
     /// Principal whose spending it limits, for admins. Default: the caller.
     principal: Option<PrincipalId>,
     /// Most that may be spent in a period, in AIT, with at most 8 decimal places.
-    limit: Amount,
+    limit: StatedAmount,
     /// Period after which it begins anew. Default `total`: it does not.
     period: Option<BudgetPeriod>,
     /// What becomes of an execution for which it has no room. Default `refuse`.
@@ -79,7 +79,7 @@ pub async fn create_budget(
         scope: scope.unwrap_or(BudgetScope::Principal),
         subject,
         principal,
-        limit: limit.get(),
+        limit,
         period: period.unwrap_or(BudgetPeriod::Total),
         on_exceed: on_exceed.unwrap_or(ExceedAction::Refuse),
     };
@@ -129,7 +129,7 @@ pub struct BudgetUpdate {
     /// Name, 1 to 100 characters. Default: as it is.
     name: Option<String>,
     /// Most that may be spent in a period, in AIT. Default: as it is.
-    limit: Option<Amount>,
+    limit: Option<StatedAmount>,
     /// What becomes of an execution for which it has no room. Default: as it is.
     on_exceed: Option<ExceedAction>,
 }
@@ -155,7 +155,7 @@ pub async fn update_budget(
     JsonBody(update): JsonBody<BudgetUpdate>,
 ) -> Result<JsonBody<Budget>, ApiError> {
     let BudgetUpdate { name, limit, on_exceed } = update;
-    let change = BudgetChange { name, limit: limit.map(Amount::get), on_exceed };
+    let change = BudgetChange { name, limit, on_exceed };
     Ok(JsonBody(app.ledger.update_budget(&caller.principal, is_admin(&caller), &id, change).await?))
 }
 

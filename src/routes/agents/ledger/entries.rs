@@ -13,7 +13,7 @@ use crate::{
         idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson},
     },
 };
-use am_core::{ids::LedgerEntryId, money::Amount};
+use am_core::{ids::LedgerEntryId, money::StatedAmount};
 use am_db::idempotency::{IdempotencyKey, IdempotentResult};
 use am_ledger::{
     AIT, AccountKey, AccountOwner, AccountPurpose, EntryKind, EntryReference, LedgerEntry, LedgerError, MoneyOrder,
@@ -32,7 +32,7 @@ pub struct CashMovement {
     /// Asset. Default `AIT`.
     asset: Option<String>,
     /// Amount in the asset, more than 0, with at most 8 decimal places.
-    amount: Amount,
+    amount: StatedAmount,
     /// Reference of the payment elsewhere, at most 200 characters. Default: none.
     reference: Option<String>,
     /// Words for people, at most 500 characters. Default: none.
@@ -69,7 +69,7 @@ async fn move_cash(
         _ => (external(asset), inside),
     };
     let reference = payment_reference(reference)?;
-    move_money(app, caller, MoneyOrder { kind, from, to, amount: amount.get(), reference, note }, request.once).await
+    move_money(app, caller, MoneyOrder { kind, from, to, amount, reference, note }, request.once).await
 }
 
 /// Move money, and show what the caller may see of the entry.
@@ -137,7 +137,7 @@ pub struct TransferCreate {
     /// Asset. Default `AIT`.
     asset: Option<String>,
     /// Amount in the asset, more than 0, with at most 8 decimal places.
-    amount: Amount,
+    amount: StatedAmount,
     /// Words for people, at most 500 characters. Default: none.
     note: Option<String>,
 }
@@ -178,7 +178,7 @@ pub async fn transfer_money(
     let asset = asset.as_deref().unwrap_or(AIT);
     let (from, to) = (AccountKey::new(from, asset, from_purpose), AccountKey::new(to, asset, to_purpose));
     let kind = EntryKind::Transfer;
-    let order = MoneyOrder { kind, from, to, amount: amount.get(), reference: None, note };
+    let order = MoneyOrder { kind, from, to, amount, reference: None, note };
     move_money(&app, &caller, order, request.once).await
 }
 

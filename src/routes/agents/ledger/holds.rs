@@ -16,12 +16,12 @@ use crate::{
 };
 use am_core::{
     ids::{LedgerAccountId, LedgerHoldId},
-    money::{Amount, Money},
+    money::StatedAmount,
 };
 use am_db::codec::Timestamp;
 use am_ledger::{
-    AIT, AccountKey, AccountOwner, AccountPurpose, CaptureMovement, EntryKind, EntryReference, HoldCapture,
-    HoldRequest, HoldState, LedgerError, LedgerHold,
+    AIT, AccountKey, AccountOwner, AccountPurpose, CaptureOrder, EntryReference, HoldRequest, HoldState, LedgerError,
+    LedgerHold,
 };
 
 /// A hold to make.
@@ -34,7 +34,7 @@ pub struct HoldCreate {
     /// Asset. Default `AIT`.
     asset: Option<String>,
     /// Amount in the asset, more than 0, with at most 8 decimal places.
-    amount: Amount,
+    amount: StatedAmount,
     /// What it is for, 1 to 200 characters.
     reference: String,
     /// Time at which it ends by itself. Default: it does not.
@@ -73,7 +73,7 @@ pub async fn create_hold(
     }
     let account = AccountKey::new(owner, asset.as_deref().unwrap_or(AIT), purpose);
     let reference = EntryReference::new("hold", reference);
-    let hold = HoldRequest { account, amount: amount.get(), reference, expires_at };
+    let hold = HoldRequest { account, amount, reference, expires_at };
     Ok(IdempotentCreated(app.ledger.place_hold(&caller.principal, hold, request.once).await?))
 }
 
@@ -153,7 +153,7 @@ pub struct HoldCaptureCreate {
     /// Owner of the wallet that it goes to: a principal, or `agent:ID`; an admin may name any.
     to_owner: String,
     /// Amount, more than 0, with at most 8 decimal places. Default: all that is left.
-    amount: Option<Amount>,
+    amount: Option<StatedAmount>,
     /// Whether the rest is set free. Default true.
     release_rest: Option<bool>,
     /// Words for people, at most 500 characters. Default: none.
@@ -184,21 +184,10 @@ pub async fn capture_hold(
     check_kind(&hold)?;
     let HoldCaptureCreate { to_owner, amount, release_rest, note } = request.body;
     let to = read_owner(&app, &caller, ("body", "to_owner"), Some(&to_owner)).await?;
-    let amount = match amount {
-        Some(amount) => amount.positive("amount").map_err(|fault| ApiError::from(vec![fault]))?,
-        None => hold.left(),
-    };
     let asset = app.ledger.account(&hold.account_id).await?.asset;
     let to = AccountKey::new(to, &asset, AccountPurpose::Wallet);
-    let capture = HoldCapture {
-        movements: vec![CaptureMovement { to, amount, is_fee: false }],
-        kind: EntryKind::Capture,
-        tags: None,
-        spent: Money::ZERO,
-        note,
-        release_rest: release_rest.unwrap_or(true),
-    };
-    Ok(IdempotentOk(app.ledger.capture_hold(&caller.principal, &id, capture, request.once).await?))
+    let order = CaptureOrder { to, amount, note, release_rest: release_rest.unwrap_or(true) };
+    Ok(IdempotentOk(app.ledger.capture_hold(&caller.principal, &id, order, request.once).await?))
 }
 
 /// Release a hold

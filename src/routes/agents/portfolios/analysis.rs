@@ -4,11 +4,11 @@ use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{path_number, portfolio_caller};
+use super::portfolio_caller;
 use crate::{
     app::App,
     http::{
-        ApiError, ClientKey, JsonBody, PathParams, QueryParams,
+        ApiError, ClientKey, JsonBody, PathNumbers, QueryParams,
         error::FieldError,
         idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
         time_query::time_span,
@@ -76,10 +76,10 @@ fn query_fault(error: PortfolioError) -> ApiError {
 pub async fn get_performance(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
     QueryParams(query): QueryParams<PeriodQuery>,
 ) -> Result<JsonBody<PerformanceReport>, ApiError> {
-    let id = path_number("portfolio", &id)?;
+    let PathNumbers([id]) = numbers;
     let found = app.portfolios.performance(&portfolio_caller(&caller), id, query.period(&app)).await;
     Ok(JsonBody(found.map_err(query_fault)?))
 }
@@ -99,10 +99,10 @@ pub async fn get_performance(
 pub async fn get_attribution(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
     QueryParams(query): QueryParams<PeriodQuery>,
 ) -> Result<JsonBody<AttributionReport>, ApiError> {
-    let id = path_number("portfolio", &id)?;
+    let PathNumbers([id]) = numbers;
     let found = app.portfolios.attribution(&portfolio_caller(&caller), id, query.period(&app)).await;
     Ok(JsonBody(found.map_err(query_fault)?))
 }
@@ -123,11 +123,11 @@ pub async fn get_attribution(
 pub async fn get_risk(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
     QueryParams(period): QueryParams<PeriodQuery>,
     QueryParams(query): QueryParams<RiskParameters>,
 ) -> Result<JsonBody<RiskReport>, ApiError> {
-    let id = path_number("portfolio", &id)?;
+    let PathNumbers([id]) = numbers;
     let RiskParameters { benchmark, risk_free_rate } = query;
     let query = RiskQuery { period: period.period(&app), benchmark, risk_free_rate };
     let found = app.portfolios.risk(&portfolio_caller(&caller), id, query).await;
@@ -151,10 +151,10 @@ pub async fn get_risk(
 pub async fn run_stress_test(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
     request: IdempotentJson<StressRequest>,
 ) -> Result<IdempotentOk<StressReport>, ApiError> {
-    let id = path_number("portfolio", &id)?;
+    let PathNumbers([id]) = numbers;
     let report = app.portfolios.stress(&portfolio_caller(&caller), id, request.body).await?;
     Ok(IdempotentOk(record_response(&app, request.once, report).await?))
 }

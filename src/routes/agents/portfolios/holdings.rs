@@ -2,11 +2,11 @@
 
 use axum::{extract::State, response::Response};
 
-use super::{numbered_page, path_number, portfolio_caller};
+use super::{numbered_page, portfolio_caller};
 use crate::{
     app::App,
     http::{
-        ApiError, ClientKey, JsonBody, PathParams,
+        ApiError, ClientKey, JsonBody, PathNumbers,
         idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson, IdempotentOk},
         pagination::{PageQuery, Paginator},
     },
@@ -68,9 +68,9 @@ pub async fn list_portfolios(
 pub async fn get_portfolio(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
 ) -> Result<JsonBody<PortfolioDocument>, ApiError> {
-    let id = path_number("portfolio", &id)?;
+    let PathNumbers([id]) = numbers;
     Ok(JsonBody(app.portfolios.portfolio(&portfolio_caller(&caller), id).await?))
 }
 
@@ -90,10 +90,10 @@ pub async fn get_portfolio(
 pub async fn update_portfolio(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
     JsonBody(body): JsonBody<PortfolioUpdate>,
 ) -> Result<JsonBody<PortfolioDocument>, ApiError> {
-    let id = path_number("portfolio", &id)?;
+    let PathNumbers([id]) = numbers;
     Ok(JsonBody(app.portfolios.update_portfolio(&portfolio_caller(&caller), id, body).await?))
 }
 
@@ -114,10 +114,10 @@ pub async fn update_portfolio(
 pub async fn add_asset(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
     request: IdempotentJson<AssetDraft>,
 ) -> Result<IdempotentCreated<HoldingsReport>, ApiError> {
-    let id = path_number("portfolio", &id)?;
+    let PathNumbers([id]) = numbers;
     Ok(IdempotentCreated(app.portfolios.add_asset(&portfolio_caller(&caller), id, request.body, request.once).await?))
 }
 
@@ -137,9 +137,9 @@ pub async fn add_asset(
 pub async fn get_holdings(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
 ) -> Result<JsonBody<HoldingsReport>, ApiError> {
-    let id = path_number("portfolio", &id)?;
+    let PathNumbers([id]) = numbers;
     Ok(JsonBody(app.portfolios.holdings(&portfolio_caller(&caller), id).await?))
 }
 
@@ -160,10 +160,10 @@ pub async fn get_holdings(
 pub async fn deposit_funds(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
     request: IdempotentJson<FlowRequest>,
 ) -> Result<IdempotentOk<FlowDocument>, ApiError> {
-    let id = path_number("portfolio", &id)?;
+    let PathNumbers([id]) = numbers;
     Ok(IdempotentOk(app.portfolios.deposit(&portfolio_caller(&caller), id, request.body, request.once).await?))
 }
 
@@ -184,10 +184,10 @@ pub async fn deposit_funds(
 pub async fn withdraw_funds(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
     request: IdempotentJson<FlowRequest>,
 ) -> Result<IdempotentOk<FlowDocument>, ApiError> {
-    let id = path_number("portfolio", &id)?;
+    let PathNumbers([id]) = numbers;
     Ok(IdempotentOk(app.portfolios.withdraw(&portfolio_caller(&caller), id, request.body, request.once).await?))
 }
 
@@ -206,10 +206,10 @@ pub async fn withdraw_funds(
 pub async fn list_flows(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
     paging: Paginator<100>,
 ) -> Result<Response, ApiError> {
-    let id = path_number("portfolio", &id)?;
+    let PathNumbers([id]) = numbers;
     let (rows, total) = app.portfolios.list_flows(&portfolio_caller(&caller), id, &paging.page).await?;
     Ok(numbered_page(&paging, (rows, Some(total)), |flow| (flow.created_at, flow.id)))
 }

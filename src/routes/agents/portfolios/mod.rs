@@ -15,7 +15,6 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{
     app::App,
     http::{
-        ApiError,
         auth::{ApiCaller, KeyRole},
         openapi::routes,
         pagination::Paginator,
@@ -54,12 +53,6 @@ pub fn router() -> OpenApiRouter<App> {
 
 fn portfolio_caller(caller: &ApiCaller) -> PortfolioCaller {
     PortfolioCaller { principal: caller.principal.clone(), is_admin: caller.role == KeyRole::Admin }
-}
-
-/// The number that a path names; what is no number is the number of nothing.
-fn path_number(what: &str, text: &str) -> Result<i64, ApiError> {
-    let number = text.parse().ok().filter(|number: &i64| *number > 0 && number.to_string() == text);
-    number.ok_or_else(|| ApiError::not_found(format!("No {what} {text}")))
 }
 
 /// The page of a list whose rows have numbers, with how many there are, where that was counted.

@@ -23,7 +23,6 @@ use am_portfolio::{AllocationRequest, AllocationResult, BacktestRequest, Backtes
     responses(
         (status = 200, body = AllocationResult, description = "The weights, what they promise, and why the optimiser stopped"),
         (status = 409, description = "Recorded prices are missing (`price_missing`), or no solution was found (`not_solved`)"),
-        (status = 501, description = "The method is not available (`not_implemented`)"),
     )
 )]
 pub async fn optimize_portfolio(
@@ -47,7 +46,6 @@ pub async fn optimize_portfolio(
     responses(
         (status = 200, body = BacktestResult, description = "What the strategy would have done"),
         (status = 409, description = "Recorded prices are missing (`price_missing`), or no solution was found (`not_solved`)"),
-        (status = 501, description = "The method is not available (`not_implemented`)"),
     )
 )]
 pub async fn backtest_portfolio(

@@ -5,11 +5,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::IntoParams;
 
-use super::{numbered_page, path_number, portfolio_caller};
+use super::{numbered_page, portfolio_caller};
 use crate::{
     app::App,
     http::{
-        ApiError, ClientKey, PathParams, QueryParams,
+        ApiError, ClientKey, PathNumbers, QueryParams,
         idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson, IdempotentOk},
         pagination::{PageQuery, Paginator},
     },
@@ -32,10 +32,10 @@ use am_portfolio::{AlertRecord, SnapshotRecord};
 pub async fn create_snapshot(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentCreated<SnapshotRecord>, ApiError> {
-    let id = path_number("portfolio", &id)?;
+    let PathNumbers([id]) = numbers;
     Ok(IdempotentCreated(app.portfolios.snapshot(&portfolio_caller(&caller), id, request.once).await?))
 }
 
@@ -54,10 +54,10 @@ pub async fn create_snapshot(
 pub async fn list_snapshots(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
     paging: Paginator<100>,
 ) -> Result<Response, ApiError> {
-    let id = path_number("portfolio", &id)?;
+    let PathNumbers([id]) = numbers;
     let (rows, total) = app.portfolios.list_snapshots(&portfolio_caller(&caller), id, &paging.page).await?;
     Ok(numbered_page(&paging, (rows, Some(total)), |snapshot| (snapshot.created_at, snapshot.id)))
 }
@@ -86,11 +86,11 @@ pub struct AlertQuery {
 pub async fn list_alerts(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
     QueryParams(query): QueryParams<AlertQuery>,
     paging: Paginator<100>,
 ) -> Result<Response, ApiError> {
-    let id = path_number("portfolio", &id)?;
+    let PathNumbers([id]) = numbers;
     let (rows, total) = app.portfolios.list_alerts(&portfolio_caller(&caller), id, query.open, &paging.page).await?;
     Ok(numbered_page(&paging, (rows, Some(total)), |alert| (alert.created_at, alert.id)))
 }
@@ -112,9 +112,9 @@ pub async fn list_alerts(
 pub async fn acknowledge_alert(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams((id, alert)): PathParams<(String, String)>,
+    numbers: PathNumbers<2>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<AlertRecord>, ApiError> {
-    let ids = (path_number("portfolio", &id)?, path_number("alert", &alert)?);
-    Ok(IdempotentOk(app.portfolios.acknowledge_alert(&portfolio_caller(&caller), ids, request.once).await?))
+    let PathNumbers([id, alert]) = numbers;
+    Ok(IdempotentOk(app.portfolios.acknowledge_alert(&portfolio_caller(&caller), (id, alert), request.once).await?))
 }

@@ -2,11 +2,11 @@
 
 use axum::{extract::State, response::Response};
 
-use super::{numbered_page, path_number, portfolio_caller};
+use super::{numbered_page, portfolio_caller};
 use crate::{
     app::App,
     http::{
-        ApiError, ClientKey, JsonBody, PathParams,
+        ApiError, ClientKey, JsonBody, PathNumbers,
         idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson},
         pagination::{PageQuery, Paginator},
     },
@@ -63,9 +63,9 @@ pub async fn list_strategies(
 pub async fn get_strategy(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
 ) -> Result<JsonBody<StrategyDocument>, ApiError> {
-    let id = path_number("strategy", &id)?;
+    let PathNumbers([id]) = numbers;
     Ok(JsonBody(app.portfolios.strategy(&portfolio_caller(&caller), id).await?))
 }
 
@@ -86,9 +86,9 @@ pub async fn get_strategy(
 pub async fn update_strategy(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
     JsonBody(body): JsonBody<StrategyDraft>,
 ) -> Result<JsonBody<StrategyDocument>, ApiError> {
-    let id = path_number("strategy", &id)?;
+    let PathNumbers([id]) = numbers;
     Ok(JsonBody(app.portfolios.update_strategy(&portfolio_caller(&caller), id, body).await?))
 }

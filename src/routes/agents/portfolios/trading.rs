@@ -2,11 +2,11 @@
 
 use axum::{extract::State, response::Response};
 
-use super::{numbered_page, path_number, portfolio_caller};
+use super::{numbered_page, portfolio_caller};
 use crate::{
     app::App,
     http::{
-        ApiError, ClientKey, PathParams,
+        ApiError, ClientKey, PathNumbers,
         idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson, IdempotentOk},
         pagination::{PageQuery, Paginator},
     },
@@ -32,10 +32,10 @@ use am_portfolio::{
 pub async fn create_quote(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
     request: IdempotentJson<QuoteRequest>,
 ) -> Result<IdempotentCreated<QuoteDocument>, ApiError> {
-    let id = path_number("portfolio", &id)?;
+    let PathNumbers([id]) = numbers;
     Ok(IdempotentCreated(app.portfolios.quote(&portfolio_caller(&caller), id, request.body, request.once).await?))
 }
 
@@ -58,10 +58,10 @@ pub async fn create_quote(
 pub async fn create_trade(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
     request: IdempotentJson<TradeRequest>,
 ) -> Result<IdempotentCreated<TradeDocument>, ApiError> {
-    let id = path_number("portfolio", &id)?;
+    let PathNumbers([id]) = numbers;
     Ok(IdempotentCreated(app.portfolios.trade(&portfolio_caller(&caller), id, request.body, request.once).await?))
 }
 
@@ -80,10 +80,10 @@ pub async fn create_trade(
 pub async fn list_trades(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
     paging: Paginator<100>,
 ) -> Result<Response, ApiError> {
-    let id = path_number("portfolio", &id)?;
+    let PathNumbers([id]) = numbers;
     let (rows, total) = app.portfolios.list_trades(&portfolio_caller(&caller), id, &paging.page).await?;
     Ok(numbered_page(&paging, (rows, Some(total)), |trade| (trade.created_at, trade.id)))
 }
@@ -107,10 +107,10 @@ pub async fn list_trades(
 pub async fn rebalance_portfolio(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
     request: IdempotentJson<RebalanceRequest>,
 ) -> Result<IdempotentOk<RebalanceReport>, ApiError> {
-    let id = path_number("portfolio", &id)?;
+    let PathNumbers([id]) = numbers;
     Ok(IdempotentOk(app.portfolios.rebalance(&portfolio_caller(&caller), id, request.body, request.once).await?))
 }
 
@@ -129,10 +129,10 @@ pub async fn rebalance_portfolio(
 pub async fn list_rebalances(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    numbers: PathNumbers<1>,
     paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
-    let id = path_number("portfolio", &id)?;
+    let PathNumbers([id]) = numbers;
     let (rows, total) = app.portfolios.list_rebalances(&portfolio_caller(&caller), id, &paging.page).await?;
     Ok(numbered_page(&paging, (rows, Some(total)), |rebalance| (rebalance.created_at, rebalance.id)))
 }

@@ -15,7 +15,7 @@ use crate::{
 };
 use am_core::{
     ids::{AgentId, MarketGuildId},
-    money::Amount,
+    money::StatedAmount,
 };
 use am_marketplace::{Guild, GuildChange, GuildDraft, GuildMember, GuildPayout, GuildRole, PayoutOrder};
 
@@ -249,7 +249,7 @@ pub struct MarketGuildPay {
     /// Member whose owner is paid.
     agent_id: AgentId,
     /// Amount in AIT, more than 0.
-    amount: Amount,
+    amount: StatedAmount,
     /// What it is for, at most 500 characters. Default: nothing is said.
     note: Option<String>,
 }
@@ -276,6 +276,6 @@ pub async fn pay_out_treasury(
     request: IdempotentJson<MarketGuildPay>,
 ) -> Result<IdempotentCreated<GuildPayout>, ApiError> {
     let MarketGuildPay { agent_id, amount, note } = request.body;
-    let order = PayoutOrder { agent_id, amount: amount.get(), note };
+    let order = PayoutOrder { agent_id, amount, note };
     Ok(IdempotentCreated(app.market.pay_out(&market_caller(caller), &id, order, request.once).await?))
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 use am_core::{
     ids::{AgentId, ExecutionId, MarketRequestId, MarketServiceId},
-    money::Amount,
+    money::StatedAmount,
 };
 use am_db::codec::Timestamp;
 use am_marketplace::{
@@ -79,7 +79,7 @@ pub struct MarketRequestCreate {
     #[schema(value_type = Object)]
     inputs: Map<String, Value>,
     /// Most that is paid, in AIT, at least the service's base price. It is put in escrow.
-    budget: Amount,
+    budget: StatedAmount,
     /// When it must be completed, in the future and within 365 days.
     deadline: Timestamp,
 }
@@ -103,7 +103,7 @@ pub async fn create_market_request(
     request: IdempotentJson<MarketRequestCreate>,
 ) -> Result<IdempotentCreated<MarketRequest>, ApiError> {
     let MarketRequestCreate { service_id, category, requirements, inputs, budget, deadline } = request.body;
-    let draft = RequestDraft { service_id, category, requirements, inputs, budget: budget.get(), deadline };
+    let draft = RequestDraft { service_id, category, requirements, inputs, budget, deadline };
     Ok(IdempotentCreated(app.market.create_request(&market_caller(caller), draft, request.once).await?))
 }
 

@@ -17,7 +17,7 @@ use crate::{
 };
 use am_core::{
     ids::{AgentId, MarketGuildId, MarketServiceId, WorkflowId},
-    money::{Amount, Money},
+    money::{Money, StatedAmount},
 };
 use am_marketplace::{
     MarketError, MarketService, ServiceCategory, ServiceChange, ServiceDraft, ServiceFilter, ServiceOrder,
@@ -125,7 +125,7 @@ pub struct MarketServiceCreate {
     #[serde(default)]
     tags: Vec<String>,
     /// Base price in AIT, 0.001 to 1000.
-    base_price: Amount,
+    base_price: StatedAmount,
     /// Workflow of the caller that does the work of accepted requests, with the request's `inputs`. Default: the agent reports
     /// results itself.
     workflow_id: Option<WorkflowId>,
@@ -151,7 +151,6 @@ pub async fn create_market_service(
 ) -> Result<IdempotentCreated<MarketService>, ApiError> {
     let MarketServiceCreate { agent_id, guild_id, name, description, category, tags, base_price, workflow_id } =
         request.body;
-    let base_price = base_price.get();
     let draft = ServiceDraft { agent_id, guild_id, name, description, category, tags, base_price, workflow_id };
     Ok(IdempotentCreated(app.market.create_service(&market_caller(caller), draft, request.once).await?))
 }
@@ -175,8 +174,7 @@ pub async fn get_market_service(
 }
 
 /// Changes of a service. A member that is left out or null keeps its value.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(default)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct MarketServiceUpdate {
     /// Name of the service, 1 to 100 characters.
     name: Option<String>,
@@ -185,7 +183,7 @@ pub struct MarketServiceUpdate {
     /// Words by which it is found, at most 20.
     tags: Option<Vec<String>>,
     /// Base price of later requests in AIT, 0.001 to 1000.
-    base_price: Option<Amount>,
+    base_price: Option<StatedAmount>,
     /// `paused`: it is not offered at present; `active`: it is again; `retired`: never any more.
     state: Option<ServiceState>,
 }
@@ -212,7 +210,7 @@ pub async fn update_market_service(
     request: IdempotentJson<MarketServiceUpdate>,
 ) -> Result<IdempotentOk<MarketService>, ApiError> {
     let MarketServiceUpdate { name, description, tags, base_price, state } = request.body;
-    let change = ServiceChange { name, description, tags, base_price: base_price.map(Amount::get), state };
+    let change = ServiceChange { name, description, tags, base_price, state };
     Ok(IdempotentOk(app.market.update_service(&market_caller(caller), &id, change, request.once).await?))
 }
 

@@ -34,7 +34,7 @@ pub use {
     calibration::{FittedParameter, MIN_RECORDS, PriceCalibration, PriceRecord, TooFewRecords, calibrate_prices},
     marketplace_trading::MarketplaceTrading,
     negotiation_strategy::NegotiationStrategy,
-    portfolio_management::PortfolioManagement,
+    portfolio_management::{PortfolioLevels, PortfolioManagement},
     price_optimization::PriceOptimization,
     resource_allocation::ResourceAllocation,
     service_selection::ServiceSelection,

@@ -14,7 +14,10 @@
 //!
 //! minus `redemption` when the drawdown reaches its deepest level and investors withdraw.
 
-use super::{MarketAction, MarketModel, parameters::market_parameters, walk_transitions};
+use super::{
+    MARKET_ACTIONS, MarketAction, MarketModel, parameters::market_parameters, scale_feature, walk_transitions,
+};
+use crate::FEATURE_NAMES;
 
 /// Number of exposure levels: weights of the asset in fifths, from 0.
 const EXPOSURE_LEVELS: usize = 6;
@@ -81,6 +84,43 @@ impl PortfolioMarket {
     }
 }
 
+/// The exposure after an action.
+fn exposure_after(old: usize, volatility: usize, action: MarketAction) -> usize {
+    match action {
+        MarketAction::Increase => (old + 1).min(EXPOSURE_LEVELS - 1),
+        MarketAction::Decrease => old.saturating_sub(1),
+        MarketAction::Maintain => old,
+        MarketAction::Dynamic => TARGET_EXPOSURES[volatility],
+    }
+}
+
+/// A state of `portfolio_management` as its five levels: exposure, regime, valuation, volatility, drawdown. For policies of this
+/// environment that act elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortfolioLevels(pub [usize; 5]);
+
+impl PortfolioLevels {
+    /// What a policy sees. A level beyond the last counts as the last.
+    pub fn observation(self) -> Vec<f64> {
+        let mut features = vec![0.0; FEATURE_NAMES.len()];
+        let names = <PortfolioMarket as MarketModel<5>>::FEATURE_MAP;
+        let shown = names.iter().zip(<PortfolioMarket as MarketModel<5>>::STATE_SHAPE).zip(self.0);
+        for (((name, _), values), level) in shown {
+            if let Some(place) = FEATURE_NAMES.iter().position(|feature| feature == name) {
+                features[place] = f64::from(scale_feature(level.min(values - 1), values));
+            }
+        }
+        features
+    }
+
+    /// The exposure after the action of this index; `None`: there is none.
+    pub fn exposure_after(self, action: usize) -> Option<usize> {
+        let [exposure, _, _, volatility, _] = self.0;
+        let action = *MARKET_ACTIONS.get(action)?;
+        Some(exposure_after(exposure.min(EXPOSURE_LEVELS - 1), volatility.min(VOLATILITY_LEVELS - 1), action))
+    }
+}
+
 /// Weight of the asset at an exposure level.
 fn exposure_weight(exposures: usize) -> f64 {
     exposures as f64 / (EXPOSURE_LEVELS - 1) as f64
@@ -133,12 +173,7 @@ impl MarketModel<5> for PortfolioMarket {
         visit: &mut dyn FnMut(f64, [usize; 5], f64),
     ) {
         let p = &self.parameters;
-        let exposure = match action {
-            MarketAction::Increase => (old + 1).min(EXPOSURE_LEVELS - 1),
-            MarketAction::Decrease => old.saturating_sub(1),
-            MarketAction::Maintain => old,
-            MarketAction::Dynamic => TARGET_EXPOSURES[volatility],
-        };
+        let exposure = exposure_after(old, volatility, action);
         let (mean, deviation) = self.moments(regime, valuation, volatility);
         let risk = exposure_weight(exposure) * deviation;
         let charged = p.trading_cost * exposure_weight(exposure.abs_diff(old)) + p.aversion * risk * risk;

@@ -302,3 +302,22 @@ fn a_walk_stays_at_an_end_instead_of_leaving() {
     assert_eq!(walk_transitions(0, 3, 0.25, 0.5), [(0.0, 0), (0.5, 0), (0.5, 1)]);
     assert_eq!(walk_transitions(2, 3, 0.25, 0.5), [(0.25, 1), (0.75, 2), (0.0, 2)]);
 }
+
+#[test]
+fn levels_elsewhere_are_seen_as_those_of_the_environment() {
+    let market = MarketDynamics::new(PortfolioMarket::new(PortfolioManagement::default()));
+    for state in [[0, 0, 0, 0, 0], [2, 1, 2, 0, 0], [5, 2, 4, 1, 3], [3, 0, 1, 1, 2]] {
+        let mut seen = vec![0.0_f32; FEATURE_NAMES.len()];
+        market.observe(&state, 0, &mut seen);
+        let seen: Vec<f64> = seen.into_iter().map(f64::from).collect();
+        assert_eq!(PortfolioLevels(state).observation(), seen, "{state:?}");
+        for (index, action) in MARKET_ACTIONS.into_iter().enumerate() {
+            let mut reached = Vec::new();
+            market.market.outcomes(state, action, &mut |_, next, _| reached.push(next[0]));
+            reached.dedup();
+            assert_eq!(PortfolioLevels(state).exposure_after(index), Some(reached[0]), "{state:?} {action:?}");
+            assert_eq!(reached.len(), 1);
+        }
+    }
+    assert_eq!(PortfolioLevels([9; 5]).exposure_after(4), None);
+}
