@@ -16,6 +16,7 @@ pub(super) fn start(services: &Services, keys: &ApiKeyService, witnesses: &Witne
     supervisor.start("bulk", |stop| services.bulk.clone().work(stop));
     supervisor.start("absences", am_core::absence::watch);
     supervisor.adopt(services.training.background_task());
+    supervisor.adopt(services.tasks.background_task());
     supervisor.start("policies", |stop| services.library.clone().watch(stop));
     supervisor.start("security_policies", |stop| services.security_policies.clone().watch(stop));
     supervisor.start("audit_webhooks", |stop| services.audit.clone().tell_webhooks(stop));
@@ -29,6 +30,7 @@ pub(super) fn start(services: &Services, keys: &ApiKeyService, witnesses: &Witne
     supervisor.start("ledger.budgets", |stop| services.ledger.clone().watch_budgets(stop));
     supervisor.start("trust", |stop| services.trust.clone().work(stop));
     supervisor.start("market", |stop| services.market.clone().work(stop));
+    services.performance.start(supervisor);
     supervisor.start("portfolios", |stop| services.portfolios.clone().review_loop(stop));
     supervisor.start("prices", |stop| services.portfolios.clone().poll_prices(stop));
     supervisor.start("retention", |stop| services.retention.clone().work(stop));
