@@ -13,6 +13,7 @@ mod interval;
 pub mod learning;
 pub mod library;
 mod marketplace_state;
+pub mod meta_learning;
 mod model;
 mod network;
 mod orthogonal;
@@ -20,7 +21,9 @@ pub mod outcomes;
 mod process_memory;
 pub mod runs;
 pub mod serving;
+pub mod text_encoder;
 pub mod training;
+pub mod tuning;
 
 pub use builtin::{BUILTIN_NAME, BUILTIN_SHA256, BUILTIN_VERSION, builtin_weights};
 pub use error::RlError;

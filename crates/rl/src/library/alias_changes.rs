@@ -23,7 +23,8 @@ impl PolicyLibrary {
     /// Set an alias to a version.
     ///
     /// # Errors
-    /// [`RlError::Invalid`] for a malformed alias or a version that does not exist; [`RlError::Forbidden`].
+    /// [`RlError::Invalid`] for a malformed alias or a version that does not exist; [`RlError::Forbidden`];
+    /// [`RlError::InvalidState`] for a version that has not passed the alias's gates.
     #[boxed]
     pub async fn set_alias(
         &self,
@@ -100,9 +101,17 @@ impl PolicyLibrary {
     where
         F: AsyncFnOnce(&mut Tx, &PolicyRecord, &str) -> Result<(Option<u32>, bool)> + Send + 'static,
     {
-        let (alias, by) = (alias.to_owned(), caller.name.to_string());
+        let (alias, by, library) = (alias.to_owned(), caller.name.to_string(), self.clone());
         self.change(caller, name, once, async move |tx: &mut Tx, policy: &PolicyRecord, now: Timestamp| {
             let (to, rollback) = change(tx, policy, &alias).await?;
+            let current = policy.aliases.get(&alias).copied();
+            // Nothing keeps an alias from going away, or back to what it was.
+            if let (Some(version), false) = (to, rollback)
+                && current != to
+                && let Some(reason) = library.alias_refusal(tx, (&policy.name, &alias), Some(version), current).await?
+            {
+                return Err(RlError::InvalidState(reason));
+            }
             let at = |version: Option<u32>| Some(json!({"alias": alias, "version": version}));
             let entry = audit_entry(now).of("policy", if rollback { "alias_rolled_back" } else { "alias_moved" });
             let entry = entry.change(at(policy.aliases.get(&alias).copied()), at(to));

@@ -4,6 +4,7 @@
 //! which serves the policies.
 
 mod alias_changes;
+mod alias_check;
 mod mirror;
 mod model;
 mod name_resolution;
@@ -25,6 +26,7 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+pub use self::alias_check::AliasCheck;
 pub use self::model::{AliasMove, NewVersion, PolicyRecord, StoredWeights, VersionRecord, WeightsUpload};
 use self::name_resolution::resolve_names;
 pub(super) use self::{
@@ -72,6 +74,8 @@ struct PolicyLibraryInner {
     /// Newest revision that `policies` has loaded.
     seen: AtomicI64,
     misses: RefreshGate,
+    /// Part of the service that may refuse that an alias is moved.
+    alias_check: std::sync::OnceLock<Arc<dyn AliasCheck>>,
     /// Held while policies are read and passed on, so that older ones never replace newer ones.
     refreshing: tokio::sync::Mutex<()>,
 }
@@ -89,8 +93,8 @@ impl PolicyLibrary {
         audit: AuditLog,
         policies: PolicyServer,
     ) -> Result<Self> {
-        let (seen, misses, refreshing) = Default::default();
-        let library = PolicyLibraryInner { db, clock, ids, audit, policies, seen, misses, refreshing };
+        let (seen, misses, alias_check, refreshing) = Default::default();
+        let library = PolicyLibraryInner { db, clock, ids, audit, policies, seen, misses, alias_check, refreshing };
         let library = Self(Arc::new(library));
         library.insert_builtin().await?;
         library.refresh().await?;
@@ -254,6 +258,7 @@ impl PolicyLibrary {
             aliases: upload.aliases,
         };
         let (ids, caller, now, audit) = (self.0.ids.clone(), caller.clone(), self.now(), self.0.audit.clone());
+        let library = self.clone();
         let done = self
             .0
             .db
@@ -263,6 +268,7 @@ impl PolicyLibrary {
                 let found = store::get(tx.conn().await?, &new.name).await?;
                 // The policy keeps the owner that created it.
                 let owner = owner_for_change(&caller, found.as_ref())?;
+                library.check_new_aliases(tx, &new.name, &new.aliases).await?;
                 publish_version(tx, &ids, (&audit, audit_entry(now).by(&caller)), &owner, new, now).await
             })
             .await?;

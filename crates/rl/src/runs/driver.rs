@@ -383,6 +383,7 @@ impl TrainingDriver {
         let (ids, policy) = (self.inner.ids.clone(), self.run.policy.clone());
         let audit = self.inner.audit().clone();
         let directory = self.inner.library.policies().directory().to_owned();
+        let policies = self.inner.library.clone();
         self.write(async move |tx: &mut Tx| {
             let wish = store::get_control_request(tx, &id).await?;
             let (status, mut ending, new) = match (status, wish) {
@@ -397,6 +398,7 @@ impl TrainingDriver {
                 if let Some(promotion) = &mut ending.promotion {
                     publication::settle_promotion(tx, &mut new, promotion).await?;
                 }
+                publication::settle_gates(tx, &policies, &mut new, &mut ending.promotion).await?;
                 let told = (&audit, library::audit_entry(now).on_behalf_of(&owner).training_run(&id));
                 let version = library::publish_version(tx, &ids, told, &owner, new, now).await?;
                 ending.version = Some(version.version);

@@ -5,8 +5,10 @@
 
 mod control;
 mod control_handle;
+mod curve_export;
 mod driver;
 mod evaluation;
+mod event_file;
 mod event_source;
 mod fairness;
 mod feedback_training;
@@ -36,6 +38,8 @@ use self::{
     control_handle::ControlHandle, fairness::TrainingUsage, metrics::TrainingMetrics, training_event::TrainingEventKind,
 };
 pub use self::{
+    curve_export::curve_csv,
+    event_file::event_file,
     evaluation::{EvaluationScores, VersionEvaluation, score_policy, score_weights},
     feedback_training::FeedbackTraining,
     limits::TrainingLimits,

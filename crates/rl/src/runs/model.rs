@@ -358,6 +358,12 @@ pub struct TrainingRun {
     pub seconds: f64,
     /// Steps per second of training; null before the first step.
     pub steps_per_second: Option<f64>,
+    /// Seconds of training left at the speed so far; 0 for a run that has ended; null: `eta_reason` says why.
+    #[serde(default)]
+    pub eta_seconds: Option<f64>,
+    /// Why `eta_seconds` is null; null: it is not.
+    #[serde(default)]
+    pub eta_reason: Option<String>,
     /// Number of episodes ended.
     pub episodes: u64,
     /// Gradient steps done as of the newest point: changes of the policy's weights. A run that ends without one makes no

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{
+    curve_export::remaining_seconds,
     model::{CheckpointRef, ControlRequest, NewTrainingRun, OpenRun, RunFilter, RunStatus, TrainingRun, TrainingTask},
     promotion::PromotionDecision,
     record::TrainingRecord,
@@ -66,6 +67,7 @@ fn json_text(value: &impl serde::Serialize) -> Result<String> {
 
 fn run_from_row(row: TrainingRunRow, with_curve: bool) -> TrainingRun {
     let record = row.record;
+    let eta = remaining_seconds(row.status, (row.steps_done, row.steps), row.seconds);
     TrainingRun {
         run_id: row.id.clone(),
         id: row.id,
@@ -80,6 +82,8 @@ fn run_from_row(row: TrainingRunRow, with_curve: bool) -> TrainingRun {
         progress: (row.steps_done as f64 / row.steps.max(1) as f64).min(1.0),
         seconds: row.seconds,
         steps_per_second: (row.seconds > 0.0).then(|| row.steps_done as f64 / row.seconds),
+        eta_seconds: eta.ok(),
+        eta_reason: eta.err().map(str::to_owned),
         episodes: record.episodes,
         gradient_steps: record.gradient_steps,
         mean_return: record.mean_return(),

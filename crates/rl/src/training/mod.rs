@@ -12,13 +12,13 @@ mod layer;
 mod mlp;
 mod moments;
 mod offline;
-mod parameters;
+pub(crate) mod parameters;
 mod plan;
 mod ppo;
 mod rainbow;
 mod replay;
 mod sac;
-mod sampling;
+pub(crate) mod sampling;
 #[cfg(test)]
 mod tests;
 mod thread_priority;

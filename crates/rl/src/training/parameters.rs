@@ -5,20 +5,20 @@ use tch::{Device, TchError, Tensor};
 use super::{TrainingError, checkpoint::TrainerCheckpoint};
 
 /// Parameters of several networks and their gradients, concatenated.
-pub(super) struct NetworkParameters {
-    pub(super) values: Tensor,
-    pub(super) gradients: Tensor,
+pub(crate) struct NetworkParameters {
+    pub(crate) values: Tensor,
+    pub(crate) gradients: Tensor,
 }
 
 impl NetworkParameters {
-    pub(super) fn new(values: &[f32], device: Device) -> Result<Self, TchError> {
+    pub(crate) fn new(values: &[f32], device: Device) -> Result<Self, TchError> {
         let values = Tensor::f_from_slice(values)?.f_to_device(device)?;
         let gradients = values.f_zeros_like()?;
         Ok(Self { values, gradients })
     }
 
     /// Scale the gradients so that their Euclidean norm is at most `most`; returns the norm before.
-    pub(super) fn clip(&mut self, most: f64) -> Result<f64, TchError> {
+    pub(crate) fn clip(&mut self, most: f64) -> Result<f64, TchError> {
         let norm = f64::try_from(self.gradients.f_norm()?)?;
         if norm > most {
             let _ = self.gradients.f_mul_scalar_(most / (norm + 1e-6))?;
@@ -27,13 +27,13 @@ impl NetworkParameters {
     }
 
     /// Move towards `others` by `share` of the way: Polyak averaging.
-    pub(super) fn follow(&mut self, others: &Self, share: f64) -> Result<(), TchError> {
+    pub(crate) fn follow(&mut self, others: &Self, share: f64) -> Result<(), TchError> {
         self.values.f_lerp_(&others.values, share).map(drop)
     }
 }
 
 /// Adam optimiser (Kingma, Ba 2015, arXiv:1412.6980) on flat parameters, with a state that can be saved.
-pub(super) struct Adam {
+pub(crate) struct Adam {
     mean: Tensor,
     variance: Tensor,
     scratch: Tensor,
@@ -46,14 +46,14 @@ const BETA_1: f64 = 0.9;
 const BETA_2: f64 = 0.999;
 
 impl Adam {
-    pub(super) fn new(parameters: &NetworkParameters, epsilon: f64) -> Result<Self, TchError> {
+    pub(crate) fn new(parameters: &NetworkParameters, epsilon: f64) -> Result<Self, TchError> {
         let zeros = || parameters.values.f_zeros_like();
         Ok(Self { mean: zeros()?, variance: zeros()?, scratch: zeros()?, steps: 0, epsilon })
     }
 
     /// Apply the paper's algorithm 1 in place: `p += m / (-(c1 / a) * (sqrt(v) / sqrt(c2) + e))`, where `c1` and `c2`
     /// correct the bias of the two moments.
-    pub(super) fn step(&mut self, parameters: &mut NetworkParameters, learning_rate: f64) -> Result<(), TchError> {
+    pub(crate) fn step(&mut self, parameters: &mut NetworkParameters, learning_rate: f64) -> Result<(), TchError> {
         self.steps += 1;
         if learning_rate <= 0.0 {
             return Ok(());
@@ -69,13 +69,13 @@ impl Adam {
         parameters.values.f_addcdiv_(&self.mean, &self.scratch).map(drop)
     }
 
-    pub(super) fn save(&self, name: &str, into: &mut TrainerCheckpoint<'_>) -> Result<(), TrainingError> {
+    pub(crate) fn save(&self, name: &str, into: &mut TrainerCheckpoint<'_>) -> Result<(), TrainingError> {
         into.put(&format!("{name}.mean"), &self.mean)?;
         into.put(&format!("{name}.variance"), &self.variance)?;
         into.put_state(&format!("{name}.steps"), &self.steps)
     }
 
-    pub(super) fn restore(&mut self, name: &str, from: &TrainerCheckpoint<'_>) -> Result<(), TrainingError> {
+    pub(crate) fn restore(&mut self, name: &str, from: &TrainerCheckpoint<'_>) -> Result<(), TrainingError> {
         from.get(&format!("{name}.mean"), &mut self.mean)?;
         from.get(&format!("{name}.variance"), &mut self.variance)?;
         self.steps = from.state(&format!("{name}.steps"))?;

@@ -5,6 +5,7 @@ mod aliases;
 mod environments;
 mod outcomes;
 mod policies;
+mod run_curve;
 mod runs;
 mod strategies;
 
@@ -35,6 +36,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(runs::create_training_run, runs::list_training_runs))
         .routes(routes!(runs::get_training_run, runs::delete_training_run))
         .routes(routes!(runs::stream_training_events))
+        .routes(routes!(run_curve::get_training_curve))
         .routes(routes!(runs::pause_training_run))
         .routes(routes!(runs::resume_training_run))
         .routes(routes!(runs::cancel_training_run))

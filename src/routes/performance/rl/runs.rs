@@ -94,6 +94,12 @@ pub async fn queue_training_run(
         }
     }
     let policy = request.policy.clone();
+    // Trainings of a policy begin with what an optimisation found for it, where one was applied.
+    if let (None, Some(name)) = (&request.settings, &policy) {
+        let algorithm = request.algorithm.to_string();
+        let tuned = app.performance.optimisation.tuned_settings(name, &algorithm, &request.environment).await?;
+        request.settings = tuned.map(|tuned| Value::Object(tuned.settings));
+    }
     Ok(app.training.create(caller, policy, request.work(), once).await?)
 }
 

@@ -15,7 +15,7 @@ use crate::{
     PolicyReference,
     environments::{self, ActionSpace},
     error::{Result, RlError, corrupt_json_error},
-    library::{self, NewVersion, store_weights},
+    library::{self, NewVersion, PolicyLibrary, store_weights},
     network::PolicyNetwork,
     training::{self, Trainer},
 };
@@ -41,6 +41,27 @@ pub(super) async fn settle_promotion(
         }
     }
     new.aliases.retain(|alias| decisions.iter().any(|decision| decision.alias == *alias && decision.promoted));
+    Ok(())
+}
+
+/// Take the aliases from the new version that are not moved to what was not evaluated yet, and say so in the decisions.
+pub(super) async fn settle_gates(
+    tx: &mut Tx,
+    library: &PolicyLibrary,
+    new: &mut NewVersion,
+    decisions: &mut Option<Vec<PromotionDecision>>,
+) -> Result<()> {
+    for alias in std::mem::take(&mut new.aliases) {
+        let Some(reason) = library.alias_refusal(tx, (&new.name, &alias), None, None).await? else {
+            new.aliases.push(alias);
+            continue;
+        };
+        let told = decisions.get_or_insert_default();
+        match told.iter_mut().find(|decision| decision.alias == alias) {
+            Some(decision) => (decision.promoted, decision.reason) = (false, reason),
+            None => told.push(PromotionDecision::uncompared(&alias, None, false, reason)),
+        }
+    }
     Ok(())
 }
 
