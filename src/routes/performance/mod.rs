@@ -1,6 +1,15 @@
-//! The performance group: any valid key. Policies, their training and their serving stand below `rl/`.
+//! The performance group: any valid key. Agents' profiles, resources, optimisation, learning, capabilities and suites;
+//! policies, their training and their serving stand below `rl/`.
 
+mod analytics;
+mod capabilities;
+mod meta_learning;
+mod optimisation;
+mod profiles;
+mod resources;
 mod rl;
+mod suites;
+mod tasks;
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -9,4 +18,12 @@ use crate::app::App;
 /// The routes of this group.
 pub fn router() -> OpenApiRouter<App> {
     rl::router()
+        .merge(profiles::router())
+        .merge(analytics::router())
+        .merge(resources::router())
+        .merge(optimisation::router())
+        .merge(meta_learning::router())
+        .merge(capabilities::router())
+        .merge(suites::router())
+        .merge(tasks::router())
 }

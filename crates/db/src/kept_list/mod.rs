@@ -49,11 +49,23 @@ pub enum ListedTable {
     TrustScores,
     /// Limits of sandboxes, table `agent_sandbox_configs`.
     Sandboxes,
+    /// Allocations of resources, table `resource_allocations`.
+    Allocations,
+    /// Optimisations of agents, table `performance_optimizations`.
+    Optimisations,
 }
 
 impl ListedTable {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Executions, Self::Workflows, Self::Jobs, Self::TrustScores, Self::Sandboxes];
+    pub const ALL: [Self; 7] = [
+        Self::Executions,
+        Self::Workflows,
+        Self::Jobs,
+        Self::TrustScores,
+        Self::Sandboxes,
+        Self::Allocations,
+        Self::Optimisations,
+    ];
 
     /// Its name in counters and metrics.
     pub fn name(self) -> &'static str {
@@ -63,6 +75,8 @@ impl ListedTable {
             Self::Jobs => "jobs",
             Self::TrustScores => "trust_scores",
             Self::Sandboxes => "sandboxes",
+            Self::Allocations => "allocations",
+            Self::Optimisations => "optimisations",
         }
     }
 
@@ -74,6 +88,8 @@ impl ListedTable {
             Self::Jobs => ("job", "am_job_list"),
             Self::TrustScores => ("agent_trust_scores", "am_trust_list"),
             Self::Sandboxes => ("agent_sandbox_configs", "am_sandbox_list"),
+            Self::Allocations => ("resource_allocations", "am_allocation_list"),
+            Self::Optimisations => ("performance_optimizations", "am_optimisation_list"),
         }
     }
 
@@ -85,6 +101,8 @@ impl ListedTable {
             Self::Jobs => include_str!("triggers/jobs.sql"),
             Self::TrustScores => include_str!("triggers/trust_scores.sql"),
             Self::Sandboxes => include_str!("triggers/sandboxes.sql"),
+            Self::Allocations => include_str!("triggers/allocations.sql"),
+            Self::Optimisations => include_str!("triggers/optimisations.sql"),
         }
     }
 }

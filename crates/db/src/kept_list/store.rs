@@ -133,6 +133,18 @@ static SANDBOXES: ListStatements = list_statements! {
     "agent_sandbox_configs" as "am_sandbox_list", { is_active = "t.is_active" }
 };
 
+static ALLOCATIONS: ListStatements = list_statements! {
+    "resource_allocations" as "am_allocation_list",
+    open status = "t.status" in "('pending', 'allocated', 'active')",
+    { agent_id = "t.agent_id", status = "t.status", created_at = "t.created_at" }
+};
+
+static OPTIMISATIONS: ListStatements = list_statements! {
+    "performance_optimizations" as "am_optimisation_list",
+    open status = "t.status" in "('pending', 'running')",
+    { agent_id = "t.agent_id", status = "t.status", created_at = "t.created_at" }
+};
+
 fn statements_of(table: ListedTable) -> &'static ListStatements {
     match table {
         ListedTable::Executions => &EXECUTIONS,
@@ -140,6 +152,8 @@ fn statements_of(table: ListedTable) -> &'static ListStatements {
         ListedTable::Jobs => &JOBS,
         ListedTable::TrustScores => &TRUST_SCORES,
         ListedTable::Sandboxes => &SANDBOXES,
+        ListedTable::Allocations => &ALLOCATIONS,
+        ListedTable::Optimisations => &OPTIMISATIONS,
     }
 }
 

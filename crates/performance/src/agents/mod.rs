@@ -1,0 +1,66 @@
+//! Who a caller is, and which agents it may use: registered ones that it acts for, and others once it has used them first.
+
+mod store;
+
+use am_core::ids::{AgentId, PrincipalId};
+use am_db::{Connection, Tx, codec::Timestamp, owner::PrincipalName, principal::Principal};
+
+use crate::error::{PerformanceError, Result};
+
+/// The caller of an operation.
+#[derive(Clone, Debug)]
+pub struct PerformanceCaller {
+    /// The principal that acts.
+    pub principal: Principal,
+    /// Whether it may see and change everybody's.
+    pub is_admin: bool,
+}
+
+impl PerformanceCaller {
+    /// Whether it may use an agent of this stored owner.
+    fn may_use(&self, agent: &AgentId, owner: &str) -> bool {
+        self.is_admin || self.principal.acts_for(agent, owner)
+    }
+
+    /// Whether it may see and change what this principal owns.
+    pub(crate) fn may_see(&self, owner: &str) -> bool {
+        self.is_admin || self.principal.owns(owner)
+    }
+}
+
+fn no_agent(agent: &AgentId) -> PerformanceError {
+    PerformanceError::NotFound(format!("No agent {agent}"))
+}
+
+/// Check that the caller may see what there is of an agent: an admin may of any, others of those that they act for.
+///
+/// # Errors
+/// [`PerformanceError::NotFound`].
+pub(crate) async fn check_visible(conn: &mut Connection, caller: &PerformanceCaller, agent: &AgentId) -> Result<()> {
+    if caller.is_admin {
+        return Ok(());
+    }
+    let owner = store::find_owner(conn, agent).await?;
+    let visible = owner.is_some_and(|owner| caller.may_use(agent, &owner));
+    if visible { Ok(()) } else { Err(no_agent(agent)) }
+}
+
+/// The owner of an agent that the caller uses: who has registered it, else who used it first, which may be the caller now.
+///
+/// # Errors
+/// [`PerformanceError::NotFound`] for another's agent.
+pub(crate) async fn use_agent(
+    tx: &mut Tx,
+    caller: &PerformanceCaller,
+    agent: &AgentId,
+    now: Timestamp,
+) -> Result<PrincipalId> {
+    let Some(owner) = store::find_owner(tx.conn().await?, agent).await? else {
+        store::insert_claim(tx, agent, &caller.principal.id(), now).await?;
+        return Ok(caller.principal.id());
+    };
+    if !caller.may_use(agent, &owner) {
+        return Err(no_agent(agent));
+    }
+    Ok(PrincipalName::from_stored(&owner).as_str().into())
+}

@@ -1,0 +1,320 @@
+//! SQL of tables `agent_performance_profiles`, `am_profiles` and those beside them.
+
+use am_core::ids::{AgentId, PrincipalId};
+use am_db::{
+    Connection, DatabaseError, FromRow as _, Result, Tx,
+    bulk_insert::RowBatch,
+    codec::{JsonOr, JsonText, Timestamp},
+    push_row, row, sql,
+    statement::Query,
+    statement_batch::StatementBatch,
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    measured::MeasuredWork,
+    model::{ProfileMetrics, ProfileRecord, RankedProfile},
+    score::score_bucket,
+};
+
+row! {
+    ProfileRecord from "p." {
+        id,
+        profile_id,
+        agent_id,
+        agent_type,
+        overall_score,
+        performance_metrics => JsonOr::into_inner,
+        learning_strategies => JsonOr::into_inner,
+        resource_efficiency => JsonOr::into_inner,
+        cost_per_task,
+        throughput,
+        average_latency,
+        specialization_areas => JsonOr::into_inner,
+        expertise_levels => JsonOr::into_inner,
+        performance_history => JsonOr::into_inner,
+        improvement_trends => JsonOr::into_inner,
+        created_at,
+        updated_at,
+        last_assessed,
+        owner_id = "a.owner_id",
+        reports = "a.reports",
+        measured = "a.measured" => JsonOr::into_inner,
+    }
+}
+
+row! {
+    RankedProfile from "a." {
+        agent_id,
+        profile_id = "a.id",
+        agent_type,
+        overall_score = "a.score",
+        reports,
+        created_at,
+    }
+}
+
+/// The type that counts all types.
+const ALL_TYPES: &str = "*";
+
+/// Where a score stands among those of its type.
+pub(super) struct ScorePlace {
+    /// Profiles with a score.
+    pub ranked: i64,
+    /// Profiles with a higher one.
+    pub better: i64,
+}
+
+pub(super) fn json(value: &impl Serialize) -> Result<JsonText> {
+    JsonText::from_value(value).map_err(|error| DatabaseError::InvalidValue(error.to_string()))
+}
+
+/// The profile of an agent; of several that the coordinator made, the last.
+pub(super) async fn find(conn: &mut Connection, agent: &AgentId) -> Result<Option<ProfileRecord>> {
+    let found = sql!(
+        "SELECT ",
+        ProfileRecord::COLUMNS,
+        " FROM agent_performance_profiles p LEFT JOIN am_profiles a ON a.agent_id = p.agent_id WHERE p.agent_id = $1
+             AND p.id = coalesce((SELECT x.id FROM am_profiles x WHERE x.agent_id = $1),
+                 (SELECT max(y.id) FROM agent_performance_profiles y WHERE y.agent_id = $1))",
+    );
+    found.bind(agent).fetch_optional(conn).await
+}
+
+/// The rows of a profile, new or changed, and what is kept of it beside.
+pub(super) async fn save(tx: &mut Tx, record: &ProfileRecord, is_new: bool, mut rows: RowBatch) -> Result<()> {
+    let mut batch = StatementBatch::default();
+    if is_new {
+        push_profile(&mut rows, record)?;
+    } else {
+        let update = sql!(
+            in &mut batch,
+            "UPDATE agent_performance_profiles SET overall_score = $2, performance_metrics = $3, resource_efficiency = $4,
+                 cost_per_task = $5, throughput = $6, average_latency = $7, performance_history = $8, improvement_trends = $9,
+                 updated_at = $10, last_assessed = $11 WHERE id = $1",
+        );
+        let update = update
+            .bind(&record.id)
+            .bind(record.overall_score)
+            .bind(json(&record.performance_metrics)?)
+            .bind(json(&record.resource_efficiency)?)
+            .bind(record.cost_per_task)
+            .bind(record.throughput)
+            .bind(record.average_latency)
+            .bind(json(&record.performance_history)?)
+            .bind(json(&record.improvement_trends)?)
+            .bind(record.updated_at)
+            .bind(record.last_assessed);
+        batch.add(update);
+    }
+    push_beside(&mut rows, record)?;
+    batch.rows(rows).execute(tx).await
+}
+
+fn push_profile(rows: &mut RowBatch, record: &ProfileRecord) -> Result<()> {
+    let empty = serde_json::json!({});
+    push_row!(rows, "agent_performance_profiles" {
+        id: &record.id,
+        profile_id: &record.profile_id,
+        agent_id: &record.agent_id,
+        agent_type: &record.agent_type,
+        agent_version: "1.0.0",
+        overall_score: record.overall_score,
+        performance_metrics: json(&record.performance_metrics)?,
+        learning_strategies: json(&record.learning_strategies)?,
+        adaptation_rate: 0.0,
+        generalization_score: 0.0,
+        resource_efficiency: json(&record.resource_efficiency)?,
+        cost_per_task: record.cost_per_task,
+        throughput: record.throughput,
+        average_latency: record.average_latency,
+        specialization_areas: json(&record.specialization_areas)?,
+        expertise_levels: json(&record.expertise_levels)?,
+        performance_history: json(&record.performance_history)?,
+        improvement_trends: json(&record.improvement_trends)?,
+        benchmark_scores: json(&empty)?,
+        created_at: record.created_at,
+        updated_at: record.updated_at,
+        last_assessed: record.last_assessed,
+        profile_meta_data: json(&empty)?,
+        performance_notes: "",
+    });
+    Ok(())
+}
+
+/// The row of this service beside the coordinator's.
+pub(super) fn push_beside(rows: &mut RowBatch, record: &ProfileRecord) -> Result<()> {
+    let has_score = record.performance_metrics.as_object().is_some_and(|metrics| !metrics.is_empty());
+    let score = has_score.then_some(record.overall_score);
+    push_row!(rows, "am_profiles" {
+        agent_id: &record.agent_id,
+        id: &record.id,
+        owner_id: record.owner_id.as_deref().unwrap_or_default(),
+        agent_type: &record.agent_type,
+        score: score,
+        bucket: score.map(score_bucket),
+        reports: record.reports.unwrap_or(0),
+        measured: json(&record.measured)?,
+        created_at: record.created_at,
+    } update on (agent_id) except (created_at));
+    Ok(())
+}
+
+/// The last values of metrics, and the points of their series.
+pub(super) fn push_metrics(
+    rows: &mut RowBatch,
+    (agent, owner): (&AgentId, &str),
+    metrics: &ProfileMetrics,
+    at: Timestamp,
+) {
+    let hour = hour_of(at);
+    for (name, value) in metrics {
+        push_row!(rows, "am_profile_metrics" {
+            agent_id: agent,
+            metric: name,
+            owner_id: owner,
+            value: *value,
+            hour: &hour,
+            reported_at: at,
+        } update on (agent_id, metric));
+    }
+    for (name, value) in metrics {
+        push_point(rows, agent, name, *value, at);
+    }
+}
+
+/// A point of a series.
+pub(super) fn push_point(rows: &mut RowBatch, agent: &AgentId, metric: &str, value: f64, at: Timestamp) {
+    push_row!(rows, "am_profile_points" {
+        agent_id: agent,
+        metric: metric,
+        value: value,
+        happened_at: at,
+    });
+}
+
+/// The hour of a moment, as sums are kept: `2026-12-01T09`.
+pub(super) fn hour_of(at: Timestamp) -> String {
+    at.0.format("%Y-%m-%dT%H").to_string()
+}
+
+/// Where a score stands among the profiles of a type.
+pub(super) async fn place_of(conn: &mut Connection, agent_type: &str, score: f64) -> Result<ScorePlace> {
+    let place = sql!(
+        "SELECT coalesce(sum(profiles), 0), coalesce(sum(profiles) FILTER (WHERE bucket > $2), 0)
+             + (SELECT count(*) FROM am_profiles a WHERE a.agent_type = $1 AND a.bucket = $2 AND a.score > $3)
+         FROM am_profile_ranks WHERE agent_type = $1",
+    );
+    let (ranked, better): (i64, i64) =
+        place.bind(agent_type).bind(score_bucket(score)).bind(score).fetch_one(conn).await?;
+    Ok(ScorePlace { ranked, better })
+}
+
+/// How many profiles of a type, or of all, have a score.
+pub(super) async fn count_ranked(conn: &mut Connection, agent_type: Option<&str>) -> Result<i64> {
+    let count = sql!("SELECT coalesce(sum(profiles), 0) FROM am_profile_ranks WHERE agent_type = $1");
+    count.bind(agent_type.unwrap_or(ALL_TYPES)).fetch_value(conn).await
+}
+
+/// A page of profiles by their scores, the best first, behind that of an agent.
+pub(super) async fn ranking(
+    conn: &mut Connection,
+    owner: Option<&PrincipalId>,
+    agent_type: Option<&str>,
+    after: Option<(f64, String)>,
+    (limit, offset): (i64, i64),
+) -> Result<Vec<RankedProfile>> {
+    const BEHIND: &str = " [AND (a.score, a.agent_id) < ($1, $2)] ORDER BY a.score DESC, a.agent_id DESC LIMIT $3 OFFSET $4";
+    let (score, agent) = after.unzip();
+    let bound = |query: Query| query.bind_some(score).bind_some(agent.as_deref()).bind(limit).bind(offset);
+    let query = match (owner, agent_type) {
+        (None, None) => bound(sql!(
+            "SELECT ",
+            RankedProfile::COLUMNS,
+            " FROM am_profiles a {by am_profiles_rank} WHERE a.score IS NOT NULL",
+            BEHIND,
+        )),
+        (None, Some(kind)) => bound(sql!(
+            "SELECT ",
+            RankedProfile::COLUMNS,
+            " FROM am_profiles a {by am_profiles_type_rank} WHERE a.score IS NOT NULL AND a.agent_type = $5",
+            BEHIND,
+        ))
+        .bind(kind),
+        (Some(owner), None) => bound(sql!(
+            "SELECT ",
+            RankedProfile::COLUMNS,
+            " FROM am_profiles a {by am_profiles_owner_rank} WHERE a.score IS NOT NULL AND a.owner_id = $5",
+            BEHIND,
+        ))
+        .bind(owner),
+        (Some(owner), Some(kind)) => bound(sql!(
+            "SELECT ",
+            RankedProfile::COLUMNS,
+            " FROM am_profiles a {by am_profiles_owner_type_rank} WHERE a.score IS NOT NULL AND a.owner_id = $5 AND a.agent_type = $6",
+            BEHIND,
+        ))
+        .bind(owner)
+        .bind(kind),
+    };
+    query.fetch_all(conn).await
+}
+
+/// The score of an agent's profile.
+pub(super) async fn score_of(conn: &mut Connection, agent: &str) -> Result<Option<f64>> {
+    let score: Option<Option<f64>> =
+        sql!("SELECT score FROM am_profiles WHERE agent_id = $1").bind(agent).fetch_optional_value(conn).await?;
+    Ok(score.flatten())
+}
+
+/// Profiles that the coordinator made behind a place, with their places.
+pub(super) async fn made_by_others(conn: &mut Connection, place: i64, limit: i64) -> Result<Vec<(i64, AgentId)>> {
+    let found = sql!(
+        "SELECT {place p}, p.agent_id FROM agent_performance_profiles p WHERE {place p} > $1 ORDER BY {place p} LIMIT $2",
+    );
+    found.bind(place).bind(limit).fetch_all(conn).await
+}
+
+/// Owner and type of a registered agent.
+pub(super) async fn registered(conn: &mut Connection, agent: &AgentId) -> Result<Option<(String, String)>> {
+    sql!("SELECT owner_id, agent_type FROM am_agents WHERE id = $1").bind(agent).fetch_optional(conn).await
+}
+
+/// Whether there is a profile with this name of an agent in this service's table.
+pub(super) async fn is_kept(conn: &mut Connection, agent: &AgentId) -> Result<bool> {
+    sql!("SELECT 1 FROM am_profiles WHERE agent_id = $1").bind(agent).exists(conn).await
+}
+
+/// An empty record, of a profile that is made now.
+pub(super) fn new_record(
+    id: String,
+    (agent_id, agent_type): (AgentId, String),
+    owner: Option<String>,
+    now: Timestamp,
+) -> ProfileRecord {
+    let (list, object) = (Value::Array(Vec::new()), serde_json::json!({}));
+    ProfileRecord {
+        profile_id: id.clone(),
+        id,
+        agent_id,
+        agent_type,
+        overall_score: 0.0,
+        performance_metrics: object.clone(),
+        learning_strategies: list.clone(),
+        resource_efficiency: object.clone(),
+        cost_per_task: 0.0,
+        throughput: 0.0,
+        average_latency: 0.0,
+        specialization_areas: list.clone(),
+        expertise_levels: object.clone(),
+        performance_history: list,
+        improvement_trends: object,
+        created_at: now,
+        updated_at: now,
+        last_assessed: None,
+        owner_id: owner,
+        reports: Some(0),
+        measured: None::<MeasuredWork>,
+    }
+}

@@ -1,0 +1,36 @@
+//! SQL of table `am_profile_feed`.
+
+use am_core::ids::AgentId;
+use am_db::{Connection, FromRow as _, Result, Tx, codec::Timestamp, row, sql};
+
+row! {
+    /// What ended of an agent's work.
+    #[derive(Clone, Debug)]
+    pub(super) struct FeedRow {
+        pub number: i64,
+        pub source: String,
+        pub agent_id: AgentId,
+        pub succeeded: Option<bool>,
+        pub seconds: Option<f64>,
+        pub cost: Option<f64>,
+        pub efficiency: Option<f64>,
+        pub ended_at: Timestamp,
+    }
+}
+
+pub(super) async fn has_feed(conn: &mut Connection) -> Result<bool> {
+    sql!("SELECT 1 FROM am_profile_feed ORDER BY number LIMIT 1").exists(conn).await
+}
+
+/// The first rows, in the order of their ends' commits.
+pub(super) async fn feed(conn: &mut Connection, limit: i64) -> Result<Vec<FeedRow>> {
+    let found = sql!("SELECT ", FeedRow::COLUMNS, " FROM am_profile_feed ORDER BY number LIMIT $1");
+    found.bind(limit).fetch_all(conn).await
+}
+
+/// Delete rows that were taken in.
+pub(super) async fn delete_feed(tx: &mut Tx, numbers: &[i64]) -> Result<()> {
+    let deleted = sql!("DELETE FROM am_profile_feed WHERE number IN ($1)").bind_all(numbers.iter().copied());
+    deleted.execute(tx.conn().await?).await?;
+    Ok(())
+}

@@ -1,0 +1,243 @@
+//! Evaluations as clients ask for them: begun, followed, cancelled and compared.
+
+use am_core::{
+    boxed,
+    ids::{EvaluationId, SuiteId},
+    validation::Violations,
+};
+use am_db::{
+    Connection, Tx,
+    idempotency::{IdempotencyKey, IdempotentResult},
+    page::PageRequest,
+};
+use am_rl::PolicyReference;
+use serde_json::json;
+
+use super::{
+    SuiteService, figures,
+    model::{
+        EvaluationComparison, EvaluationDocument, EvaluationDraft, EvaluationState, EvaluationTarget, ResultDocument,
+        TargetKind,
+    },
+    record::EvaluationRecord,
+    store, visible_suite,
+};
+use crate::{
+    PerformanceCaller,
+    agents::use_agent,
+    error::{PerformanceError, Result},
+};
+
+/// Evaluations of one principal that go on at the same time.
+const MAX_OPEN: i64 = 20;
+/// Cases that run at the same time.
+const PARALLEL: std::ops::RangeInclusive<i64> = 1..=16;
+/// The same by default.
+const DEFAULT_PARALLEL: i64 = 4;
+
+fn no_evaluation(id: &EvaluationId) -> PerformanceError {
+    PerformanceError::NotFound(format!("No evaluation {id}"))
+}
+
+async fn visible(conn: &mut Connection, caller: &PerformanceCaller, id: &EvaluationId) -> Result<EvaluationRecord> {
+    let found = store::evaluation(conn, id).await?.filter(|found| caller.may_see(&found.owner_id));
+    found.ok_or_else(|| no_evaluation(id))
+}
+
+impl SuiteService {
+    /// Begin an evaluation.
+    ///
+    /// # Errors
+    /// [`PerformanceError::NotFound`] for a suite or agent that is another's; [`PerformanceError::Invalid`] for a target that is not
+    /// there; [`PerformanceError::Conflict`] where too many go on.
+    #[boxed]
+    pub async fn evaluate(
+        &self,
+        caller: &PerformanceCaller,
+        id: &SuiteId,
+        draft: EvaluationDraft,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<EvaluationDocument>> {
+        let suite = self.get(caller, id, None).await?;
+        let mut violations = Violations::default();
+        violations.require_within(draft.parallel, &PARALLEL, "parallel");
+        let version = draft.version.unwrap_or(suite.latest);
+        let known = (1..=suite.latest).contains(&version);
+        violations.require(known, "version", format!("the suite has no version {version}"));
+        violations.finish().map_err(PerformanceError::Invalid)?;
+        let target = self.resolved_target(caller, draft.target).await?;
+        let cases = self.get(caller, id, Some(version)).await?.cases;
+        let now = self.now();
+        let made = EvaluationRecord {
+            id: self.0.parts.ids.next("eval_", 12).into(),
+            suite_id: suite.id,
+            version,
+            owner_id: caller.principal.id(),
+            workflow_id: (target.kind == TargetKind::Workflow).then(|| target.id.as_str().into()),
+            target_kind: target.kind,
+            target_id: target.id,
+            agent_id: draft.agent_id,
+            parallel: draft.parallel.unwrap_or(DEFAULT_PARALLEL),
+            state: EvaluationState::Running,
+            cases,
+            done: 0,
+            passed: 0,
+            score: None,
+            low: None,
+            high: None,
+            method: None,
+            reason: None,
+            created_at: now,
+            ended_at: None,
+        };
+        let (by, audit) = (caller.clone(), self.0.parts.audit.clone());
+        let entry = self.entry(&caller.principal, "evaluation", "started", now).data("evaluation", json!(made.id));
+        let entry = entry.data("suite", json!(made.suite_id)).data("target", json!(made.target_id));
+        let me = self.clone();
+        let work = async move |tx: &mut Tx| {
+            if store::count_open(tx.conn().await?, &made.owner_id).await? >= MAX_OPEN {
+                let text = format!("You have {MAX_OPEN} evaluations that go on, and may have no more");
+                return Err(PerformanceError::Conflict("too_many_evaluations", text));
+            }
+            if let Some(agent) = &made.agent_id {
+                use_agent(tx, &by, agent, now).await?;
+            }
+            store::insert_evaluation(tx, &made).await?;
+            audit.append(tx, vec![entry]).await?;
+            tx.after_commit(move || me.0.wake.notify_one());
+            Ok(made.into_document())
+        };
+        self.0.parts.db.write_idempotent(&self.0.parts.clock, once, work).await
+    }
+
+    /// What a target is now: a policy with the version that its name means.
+    async fn resolved_target(&self, caller: &PerformanceCaller, target: EvaluationTarget) -> Result<EvaluationTarget> {
+        let refused = |text: String| {
+            let path = am_core::validation::FieldPath::from(["id"]).within(["target"]);
+            PerformanceError::Invalid(vec![am_core::validation::Violation::new(path, text)])
+        };
+        match target.kind {
+            TargetKind::Workflow => {
+                match self.0.parts.workflows.get(&caller.principal, &target.id.as_str().into()).await {
+                    Ok(_) => Ok(target),
+                    Err(am_orchestration::error::OrchestrationError::Db(error)) => Err(error.into()),
+                    Err(_) => Err(refused(format!("you may run no workflow {:?}", target.id))),
+                }
+            }
+            TargetKind::Policy => {
+                let Ok(reference) = target.id.parse::<PolicyReference>() else {
+                    return Err(refused(format!("{:?} names no policy", target.id)));
+                };
+                match self.0.parts.library.version(&reference).await {
+                    Ok(found) => Ok(EvaluationTarget { id: found.reference, ..target }),
+                    Err(am_rl::RlError::Db(error)) => Err(error.into()),
+                    Err(error) => Err(refused(error.to_string())),
+                }
+            }
+        }
+    }
+
+    /// One evaluation.
+    ///
+    /// # Errors
+    /// [`PerformanceError::NotFound`].
+    #[boxed]
+    pub async fn evaluation(&self, caller: &PerformanceCaller, id: &EvaluationId) -> Result<EvaluationDocument> {
+        Ok(visible(&mut *self.0.parts.db.read().await?, caller, id).await?.into_document())
+    }
+
+    /// A page of a suite's evaluations, the newest first, and how many there are.
+    ///
+    /// # Errors
+    /// [`PerformanceError::NotFound`].
+    #[boxed]
+    pub async fn evaluations(
+        &self,
+        caller: &PerformanceCaller,
+        suite: &SuiteId,
+        page: &PageRequest,
+    ) -> Result<(Vec<EvaluationDocument>, i64)> {
+        let mut conn = self.0.parts.db.read_list().await?;
+        visible_suite(&mut conn, caller, suite, None).await?;
+        let owner = (!caller.is_admin).then(|| caller.principal.id());
+        let (rows, total) = store::evaluations(&mut conn, (suite, owner.as_ref()), page).await?;
+        Ok((rows.into_iter().map(EvaluationRecord::into_document).collect(), total))
+    }
+
+    /// A page of an evaluation's cases, and how many there are.
+    ///
+    /// # Errors
+    /// [`PerformanceError::NotFound`].
+    #[boxed]
+    pub async fn results(
+        &self,
+        caller: &PerformanceCaller,
+        id: &EvaluationId,
+        page: &PageRequest,
+    ) -> Result<(Vec<ResultDocument>, i64)> {
+        let mut conn = self.0.parts.db.read_list().await?;
+        visible(&mut conn, caller, id).await?;
+        Ok(store::results(&mut conn, id, page).await?)
+    }
+
+    /// Cancel an evaluation: its runs are cancelled, cases that have ended keep their results.
+    ///
+    /// # Errors
+    /// [`PerformanceError::NotFound`]; [`PerformanceError::Conflict`] for one that has ended.
+    #[boxed]
+    pub async fn cancel_evaluation(
+        &self,
+        caller: &PerformanceCaller,
+        id: &EvaluationId,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<EvaluationDocument>> {
+        let (by, id, me, audit) = (caller.clone(), id.clone(), self.clone(), self.0.parts.audit.clone());
+        let entry = self.entry(&caller.principal, "evaluation", "cancelled", self.now()).data("evaluation", json!(id));
+        let work = async move |tx: &mut Tx| {
+            let mut found = visible(tx.conn().await?, &by, &id).await?;
+            if !store::ask_to_end(tx, &id).await? {
+                let text = format!("The evaluation is {}", found.state);
+                return Err(PerformanceError::Conflict("invalid_state", text));
+            }
+            audit.append(tx, vec![entry]).await?;
+            found.state = EvaluationState::Cancelling;
+            tx.after_commit(move || me.0.wake.notify_one());
+            Ok(found.into_document())
+        };
+        self.0.parts.db.write_idempotent(&self.0.parts.clock, once, work).await
+    }
+
+    /// Compare a completed evaluation with another, by default the last one before it of the same workflow or policy.
+    ///
+    /// # Errors
+    /// [`PerformanceError::NotFound`]; [`PerformanceError::Conflict`] where one has not completed, or none was before.
+    #[boxed]
+    pub async fn compare_evaluation(
+        &self,
+        caller: &PerformanceCaller,
+        id: &EvaluationId,
+        against: Option<EvaluationId>,
+    ) -> Result<EvaluationComparison> {
+        let mut conn = self.0.parts.db.read_list().await?;
+        let new = visible(&mut conn, caller, id).await?;
+        let old = match against {
+            Some(against) => visible(&mut conn, caller, &against).await?,
+            None => {
+                let target = (&new.suite_id, new.target_kind, new.target_id.as_str());
+                let found = store::completed_before(&mut conn, target, (new.created_at, &new.id)).await?;
+                found.filter(|old| caller.may_see(&old.owner_id)).ok_or_else(|| {
+                    let text = "No evaluation of this target was completed before by this suite: name one (`against`)";
+                    PerformanceError::Conflict("nothing_to_compare", text.to_owned())
+                })?
+            }
+        };
+        for one in [&new, &old] {
+            if one.state != EvaluationState::Completed {
+                let text = format!("The evaluation {} is {}, not completed", one.id, one.state);
+                return Err(PerformanceError::Conflict("invalid_state", text));
+            }
+        }
+        let scores = (store::scored_cases(&mut conn, &new.id).await?, store::scored_cases(&mut conn, &old.id).await?);
+        Ok(figures::compare((&new.id, &scores.0), (&old.id, &scores.1)))
+    }
+}

@@ -1,0 +1,127 @@
+//! Construction of the services that say how agents perform. Each subject has its own service, and a field here.
+
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+
+use am_audit::AuditLog;
+use am_background::BackgroundTasks;
+use am_core::{
+    ambient::{Clock, IdGenerator},
+    config::Config,
+    crypto::Signer,
+    supervisor::Supervisor,
+};
+use am_db::Database;
+use am_orchestration::{
+    executions::ExecutionService,
+    jq::{JqPool, TextChecker},
+    workflows::WorkflowService,
+};
+use am_performance::{
+    capabilities::CapabilityService,
+    meta::MetaService,
+    optimisation::{OptimisationParts, OptimisationService},
+    profiles::ProfileService,
+    resources::ResourceService,
+    suites::{SuiteParts, SuiteService},
+};
+use am_rl::library::PolicyLibrary;
+
+/// What runs and checks workflows, and the policies that they ask.
+pub(super) struct ExecutionParts<'a> {
+    executions: &'a ExecutionService,
+    workflows: &'a WorkflowService,
+    library: &'a PolicyLibrary,
+    jq: &'a JqPool,
+    texts: &'a TextChecker,
+    /// What receipts are signed by.
+    signer: &'a Arc<Signer>,
+}
+
+impl<'a> ExecutionParts<'a> {
+    pub(super) fn new(
+        (executions, workflows): (&'a ExecutionService, &'a WorkflowService),
+        library: &'a PolicyLibrary,
+        (jq, texts): (&'a JqPool, &'a TextChecker),
+        signer: &'a Arc<Signer>,
+    ) -> Self {
+        Self { executions, workflows, library, jq, texts, signer }
+    }
+}
+
+/// The services of the performance group.
+#[derive(Clone)]
+pub struct PerformanceServices {
+    /// Profiles of agents.
+    pub profiles: ProfileService,
+    /// Models of meta-learning.
+    pub meta: MetaService,
+    /// Optimisation of policies and workflows.
+    pub optimisation: OptimisationService,
+    /// Resources of agents and the capacity of hosts.
+    pub resources: ResourceService,
+    /// Suites by which workflows and policies are evaluated.
+    pub suites: SuiteService,
+    /// What agents can do, and what shows it.
+    pub capabilities: CapabilityService,
+}
+
+impl PerformanceServices {
+    /// Build them. Nothing happens by itself before [`PerformanceServices::start`].
+    pub(super) fn open(
+        config: &Config,
+        db: &Database,
+        clock: &Clock,
+        ids: &IdGenerator,
+        audit: &AuditLog,
+        tasks: &BackgroundTasks,
+        runs: &ExecutionParts<'_>,
+    ) -> Self {
+        let profiles = ProfileService::new(db.clone(), clock.clone(), ids.clone(), audit.clone());
+        let meta = MetaService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), tasks.clone());
+        let resources = ResourceService::new(db.clone(), clock.clone(), ids.clone(), audit.clone());
+        let suites = SuiteService::new(SuiteParts {
+            db: db.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            audit: audit.clone(),
+            executions: runs.executions.clone(),
+            workflows: runs.workflows.clone(),
+            library: runs.library.clone(),
+            jq: runs.jq.clone(),
+            texts: runs.texts.clone(),
+        });
+        runs.library.check_aliases_by(Arc::new(suites.clone()));
+        let capabilities = CapabilityService::new(
+            (db.clone(), clock.clone(), ids.clone()),
+            audit.clone(),
+            (runs.executions.clone(), runs.signer.clone()),
+        );
+        let optimisation = OptimisationService::new(OptimisationParts {
+            db: db.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            audit: audit.clone(),
+            tasks: tasks.clone(),
+            library: runs.library.clone(),
+            workflows: runs.workflows.clone(),
+            executions: runs.executions.clone(),
+            parallel: config.engine.max_parallel_steps,
+        });
+        Self { profiles, meta, optimisation, resources, suites, capabilities }
+    }
+
+    /// Register their metrics.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        self.profiles.register(registry);
+        self.resources.register(registry);
+    }
+
+    /// Start what they do by themselves.
+    pub(super) fn start(&self, supervisor: &Supervisor) {
+        supervisor.start("profiles", |stop| self.profiles.clone().work(stop));
+        supervisor.start("suites", |stop| self.suites.clone().work(stop));
+        supervisor.start("resources", |stop| self.resources.clone().sweep_loop(stop));
+    }
+}

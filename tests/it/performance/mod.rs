@@ -1,0 +1,13 @@
+//! How agents perform: profiles, resources, optimisation, learning, capabilities, suites.
+
+pub mod capabilities;
+pub mod meta;
+mod methods;
+pub mod optimisation;
+pub mod profiles;
+pub mod resources;
+pub mod suites;
+pub mod tasks;
+
+/// The prefix of the group's paths.
+pub const PERFORMANCE: &str = "/api/v1/agents/performance";
