@@ -2,6 +2,8 @@
 
 /// Workflows, executions, receipts, networks.
 pub mod agents;
+/// Creative capabilities, ideas, synthesis.
+pub mod creativity;
 mod export;
 /// Routes for alerts from other systems.
 pub mod integration;
@@ -42,6 +44,7 @@ use crate::{
 pub fn route_groups() -> OpenApiRouter<App> {
     agents::router()
         .merge(performance::router())
+        .merge(creativity::router())
         .merge(security::router())
         .merge(integration::router())
         .merge(services::router())

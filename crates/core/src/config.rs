@@ -1,7 +1,9 @@
 //! Configuration: defaults, then a file, then `.env`, then the environment. `.env.example` documents every setting.
 
+mod background;
 mod client_ids;
 mod connections;
+mod creativity;
 mod endpoints;
 mod error;
 mod group;
@@ -39,7 +41,9 @@ use self::{
 };
 use crate::money::Money;
 
+pub use background::BackgroundConfig;
 pub use connections::{AddressBlock, ConnectionConfig};
+pub use creativity::CreativityConfig;
 pub use endpoints::check_hook_url;
 pub use error::ConfigError;
 pub use http_method::HttpMethod;
@@ -167,6 +171,8 @@ settings! {
         engine: EngineConfig;
         /// Settings of policies and their training.
         rl: RlConfig;
+        /// Settings of background work.
+        background: BackgroundConfig;
         /// Settings of service jobs for miners.
         services: ServicesConfig;
         /// Settings of sandboxes.
@@ -179,6 +185,8 @@ settings! {
         messages: MessageConfig;
         /// Settings of portfolios.
         portfolios: PortfolioConfig;
+        /// Settings of creativity.
+        creativity: CreativityConfig;
         /// Settings of retention.
         retention: RetentionConfig;
         /// Settings of the marketplace of services.

@@ -175,6 +175,8 @@ mod tests {
             "AUDIT_WITNESSES",
             "CLIENT_API_KEYS",
             "COORDINATOR_CLIENT_ID",
+            "CREATIVITY_LLM_KEY",
+            "CREATIVITY_LLM_URL",
             "HTTP_ENDPOINTS",
             "JWT_SECRET",
             "MESSAGE_KEYS",

@@ -30,6 +30,11 @@ pub(super) fn validate_config(config: &Config, reader: &mut SettingReader) {
         let text = "has the scheme `http`: should be https, unless PORTFOLIO_PRICE_PRIVATE_ADDRESSES is true";
         reader.reject("PORTFOLIO_PRICE_URL", text);
     }
+    let plain = config.creativity.llm_url.as_ref().is_some_and(|url| url.scheme() == "http");
+    if plain && !config.creativity.llm_private_addresses {
+        let text = "has the scheme `http`: should be https, unless CREATIVITY_LLM_PRIVATE_ADDRESSES is true";
+        reader.reject("CREATIVITY_LLM_URL", text);
+    }
     let loopback = config.host.to_canonical().is_loopback();
     if config.environment == AppEnvironment::Dev && !loopback && !config.allow_remote_dev {
         let why = "is reachable from other machines, and with APP_ENV=dev any key is accepted";
