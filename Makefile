@@ -15,6 +15,10 @@ help: ## List these targets
 libtorch: ## Bring libtorch into .libtorch, once (about 490 MB on disk)
 	@scripts/libtorch.sh
 
+.PHONY: encoder
+encoder: ## Bring the sentence encoder into .encoder, once (91 MB): set TEXT_ENCODER_PATH=.encoder
+	@scripts/text-encoder.sh
+
 .PHONY: run
 run: libtorch ## Build and serve on 127.0.0.1:8012, with the database ./data/coordinator.db
 	$(CARGO) build --release --locked --bins
@@ -66,6 +70,10 @@ bench-scale: libtorch ## Measure the service at a million rows beside a single p
 bench-economy: libtorch ## Measure the marketplace and the ledger at a million lines, simulate rings, write docs/ECONOMY.md (needs wrk)
 	scripts/bench-economy.sh
 
+.PHONY: bench-performance
+bench-performance: libtorch ## Measure profiles at 100,000 beside 1,000, write docs/METHODS.md (needs wrk)
+	scripts/bench-performance.sh
+
 .PHONY: bench-jobs
 bench-jobs: libtorch ## Measure what 10 000 open jobs cost at rest
 	scripts/jobs-at-rest.sh
@@ -78,6 +86,14 @@ economy-month: libtorch ## Let 1000 simulated agents trade for a month with cras
 .PHONY: bench-portfolio
 bench-portfolio: ## Measure the portfolio optimisers beside PyPortfolioOpt, 500 assets on one core
 	scripts/bench-portfolio.sh
+
+.PHONY: bench-search
+bench-search: ## Compare the search for settings with Optuna on three functions
+	scripts/bench-search.sh
+
+.PHONY: bench-meta
+bench-meta: libtorch ## Train meta-learning's gates, measure MAML beside plain PyTorch on one core
+	scripts/bench-meta.sh
 
 .PHONY: fairness
 fairness: libtorch ## Measure by how much one principal's flood delays another's single requests

@@ -3,10 +3,13 @@
 //! A handler returns an [`ApiError`], which is stored in the response without a body. The middleware, which knows the
 //! request id, writes the body, and logs internal errors once.
 
+mod background;
 mod communication;
+mod creativity;
 mod learning;
 mod ledger;
 mod marketplace;
+mod performance;
 mod portfolios;
 mod retention;
 

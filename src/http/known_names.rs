@@ -22,7 +22,8 @@ const MAX_LISTED: usize = 16;
 const COORDINATOR_MEMBERS: [&str; 4] = ["workflow_id", "inputs", "priority", "timeout_seconds"];
 
 /// Paths of the coordinator's operations. Its clients may send members that no model has, and must not be refused for them.
-const COORDINATOR_PATHS: [&str; 9] = [
+const COORDINATOR_PATHS: [&str; 10] = [
+    "/api/v1/agents/performance/resources",
     "/api/v1/agents/workflows",
     "/api/v1/agents/executions",
     "/api/v1/agents/networks",
@@ -35,7 +36,8 @@ const COORDINATOR_PATHS: [&str; 9] = [
 ];
 
 /// Paths below these that the coordinator does not have: a misspelt member is refused there.
-const OWN_PATHS: [&str; 4] = [
+const OWN_PATHS: [&str; 5] = [
+    "/api/v1/agents/performance/resources/plan",
     "/api/v1/agents/security/webhooks",
     "/api/v1/agents/executions/retry",
     "/api/v1/agents/executions/cancel",

@@ -71,7 +71,7 @@ pub use auth::{ApiCaller, KeyRole, Keyring};
 pub use caller::{ActingKey, AdminKey, AnyCaller, AnyKey, ClientKey, TraderKey};
 pub use context::RequestContext;
 pub use error::{ApiError, FieldError};
-pub use extract::{JsonBody, PathParams, QueryParams, RawJson, empty_as_none, several};
+pub use extract::{JsonBody, PathNumbers, PathParams, QueryParams, RawJson, empty_as_none, several};
 pub use readiness::Readiness;
 
 use am_core::{

@@ -28,8 +28,9 @@ const OPEN: [&str; 9] = [
     "/api/v1/services/{service_type}/schema",
 ];
 
-/// The group that any key may call.
+/// The groups that any key may call.
 const PERFORMANCE: &str = "/api/v1/agents/performance/";
+const CREATIVITY: &str = "/api/v1/agents/creativity/";
 /// The group that clients may call, and miners not.
 const SERVICES: &str = "/api/v1/services/";
 
@@ -71,9 +72,10 @@ async fn every_operation_requires_a_key_of_its_role() {
         // Portfolios are a client's, too; their prices are recorded by admins.
         let of_portfolios = template.starts_with(PORTFOLIOS);
         let of_clients = of_portfolios && !(method == Method::POST && template.contains("/portfolios/prices"));
-        let for_admins = template.starts_with(AGENTS)
-            && !template.starts_with(PERFORMANCE)
-            && !(of_webhooks || of_ledger || of_clients);
+        // Hosts and their capacity are configured by admins.
+        let of_performance = (template.starts_with(PERFORMANCE) && !template.contains("/capacity/hosts"))
+            || template.starts_with(CREATIVITY);
+        let for_admins = template.starts_with(AGENTS) && !(of_performance || of_webhooks || of_ledger || of_clients);
         let no_miners = for_admins || of_portfolios || template.starts_with(SERVICES);
         for (key, wanted) in [(CLIENT, for_admins), (MINER, no_miners)] {
             let answer = ask(&server, Some(key), method.clone(), &path, body.clone()).await;

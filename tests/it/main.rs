@@ -20,6 +20,7 @@ mod cli;
 mod coordinator;
 #[cfg(feature = "failpoints")]
 mod crash;
+mod creativity;
 mod deletion;
 mod engine;
 mod exports;
@@ -43,6 +44,7 @@ mod openapi;
 mod operation;
 mod owners;
 mod peer;
+mod performance;
 mod portfolio;
 mod python_client;
 mod query_plans;

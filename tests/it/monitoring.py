@@ -92,6 +92,7 @@ CASES = {
     "RetentionFails": event("retention_failures_total"),
     "PriceSourceFails": event("portfolio_price_source_failures_total"),
     "PortfolioReviewFails": event("portfolio_review_failures_total"),
+    "LanguageModelFails": event("creativity_llm_failures_total"),
     "MarketFails": event("market_worker_failures_total"),
     "ListUnfinished": level("db_list_progress_ratio", 0.9, 1, minutes=90, list="executions"),
     "ReaderWait": slow("db_reader_wait_seconds", "0.05", "0.5"),

@@ -48,7 +48,11 @@ const COMMON_COLUMNS: [&str; 29] = [
     "topic",
 ];
 /// Indexes of what is open, due or waiting, which do not grow with what was ever stored.
-const OPEN_INDEXES: [&str; 29] = [
+const OPEN_INDEXES: [&str; 36] = [
+    "am_evaluations_open",
+    "am_evaluation_results_open",
+    "am_allocations_due",
+    "am_allocation_list_open",
     "am_market_requests_board",
     "am_market_requests_category",
     "am_market_requests_due",
@@ -66,6 +70,9 @@ const OPEN_INDEXES: [&str; 29] = [
     "am_runs_claimable",
     "am_runs_of_client",
     "am_jobs_open",
+    "am_background_tasks_open",
+    "am_background_tasks_unended",
+    "am_optimisation_list_open",
     "am_training_runs_open",
     "am_training_runs_unended",
     "am_assignments_open",
@@ -83,6 +90,7 @@ const OPEN_INDEXES: [&str; 29] = [
 /// Tables that do not grow with use, each with its reason.
 const SMALL_TABLES: &[(&str, &str)] = &[
     ("am_migrations", "one row for each migration"),
+    ("am_capacity_hosts", "at most a thousand, which admins configure"),
     ("am_workers", "one row for each process"),
     ("am_socket_processes", "one row for each process"),
     ("am_webhook_endpoints", "one row for each endpoint"),
@@ -113,6 +121,8 @@ const EXEMPT_TABLES: &[(&str, &str)] = &[
 
 /// Parts of statements that read or sort what is bounded otherwise, each with its reason.
 const BOUNDED: &[(&str, &str)] = &[
+    ("FROM agent_capabilities c LEFT JOIN", "the capabilities of one agent, at most two hundred"),
+    ("WHERE r.agent_id = $1", "the allocations of one agent, until their list is complete"),
     ("ORDER BY m.score, s.id DESC", "at most the newest thousand services that match"),
     ("FROM agent_reputation WHERE agent_id = $1 ORDER BY", "the records of one agent, one as a rule"),
     ("WITH c AS MATERIALIZED", "the audit log's searches go through pages of candidates"),
@@ -136,6 +146,7 @@ const BOUNDED: &[(&str, &str)] = &[
     ("UNION SELECT id FROM (SELECT id FROM am_messages WHERE recipient", "two pages are made one"),
     ("FROM agent_step_executions WHERE execution_id = $1 ORDER BY", "the steps of one execution"),
     ("SELECT count(*) FROM am_agents", "agents register themselves: a count of 10 000 takes 0.2 ms"),
+    ("SELECT count(*) FROM am_background_tasks", "tasks take seconds of a core each: a count of 100 000 takes 2 ms"),
     ("SELECT count(*) FROM am_training_runs", "runs take minutes of a core each: a count of 100 000 takes 2 ms"),
     ("SELECT count(*) FROM am_policies", "policies have runs or uploads behind them"),
     ("SELECT count(*) FROM am_messages WHERE true", "lists of messages name an agent or a channel"),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Each tag with its description. An operation's id begins with its tag.
-const TAGS: [(&str, &str); 43] = [
+const TAGS: [(&str, &str); 52] = [
     ("workflows", "Definitions of work in steps, and running them"),
     ("executions", "Runs of workflows, networks and plans"),
     ("receipts", "Signed proofs of what executions did"),
@@ -31,6 +31,15 @@ const TAGS: [(&str, &str); 43] = [
     ("rl_policies", "Policies: versions, aliases, actions, evaluation"),
     ("rl_runs", "Training runs"),
     ("rl_strategies", "Marketplace strategies, each with its environment and policy"),
+    ("profiles", "Profiles of agents: reported metrics, measured work, series and ranking"),
+    ("capabilities", "Capabilities of agents: what is claimed, and what evidence certifies"),
+    ("suites", "Evaluation suites: cases with checks, and gates of policies' aliases"),
+    ("evaluations", "Evaluations by suites: results, comparison"),
+    ("creativity", "Creative capabilities of agents, their corpora and evaluation; ideas and synthesis"),
+    ("meta_learning", "Models that learn a task from a few examples: training, adaptation, versions"),
+    ("optimization", "Settings of policies and workflows, tuned in the background, applied and rolled back"),
+    ("background_tasks", "Long work that goes on after its request was answered"),
+    ("resources", "Resources of agents, hosts and their capacity, and plans of many allocations"),
     ("services", "GPU services of the marketplace, and submitting jobs to them"),
     ("jobs", "Jobs of GPU services"),
     ("market_services", "Services that agents offer in the marketplace"),

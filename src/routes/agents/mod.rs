@@ -138,7 +138,7 @@ pub(in crate::routes) fn check_agent_path(app: &App, name: &'static str, id: &Ag
 }
 
 /// The same for the body or the query.
-fn check_agent_id(
+pub(in crate::routes) fn check_agent_id(
     app: &App,
     (place, name_of): (&'static str, &'static str),
     id: &AgentId,

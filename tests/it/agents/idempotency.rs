@@ -67,6 +67,21 @@ pub(super) async fn prepare(server: &ApiClient, template: &str) -> (String, Valu
             (path(begun["operation"].text("id")), json!({}))
         }
         other if other.starts_with("/portfolios") => crate::portfolio::prepare(server, other).await,
+        other if other.starts_with("/performance/optimization/") => {
+            crate::performance::optimisation::prepare(server, other).await
+        }
+        other if other.starts_with("/performance/tasks/") => crate::performance::tasks::prepare(server, other).await,
+        other if other.starts_with("/performance/profiles") => crate::performance::profiles::prepare(server, other).await,
+        other if other.starts_with("/performance/resources/") || other.starts_with("/performance/allocations/") => {
+            crate::performance::resources::prepare(server, other).await
+        }
+        other if other.starts_with("/performance/suites") || other.starts_with("/performance/evaluations/") => {
+            crate::performance::suites::prepare(server, other).await
+        }
+        other if other.starts_with("/performance/capabilities") => {
+            crate::performance::capabilities::prepare(server, other).await
+        }
+        other if other.starts_with("/performance/meta-learning/") => crate::performance::meta::prepare(server, other).await,
         "/receipts/verify" => (path(""), json!({"receipt": {}})),
         "/networks" => (path(""), json!({"name": "once"})),
         "/networks/{network_id}/execute" | "/networks/{network_id}/optimize" => {
@@ -165,6 +180,7 @@ pub(super) async fn prepare(server: &ApiClient, template: &str) -> (String, Valu
             server.post(&format!("{AGENTS}/register"), json!({"agent_id": id})).await.ok();
             (path(&id), json!({}))
         }
+        other if other.starts_with("/creativity/") => crate::creativity::prepare(server, other).await,
         other if other.starts_with(MARKET) => crate::marketplace::prepare(server, other).await,
         other if other.starts_with(SERVICES) => crate::services::good(other),
         other if other.starts_with("/messages") || other.starts_with("/{agent_id}/") => talk(server, other, path).await,

@@ -19,7 +19,7 @@ const MUTATIONS: usize = 12;
 const ATTEMPTS: usize = 3;
 
 /// What changes by itself: beats of processes, presence, what is on its way, the sealing of the log, scores counted from it.
-const BACKGROUND: [&str; 13] = [
+const BACKGROUND: [&str; 16] = [
     "am_workers",
     "am_presence",
     "am_assignment_notices",
@@ -33,6 +33,9 @@ const BACKGROUND: [&str; 13] = [
     "am_audit_cursors",
     "am_webhook_deliveries",
     "am_webhook_endpoints",
+    "am_profile_buckets",
+    "am_profile_feed",
+    "am_profile_work",
 ];
 
 /// A digest of each table's rows. Of the audit log only changes count: it may tell of a refusal.

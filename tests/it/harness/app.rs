@@ -268,6 +268,8 @@ impl TestApp {
         // On a thread of its own: a test's runtime can't wait for another one.
         let stopping = std::thread::spawn(move || {
             let stop = async {
+                // A thread that computes while the process ends would end it by a fault.
+                app.tasks.stop().await;
                 app.stop().await;
                 app.close().await;
             };

@@ -40,6 +40,9 @@ impl Things {
         things.insert("workflow_id", workflow);
 
         registry::register(server, "alice", json!({"agent_type": "own", "capabilities": ["io_bound"]})).await;
+        // Before it has work, of which it would get one.
+        let body = json!({"agent_id": "alice", "agent_type": MARK, "initial_metrics": {"accuracy": 90}});
+        server.post(&format!("{}/profiles", crate::performance::PERFORMANCE), body).await.ok();
         server.post(&format!("{AGENTS}/register"), json!({"agent_id": "listed"})).await.ok();
         let sub_task = json!({"task_type": "io_bound", "agent_type": "own"});
         let plan =
@@ -67,6 +70,11 @@ impl Things {
         let state = json!({"state": [0, 0, 0, 0, 0, 0, 0, 0, 0]});
         let act = server.post(&format!("{}/policies/mine/act", rl::RL), state).await.ok();
         things.insert("call_id", id(&act, "call_id"));
+        // Before the run that never ends takes the place of trainings.
+        crate::performance::optimisation::policy(server, server.key(), "to-tune").await;
+        let asked = json!({"policy": "to-tune", "budget": {"trials": 2, "steps": 64}});
+        let made = crate::performance::optimisation::optimize(server, server.key(), "alice", asked).await.ok();
+        things.insert("optimization_id", id(&made, "optimization_id"));
         let run = server.post(&format!("{}/runs", rl::RL), rl::small(50_000_000)).await.is(201);
         things.insert("run_id", id(&run, "id"));
         let body = json!({"model": "llama-7b", "prompt": MARK});
@@ -109,6 +117,19 @@ impl Things {
         let body = json!({"agent_id": "alice", "name": "first guild"});
         things.insert("guild_id", id(&server.post(&format!("{MARKET}/guilds"), body).await.is(201), "id"));
 
+        let creativity = crate::creativity::CREATIVITY;
+        let mut body = crate::creativity::draft_of("alice");
+        body["creative_domain"] = json!(MARK);
+        let capability = server.post(&format!("{creativity}/capabilities"), body).await.ok();
+        things.insert("capability_id", id(&capability, "capability_id"));
+        let capability = format!("{creativity}/capabilities/{}", things["capability_id"]);
+        let text = json!({"text": format!("A {MARK} falls. Nobody hears it.")});
+        let corpus = server.post(&format!("{capability}/corpus"), json!({"texts": [text]})).await.ok();
+        things.insert("work_id", corpus["added"][0].as_str().unwrap().to_owned());
+        server.post(&format!("{capability}/corpus"), crate::creativity::works()).await.ok();
+        let enhanced = server.post(&format!("{capability}/enhance"), json!({"training_cycles": 1})).await.ok();
+        things.insert("task_id", id(&enhanced, "task_id"));
+
         let portfolios = crate::portfolio::PORTFOLIOS;
         let body = json!({"name": MARK, "target_allocations": {"AIT": 50, "ETH": 50}});
         let strategy = server.post(&format!("{portfolios}/strategies"), body).await.is(201)["id"].to_string();
@@ -122,7 +143,30 @@ impl Things {
         server.post(&format!("{portfolios}/{portfolio}/snapshots"), json!({})).await.is(201);
         let alert = server.get(&format!("{portfolios}/{portfolio}/alerts")).await.ok()[0]["id"].to_string();
         things.extend([("strategy_id", strategy), ("portfolio_id", portfolio), ("alert_id", alert)]);
+        let performance = crate::performance::PERFORMANCE;
+        crate::performance::resources::put_host(server, "rack-one", crate::performance::resources::host_for(100)).await;
+        let body = json!({"agent_id": "alice", "task_requirements": {"note": MARK}});
+        let allocation = server.post(&format!("{performance}/resources/allocate"), body).await.ok();
+        things.insert("allocation_id", id(&allocation, "allocation_id"));
+        let model = crate::performance::meta::trained(server, MARK, json!({})).await;
+        things.insert("model_id", id(&model, "model_id"));
+        let shown = crate::performance::capabilities::capability(server, "alice").await;
+        things.insert("shown_capability_id", id(&shown, "capability_id"));
+        let mut sums = crate::performance::suites::sums(MARK);
+        sums["description"] = json!(MARK);
+        let suite = server.post(&crate::performance::suites::suites(), sums).await.is(201);
+        things.insert("suite_id", id(&suite, "id"));
+        let suite = format!("{performance}/suites/{}", things["suite_id"]);
+        let gate = json!({"policy": "mine", "alias": "gated", "rule": "at_least", "bound": 0.5});
+        things.insert("gate_id", id(&server.post(&format!("{suite}/gates"), gate).await.is(201), "id"));
+        // The other workflow waits.
+        let quick = server.workflow(json!({"a": jq(".a + .b")})).await;
+        let body = crate::performance::suites::of_workflow(&quick);
+        let evaluation = server.post(&format!("{suite}/evaluate"), body).await.is(201);
+        crate::performance::suites::ended(server, &evaluation).await;
+        things.insert("evaluation_id", id(&evaluation, "id"));
         let fixed = [
+            ("host_id", "rack-one"),
             ("token", "ETH"),
             ("agent_id", "alice"),
             ("member_id", "bob"),
@@ -158,6 +202,8 @@ impl Things {
         let named = |part: &str| match part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
             // Webhooks have names too.
             Some("name") if template.contains("/webhooks/") => "ops".to_owned(),
+            // Creative capabilities have ids too.
+            Some("capability_id") if template.contains("/performance/") => self.0["shown_capability_id"].clone(),
             // Others are asked about the first one later.
             Some("agent_id") if template.ends_with("/deregister") => "listed".to_owned(),
             Some(name) => self.0.get(name).unwrap_or_else(|| panic!("{template}: say what {name} is")).clone(),
@@ -187,6 +233,7 @@ impl Things {
         let query = match template.strip_prefix(AGENTS).unwrap_or_default() {
             "/messages/inbox" | "/messages/stream" => "?agent_id=alice".to_owned(),
             "/portfolios/prices" if *method == Method::GET => "?token=ETH".to_owned(),
+            "/performance/profiles/{agent_id}/timeseries" => "?metric=accuracy".to_owned(),
             "/workflows/{workflow_id}/cancel" => format!("?execution_id={}", self.0["execution_id"]),
             "/security/policies" if *method == Method::POST => format!("?name={role}"),
             "/security/audit-tree/consistency" => "?from=1".to_owned(),
@@ -200,7 +247,7 @@ impl Things {
         if matches!(*method, Method::GET | Method::DELETE) {
             return request;
         }
-        if template.ends_with("/versions") || template.ends_with("/import") {
+        if (template.ends_with("/versions") && !template.contains("/suites/")) || template.ends_with("/import") {
             let kind = if template.ends_with("/import") { "application/x-ndjson" } else { "application/octet-stream" };
             return request.header("content-type", kind).body("no file");
         }
@@ -268,6 +315,7 @@ impl Things {
             "/{agent_id}/channels" => json!({"type": "group", "members": ["bob"]}),
             "/{agent_id}/channels/{channel_id}/members" => json!({"agent_id": "dave"}),
             "/{agent_id}/channels/{channel_id}/messages" => json!({"content": content}),
+            other if other.starts_with("/creativity/") => crate::creativity::body_of("alice", other),
             "/{agent_id}/learning/train" => {
                 json!({"feedback": [{"state": [0, 0, 0, 0, 0, 0, 0, 0, 0], "action": 1, "reward": 0.5}], "epochs": 1})
             }
@@ -277,6 +325,24 @@ impl Things {
                 "fail" => json!({"attempt": 1, "error": "no"}),
                 _ => json!({"attempt": 1}),
             },
+            "/performance/meta-learning/models" => crate::performance::meta::draft(role, &json!({})),
+            "/performance/meta-learning/models/{model_id}/adapt" => json!({"draw": 1}),
+            "/performance/capabilities" => crate::performance::capabilities::draft("alice"),
+            "/performance/capabilities/{capability_id}/evidence" => json!({"kind": "execution", "id": self.0["execution_id"]}),
+            "/performance/suites" => crate::performance::suites::sums(role),
+            "/performance/suites/{suite_id}/versions" => {
+                json!({"cases": crate::performance::suites::sums(role)["cases"]})
+            }
+            "/performance/suites/{suite_id}/evaluate" => crate::performance::suites::of_workflow(&self.0["workflow_id"]),
+            "/performance/suites/{suite_id}/gates" => {
+                json!({"policy": "mine", "alias": "gated", "rule": "not_worse", "bound": 0.5})
+            }
+            "/performance/optimization/optimize" => crate::performance::optimisation::request("alice", json!({})),
+            "/performance/resources/allocate" => json!({"agent_id": "alice", "task_requirements": {}}),
+            "/performance/profiles" => json!({"agent_id": "alice"}),
+            "/performance/profiles/{agent_id}/metrics" => json!({"metrics": {"accuracy": 91}}),
+            "/performance/resources/plan" => json!({"requests": [{"task_requirements": {}}]}),
+            "/performance/capacity/hosts/{host_id}" => crate::performance::resources::host_for(100),
             "/performance/rl/runs" => rl::small(64),
             "/performance/rl/policies/{name}/aliases/{alias}" if *method == Method::PUT => json!({"version": 1}),
             "/performance/rl/policies/{name}/split" => json!({"canary": {"version": 1, "share": 0.5}}),
