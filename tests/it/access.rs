@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What is answered without a key. Anything else is behind one.
-const OPEN: [&str; 9] = [
+const OPEN: [&str; 10] = [
     "/health",
     "/health/live",
     "/health/ready",
@@ -24,6 +24,7 @@ const OPEN: [&str; 9] = [
     "/openapi.json",
     "/docs",
     "/api/v1/agents/test",
+    "/api/v1/agents/performance/health",
     "/api/v1/services",
     "/api/v1/services/{service_type}/schema",
 ];

@@ -112,7 +112,13 @@ impl CreativityService {
             store::insert_own(&mut rows, &row, &owner, now);
             let document = CapabilityRow { owner_id: Some(owner), ..row }.into_document();
             let entry = this.entry(&caller, EventType::WorkflowUpdated, "creative_capability", "created", now);
-            let entry = entry.data("capability_id", json!(id)).change(None, Some(json!(document)));
+            // The settings, without the caller's own texts.
+            let told = json!({
+                "agent_id": document.agent_id,
+                "capability_type": document.capability_type,
+                "claimed_score": document.claimed_score,
+            });
+            let entry = entry.data("capability_id", json!(id)).change(None, Some(told));
             this.0.audit.add_entry_rows(&mut rows, [entry]);
             rows.execute(tx).await?;
             Ok(document)
