@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use super::PERFORMANCE;
 use crate::{
     agents::{plans, registry},
-    harness::{Answer, ApiClient, CLIENT, MINER, TestApp, poll_interval},
+    harness::{Answer, ApiClient, CLIENT, MINER, Server, TestApp, poll_interval},
     kit::{JsonDocument as _, get_as, json_fixture, locations, post_as, sql},
     marketplace,
+    portfolio::text_of,
 };
 
 fn at(path: &str) -> String {
@@ -155,9 +156,10 @@ async fn a_ranking_is_exact_and_comes_in_pages() {
         assert_eq!(page.header("x-total-count"), "30");
         let link = page.header("link").to_owned();
         listed.extend(page.ok().as_array().unwrap().clone());
-        path = link.split(", ").find(|link| link.ends_with("rel=\"next\"")).map(|link| {
-            link.split(['<', '>']).nth(1).unwrap().to_owned()
-        });
+        path = link
+            .split(", ")
+            .find(|link| link.ends_with("rel=\"next\""))
+            .map(|link| link.split(['<', '>']).nth(1).unwrap().to_owned());
     }
     let scores: Vec<f64> = listed.iter().map(|row| row["overall_score"].as_f64().unwrap()).collect();
     assert_eq!(scores.len(), 30);
@@ -166,7 +168,11 @@ async fn a_ranking_is_exact_and_comes_in_pages() {
         let found = profile(&server, row.text("agent_id")).await;
         let score = row["overall_score"].as_f64().unwrap();
         let better = scores.iter().filter(|other| **other > score).count();
-        assert_eq!((&found["ranking_position"], &found["ranked_profiles"]), (&json!(better + 1), &json!(30)), "{found}");
+        assert_eq!(
+            (&found["ranking_position"], &found["ranked_profiles"]),
+            (&json!(better + 1), &json!(30)),
+            "{found}"
+        );
         let percentile = 100.0 * (30 - better) as f64 / 30.0;
         assert!((found["percentile_rank"].as_f64().unwrap() - percentile).abs() < 1e-9, "{found}");
     }
@@ -251,7 +257,8 @@ async fn a_series_has_its_values_whether_they_were_counted_or_not() {
         let points = series["points"].as_array().unwrap();
         let count: i64 = points.iter().map(|point| point["count"].as_i64().unwrap()).sum();
         assert_eq!(count, 20, "{series}");
-        let sum: f64 = points.iter().map(|point| point["mean"].as_f64().unwrap() * point["count"].as_f64().unwrap()).sum();
+        let sum: f64 =
+            points.iter().map(|point| point["mean"].as_f64().unwrap() * point["count"].as_f64().unwrap()).sum();
         assert!((sum - 210.0).abs() < 1e-6, "{series}");
     }
     let raw = server.get(&at("profiles/a/timeseries?metric=latency&resolution=raw&limit=5")).await.ok();
@@ -317,7 +324,8 @@ async fn work_of_an_agent_is_measured_once_and_makes_its_profile() {
         let plan = plans::plan(&server, json!({"name": "p", "sub_tasks": [sub_task]})).await;
         plans::execute(&server, &plan).await;
         let one = plans::has(&server, "worker", 1).await.remove(0);
-        let body = if verb == "fail" { json!({"error": "no", "retryable": false}) } else { json!({"result": {"x": 1}}) };
+        let body =
+            if verb == "fail" { json!({"error": "no", "retryable": false}) } else { json!({"result": {"x": 1}}) };
         plans::report(&server, &one, verb, body).await.ok();
         let found = until(&server, "worker", |found| found["measured"]["tasks"] == number + 1).await;
         assert_eq!((&found["agent_type"], &found["owner_id"].is_string()), (&json!("own"), &true), "{found}");
@@ -327,7 +335,10 @@ async fn work_of_an_agent_is_measured_once_and_makes_its_profile() {
     assert_eq!((&measured["succeeded"], &measured["failed"]), (&json!(2), &json!(1)), "{found}");
     assert_eq!(measured["latency"]["count"], 2, "{found}");
     assert!((measured["success"]["mean"].as_f64().unwrap() - 2.0 / 3.0).abs() < 1e-9);
-    assert!(found["throughput"].as_f64().unwrap() > 0.0 && found["average_latency"].as_f64().unwrap() >= 0.0, "{found}");
+    assert!(
+        found["throughput"].as_f64().unwrap() > 0.0 && found["average_latency"].as_f64().unwrap() >= 0.0,
+        "{found}"
+    );
     let success = server.get(&at("profiles/worker/timeseries?metric=measured_success&resolution=day")).await.ok();
     let counted: i64 = success["points"].as_array().unwrap().iter().map(|point| point["count"].as_i64().unwrap()).sum();
     assert_eq!(counted, 3, "{success}");
@@ -349,9 +360,33 @@ async fn a_paid_request_counts_for_its_agent() {
 }
 
 #[tokio::test]
+async fn work_counts_once_when_the_process_dies_while_it_is_counted() {
+    for point in ["profiles.before_commit", "profiles.after_commit"] {
+        let server = Server::builder().start().await;
+        let service = marketplace::open_market(&server).await;
+        let request = marketplace::request(&server, CLIENT, marketplace::request_for(&service, 20.0)).await;
+        for (verb, body) in [("accept", json!({})), ("complete", json!({"results": {"n": 1}}))] {
+            let path = format!("{}/requests/{}/{verb}", marketplace::MARKET, request.text("id"));
+            server.post(&path, body).await.ok();
+        }
+        let mut doomed = server.restart_with(&[("FAILPOINTS", &format!("{point}=return"))]).await;
+        let settle = doomed.url(&format!("{}/requests/{}/settle", marketplace::MARKET, request.text("id")));
+        // Its answer may come before the end or not.
+        let _ = doomed.client().post(settle).header("x-api-key", CLIENT).json(&json!({})).send().await;
+        doomed.wait();
+        let server = doomed.restart_with(&[("FAILPOINTS", "")]).await;
+        let found = until(&server, service.text("agent_id"), |found| found["measured"]["tasks"] == 1).await;
+        assert_eq!((&found["measured"]["succeeded"], &found["measured"]["latency"]["count"]), (&json!(1), &json!(1)));
+        let waiting = "SELECT count(*) || '' FROM am_profile_feed";
+        assert_eq!(text_of(&server, waiting).await, "0", "{point}");
+    }
+}
+
+#[tokio::test]
 async fn a_profile_that_the_coordinator_made_is_taken_in() {
     let server = TestApp::start().await;
-    let columns = "id, profile_id, agent_id, agent_type, agent_version, overall_score, performance_metrics, adaptation_rate,
+    let columns =
+        "id, profile_id, agent_id, agent_type, agent_version, overall_score, performance_metrics, adaptation_rate,
         generalization_score, cost_per_task, throughput, average_latency, created_at, updated_at, performance_notes";
     let now = "2026-05-12 14:29:30.123456";
     sql(

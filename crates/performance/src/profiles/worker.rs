@@ -128,9 +128,11 @@ impl ProfileService {
                     me.take_facts(tx, &agent, rows).await?;
                 }
                 store::delete_feed(tx, &numbers).await?;
+                am_core::crash_point!("profiles.before_commit");
                 Ok::<_, crate::PerformanceError>(numbers.len())
             })
             .await?;
+        am_core::crash_point!("profiles.after_commit");
         self.0.facts.inc_by(taken as u64);
         Ok(taken > 0)
     }
@@ -272,7 +274,8 @@ impl ProfileService {
     /// Delete what is older than it is kept.
     async fn clean(&self) -> Result<()> {
         let now = self.now();
-        let limit = move |resolution: SeriesResolution| Timestamp(now.0 - chrono::Duration::days(resolution.kept_days()));
+        let limit =
+            move |resolution: SeriesResolution| Timestamp(now.0 - chrono::Duration::days(resolution.kept_days()));
         loop {
             let work = async move |tx: &mut Tx| {
                 let counted = series_store::place(tx.conn().await?, "points").await?;
