@@ -117,14 +117,13 @@ async fn only_the_last_hundred_creations_are_kept() {
 fn encoder() -> std::path::PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(std::path::PathBuf::from);
     let target = target.unwrap_or_else(|| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target"));
-    target.join("tools/encoder")
+    let place = target.join("tools/encoder");
+    assert!(place.join("model.safetensors").is_file(), "scripts/test-tools.sh brings the encoder");
+    place
 }
 
 #[tokio::test]
 async fn a_sentence_encoder_sees_that_other_words_mean_the_same() {
-    if !encoder().join("model.safetensors").is_file() {
-        return;
-    }
     let server = TestApp::builder().env("TEXT_ENCODER_PATH", encoder().display()).start().await;
     let path = format!("{CREATIVITY}/capabilities/{}", capability(&server, "poet").await);
     let references = json!(["A physician treats patients."]);

@@ -177,18 +177,19 @@ mod tests {
         assert!(error.contains("model.safetensors"), "{error}");
     }
 
-    /// Where scripts/test-tools.sh puts the encoder; `None`: it was not brought.
-    fn brought() -> Option<PathBuf> {
+    /// Where scripts/test-tools.sh puts the encoder.
+    fn brought() -> PathBuf {
         let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
         let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"));
-        Some(target.join("tools/encoder")).filter(|place| place.join(bert::WEIGHTS_FILE).is_file())
+        let place = target.join("tools/encoder");
+        assert!(place.join(bert::WEIGHTS_FILE).is_file(), "scripts/test-tools.sh brings the encoder");
+        place
     }
 
     /// The vectors that numpy computes from the same weights (`tests/fixtures/text_encoder.py`).
     #[test]
     fn vectors_are_those_of_the_package() {
-        let Some(place) = brought() else { return };
-        let encoder = TextEncoder::open(&place, Duration::from_secs(60), Counter::default()).unwrap();
+        let encoder = TextEncoder::open(&brought(), Duration::from_secs(60), Counter::default()).unwrap();
         let cases: Vec<serde_json::Value> =
             serde_json::from_str(include_str!("../../tests/fixtures/text_encoder.json")).unwrap();
         let texts: Vec<&str> = cases.iter().map(|case| case["text"].as_str().unwrap()).collect();
@@ -209,8 +210,7 @@ mod tests {
     /// The thread is gone after its idle time, and a text brings it back.
     #[test]
     fn an_idle_encoder_is_given_back() {
-        let Some(place) = brought() else { return };
-        let encoder = TextEncoder::open(&place, Duration::from_millis(1), Counter::default()).unwrap();
+        let encoder = TextEncoder::open(&brought(), Duration::from_millis(1), Counter::default()).unwrap();
         let first = encoder.encode(&["a text"]).unwrap();
         let handle = encoder.0.thread.lock().handle.take().unwrap();
         handle.join().unwrap();
