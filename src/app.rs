@@ -26,14 +26,8 @@ use crate::http::{
 use am_audit::{AuditLog, WitnessService};
 use am_background::{BackgroundSettings, BackgroundTasks};
 use am_communication::{
-    channels::ChannelService,
-    delivery::DeliveryService,
-    encryption::EncryptionService,
-    messages::MessageService,
-    payments::PaymentRecords,
-    relations::AgentRelations,
-    templates::TemplateService,
-    transfer::TransferService,
+    channels::ChannelService, delivery::DeliveryService, encryption::EncryptionService, messages::MessageService,
+    payments::PaymentRecords, relations::AgentRelations, templates::TemplateService, transfer::TransferService,
 };
 use am_core::{
     ambient::Clock,
@@ -246,8 +240,7 @@ impl App {
             slice: config.background.slice,
             open_tasks: config.background.open_tasks,
         };
-        let tasks =
-            BackgroundTasks::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), hub.clone(), settings);
+        let tasks = BackgroundTasks::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), hub.clone(), settings);
         let endpoints = Arc::new(config.http_endpoints.clone());
         let names = ActionCatalog {
             endpoints: endpoints.clone(),

@@ -199,7 +199,11 @@ fn stores_hold_sql_that_other_databases_take() {
 const BOOKKEEPING: [(&str, usize, &str); 37] = [
     ("performance/suites/worker.rs", 3, "runs tell of themselves, the end of an evaluation of its cases"),
     ("performance/resources/sweep.rs", 1, "the function that ends what is due tells the log"),
-    ("background/driver.rs", 2, "progress of a task under way, and the function that all writes of the driver go through"),
+    (
+        "background/driver.rs",
+        2,
+        "progress of a task under way, and the function that all writes of the driver go through",
+    ),
     ("keys/lib.rs", 1, "when keys were used last"),
     ("webhooks/hooks/mod.rs", 2, "stands below the log: the routes pass in the entries, as rows"),
     ("audit/event_webhooks.rs", 1, "tells what the log has"),

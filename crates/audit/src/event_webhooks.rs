@@ -153,7 +153,9 @@ fn kinds_of(record: &AuditRecord, data: &EntryData) -> Vec<WebhookEventKind> {
             vec![Kind::PlanCancelled]
         }
         (EventType::WorkflowUpdated, "market_request") => market_kind(data).into_iter().collect(),
-        (EventType::WorkflowUpdated, "profile") if data.action.as_deref() == Some("changed") => vec![Kind::ProfileChanged],
+        (EventType::WorkflowUpdated, "profile") if data.action.as_deref() == Some("changed") => {
+            vec![Kind::ProfileChanged]
+        }
         (EventType::WorkflowUpdated, "agent") if data.action.as_deref() == Some("offline") => vec![Kind::AgentOffline],
         _ => Vec::new(),
     }

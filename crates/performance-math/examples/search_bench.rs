@@ -53,7 +53,12 @@ fn hartmann6(at: &[f64]) -> f64 {
 const FUNCTIONS: [TestFunction; 3] = [
     TestFunction { name: "Branin", bounds: &[(-5.0, 10.0), (0.0, 15.0)], least: 0.397_887_357_729_738, value: branin },
     TestFunction { name: "Rosenbrock, 4 dimensions", bounds: &[(-2.0, 2.0); 4], least: 0.0, value: rosenbrock },
-    TestFunction { name: "Hartmann, 6 dimensions", bounds: &[(0.0, 1.0); 6], least: -3.322_368_011_415_515, value: hartmann6 },
+    TestFunction {
+        name: "Hartmann, 6 dimensions",
+        bounds: &[(0.0, 1.0); 6],
+        least: -3.322_368_011_415_515,
+        value: hartmann6,
+    },
 ];
 
 fn main() -> io::Result<()> {

@@ -71,7 +71,9 @@ pub(super) async fn prepare(server: &ApiClient, template: &str) -> (String, Valu
             crate::performance::optimisation::prepare(server, other).await
         }
         other if other.starts_with("/performance/tasks/") => crate::performance::tasks::prepare(server, other).await,
-        other if other.starts_with("/performance/profiles") => crate::performance::profiles::prepare(server, other).await,
+        other if other.starts_with("/performance/profiles") => {
+            crate::performance::profiles::prepare(server, other).await
+        }
         other if other.starts_with("/performance/resources/") || other.starts_with("/performance/allocations/") => {
             crate::performance::resources::prepare(server, other).await
         }
@@ -81,7 +83,9 @@ pub(super) async fn prepare(server: &ApiClient, template: &str) -> (String, Valu
         other if other.starts_with("/performance/capabilities") => {
             crate::performance::capabilities::prepare(server, other).await
         }
-        other if other.starts_with("/performance/meta-learning/") => crate::performance::meta::prepare(server, other).await,
+        other if other.starts_with("/performance/meta-learning/") => {
+            crate::performance::meta::prepare(server, other).await
+        }
         "/receipts/verify" => (path(""), json!({"receipt": {}})),
         "/networks" => (path(""), json!({"name": "once"})),
         "/networks/{network_id}/execute" | "/networks/{network_id}/optimize" => {

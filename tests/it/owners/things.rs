@@ -328,12 +328,16 @@ impl Things {
             "/performance/meta-learning/models" => crate::performance::meta::draft(role, &json!({})),
             "/performance/meta-learning/models/{model_id}/adapt" => json!({"draw": 1}),
             "/performance/capabilities" => crate::performance::capabilities::draft("alice"),
-            "/performance/capabilities/{capability_id}/evidence" => json!({"kind": "execution", "id": self.0["execution_id"]}),
+            "/performance/capabilities/{capability_id}/evidence" => {
+                json!({"kind": "execution", "id": self.0["execution_id"]})
+            }
             "/performance/suites" => crate::performance::suites::sums(role),
             "/performance/suites/{suite_id}/versions" => {
                 json!({"cases": crate::performance::suites::sums(role)["cases"]})
             }
-            "/performance/suites/{suite_id}/evaluate" => crate::performance::suites::of_workflow(&self.0["workflow_id"]),
+            "/performance/suites/{suite_id}/evaluate" => {
+                crate::performance::suites::of_workflow(&self.0["workflow_id"])
+            }
             "/performance/suites/{suite_id}/gates" => {
                 json!({"policy": "mine", "alias": "gated", "rule": "not_worse", "bound": 0.5})
             }

@@ -63,7 +63,11 @@ fn collect_members(document: &Value, name: &str, schema: &Value, found: &mut BTr
         collect(document, shape, found);
     }
     for part in inner(schema) {
-        if part["properties"].is_object() { collect_members(document, name, part, found) } else { collect(document, part, found) }
+        if part["properties"].is_object() {
+            collect_members(document, name, part, found)
+        } else {
+            collect(document, part, found)
+        }
     }
 }
 
@@ -95,7 +99,10 @@ async fn every_number_of_an_answer_has_a_row_that_says_where_it_comes_from() {
                 let content = answer["content"].as_object().filter(|_| status.starts_with('2'));
                 for shape in content.into_iter().flatten().map(|(_, content)| &content["schema"]) {
                     collect(&document, shape, &mut schemas);
-                    assert!(referred(shape).is_some() || !shape["properties"].is_object(), "{path}: an answer without a name");
+                    assert!(
+                        referred(shape).is_some() || !shape["properties"].is_object(),
+                        "{path}: an answer without a name"
+                    );
                 }
             }
         }

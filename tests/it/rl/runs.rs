@@ -29,7 +29,10 @@ async fn training_run_is_trained_evaluated_and_served() {
     for name in ["policy_loss", "value_loss", "entropy", "clip_fraction", "explained_variance"] {
         assert!(run["measures"][name].is_number(), "{name} in {}", run["measures"]);
     }
-    assert_eq!((&made["eta_seconds"], &run["eta_seconds"], &run["eta_reason"]), (&Value::Null, &json!(0.0), &Value::Null));
+    assert_eq!(
+        (&made["eta_seconds"], &run["eta_seconds"], &run["eta_reason"]),
+        (&Value::Null, &json!(0.0), &Value::Null)
+    );
     assert!(made.text("eta_reason").contains("waits for a place"), "{made}");
     let csv = server.get(&format!("{RL}/runs/{id}/curve")).await;
     assert_eq!((csv.status.as_u16(), csv.header("content-type")), (200, "text/csv; charset=utf-8"));
@@ -37,7 +40,9 @@ async fn training_run_is_trained_evaluated_and_served() {
     assert_eq!(csv.text.lines().count(), curve.len() + 1);
     let events = server.get(&format!("{RL}/runs/{id}/curve?format=tfevents")).await;
     assert_eq!(events.header("content-type"), "application/octet-stream");
-    assert!(events.header("content-disposition").contains(&format!("events.out.tfevents.{id}")) && events.text.len() > 1000);
+    assert!(
+        events.header("content-disposition").contains(&format!("events.out.tfevents.{id}")) && events.text.len() > 1000
+    );
     assert_eq!(place(server.get(&format!("{RL}/runs/{id}/curve?format=gif")).await), json!(["query", "format"]));
     let svg = server.get(&format!("{RL}/runs/{id}/curve?format=svg")).await;
     let drawn = curve.iter().filter(|point| point["mean_return"].is_number()).count();

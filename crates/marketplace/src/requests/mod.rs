@@ -247,11 +247,7 @@ async fn is_provider(conn: &mut Connection, caller: &MarketCaller, request: &Mar
 }
 
 /// The budget of a request, or all that is wrong with it.
-fn check_draft(
-    draft: &RequestDraft,
-    inputs: &JsonText,
-    now: Timestamp,
-) -> std::result::Result<Money, Vec<Violation>> {
+fn check_draft(draft: &RequestDraft, inputs: &JsonText, now: Timestamp) -> std::result::Result<Money, Vec<Violation>> {
     let mut violations = Violations::default();
     let text = &draft.requirements;
     let holds = has_length(text.trim(), &REQUIREMENTS_LEN) && !text.contains('\0');

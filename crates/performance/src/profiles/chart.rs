@@ -17,7 +17,8 @@ const LABEL_SPANS: (f64, f64) = (600.0, 2.0 * 86_400.0);
 /// When it can't be drawn.
 pub fn draw_series(series: &MetricSeries) -> Result<String> {
     let mut text = String::new();
-    draw(series, &mut text).map_err(|error| PerformanceError::Unavailable(format!("The series can't be drawn: {error}")))?;
+    draw(series, &mut text)
+        .map_err(|error| PerformanceError::Unavailable(format!("The series can't be drawn: {error}")))?;
     Ok(text)
 }
 
@@ -56,7 +57,9 @@ fn draw(series: &MetricSeries, text: &mut String) -> std::result::Result<(), Box
         .x_desc("time (UTC)")
         .y_desc(series.metric.as_str())
         .draw()?;
-    let band = |value: fn(&super::SeriesPoint) -> f64| series.points.iter().map(move |point| (seconds(point.at), value(point)));
+    let band = |value: fn(&super::SeriesPoint) -> f64| {
+        series.points.iter().map(move |point| (seconds(point.at), value(point)))
+    };
     chart.draw_series(LineSeries::new(band(|point| point.min), &BLUE.mix(0.25)))?;
     chart.draw_series(LineSeries::new(band(|point| point.max), &BLUE.mix(0.25)))?;
     chart.draw_series(LineSeries::new(band(|point| point.mean), &BLUE))?;

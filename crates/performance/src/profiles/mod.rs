@@ -273,9 +273,11 @@ async fn document(conn: &mut Connection, record: ProfileRecord, now: Timestamp) 
     let work = record.measured.as_ref();
     let reported = |name: &str| performance_metrics.get(name).copied();
     let mut found = ProfileDocument {
-        owner_id: record.owner_id.as_deref().filter(|owner| !owner.is_empty()).map(|owner| {
-            PrincipalName::from_stored(owner).as_str().into()
-        }),
+        owner_id: record
+            .owner_id
+            .as_deref()
+            .filter(|owner| !owner.is_empty())
+            .map(|owner| PrincipalName::from_stored(owner).as_str().into()),
         overall_score: score,
         learning_strategies: words(&record.learning_strategies),
         specialization_areas: words(&record.specialization_areas),
@@ -308,9 +310,17 @@ async fn document(conn: &mut Connection, record: ProfileRecord, now: Timestamp) 
     explain(score.is_none(), "overall_score", unscored);
     explain(score.is_none(), "ranking_position", unscored);
     explain(score.is_none(), "percentile_rank", unscored);
-    explain(found.cost_per_task.is_none(), "cost_per_task", "no priced assignment ended, nothing was spent, and none was reported");
+    explain(
+        found.cost_per_task.is_none(),
+        "cost_per_task",
+        "no priced assignment ended, nothing was spent, and none was reported",
+    );
     explain(found.throughput.is_none(), "throughput", "no task has ended, and none was reported");
     explain(found.average_latency.is_none(), "average_latency", "no timed task has ended, and no latency was reported");
-    explain(found.measured.is_none(), "measured", "no assignment, request, spending or measured allocation of the agent has ended");
+    explain(
+        found.measured.is_none(),
+        "measured",
+        "no assignment, request, spending or measured allocation of the agent has ended",
+    );
     Ok(found)
 }

@@ -186,7 +186,9 @@ pub(super) struct ProfileRecord {
 /// The members of a JSON object that are finite numbers.
 pub(super) fn numbers(value: &Value) -> ProfileMetrics {
     let members = value.as_object().into_iter().flatten();
-    members.filter_map(|(name, value)| Some((name.clone(), value.as_f64().filter(|value| value.is_finite())?))).collect()
+    members
+        .filter_map(|(name, value)| Some((name.clone(), value.as_f64().filter(|value| value.is_finite())?)))
+        .collect()
 }
 
 /// The items of a JSON list that are texts.

@@ -14,7 +14,8 @@ const BUCKETS_PER_STEP: f64 = 256.0;
 
 /// The weighted mean of metrics over the sum of their weights; 0 where that sum is not positive. `None` without metrics.
 pub(super) fn overall_score(metrics: &ProfileMetrics) -> Option<f64> {
-    let weight = |name: &str| WEIGHTS.iter().find(|(known, _)| *known == name).map_or(OTHER_WEIGHT, |(_, weight)| *weight);
+    let weight =
+        |name: &str| WEIGHTS.iter().find(|(known, _)| *known == name).map_or(OTHER_WEIGHT, |(_, weight)| *weight);
     let (sum, weights) = metrics
         .iter()
         .fold((0.0, 0.0), |(sum, weights), (name, value)| (sum + weight(name) * value, weights + weight(name)));
@@ -69,7 +70,8 @@ mod tests {
 
     #[test]
     fn a_trend_is_relative_to_what_was() {
-        let (before, after) = (metrics(&[("a", -2.0), ("b", 0.0), ("c", 1.0)]), metrics(&[("a", -1.0), ("b", 5.0), ("d", 1.0)]));
+        let (before, after) =
+            (metrics(&[("a", -2.0), ("b", 0.0), ("c", 1.0)]), metrics(&[("a", -1.0), ("b", 5.0), ("d", 1.0)]));
         assert_eq!(trends(&before, &after), metrics(&[("a", 0.5)]));
     }
 

@@ -225,7 +225,8 @@ pub(super) async fn ranking(
     after: Option<(f64, String)>,
     (limit, offset): (i64, i64),
 ) -> Result<Vec<RankedProfile>> {
-    const BEHIND: &str = " [AND (a.score, a.agent_id) < ($1, $2)] ORDER BY a.score DESC, a.agent_id DESC LIMIT $3 OFFSET $4";
+    const BEHIND: &str =
+        " [AND (a.score, a.agent_id) < ($1, $2)] ORDER BY a.score DESC, a.agent_id DESC LIMIT $3 OFFSET $4";
     let (score, agent) = after.unzip();
     let bound = |query: Query| query.bind_some(score).bind_some(agent.as_deref()).bind(limit).bind(offset);
     let query = match (owner, agent_type) {

@@ -38,12 +38,12 @@ use am_rl::library::PolicyLibrary;
 use serde_json::json;
 use tokio::sync::Notify;
 
+use self::checks::checked_cases;
 pub use self::model::{
     CaseCheck, CaseDraft, EvaluationComparison, EvaluationDocument, EvaluationDraft, EvaluationState, EvaluationTarget,
     GateDocument, GateDraft, GateRule, ResultDocument, ResultState, SuiteCase, SuiteDocument, SuiteDraft,
     SuiteVersionDraft, TargetKind,
 };
-use self::checks::checked_cases;
 use crate::{
     PerformanceCaller,
     error::{PerformanceError, Result},

@@ -13,11 +13,11 @@ use am_portfolio_math::{
 };
 use chrono::TimeDelta;
 
+pub use self::policy::{AllocationPolicies, BookLevels, PolicyAnswer, PolicyFault};
 pub use self::requests::{
     AllocationMethod, AllocationRequest, AllocationResult, BacktestChange, BacktestRequest, BacktestResult,
     FrontierPoint, ReturnViewRequest, SectorBound,
 };
-pub use self::policy::{AllocationPolicies, BookLevels, PolicyAnswer, PolicyFault};
 use self::{allocate::find_weights, policy::PolicyAsker, requests::MAX_PRICES};
 use crate::{
     PortfolioService,
@@ -83,7 +83,8 @@ impl PortfolioService {
         let aligned = self.price_matrix(&request.tokens, request.from, request.to).await?;
         let compute = move || {
             let returns = asset_returns(&aligned.prices)?;
-            let found = find_weights(&request, asker.as_ref(), &returns).map_err(|error| acted(asker.as_ref(), error))?;
+            let found =
+                find_weights(&request, asker.as_ref(), &returns).map_err(|error| acted(asker.as_ref(), error))?;
             Ok(AllocationResult {
                 method: request.method,
                 policy: asker.map(|asker| asker.version),

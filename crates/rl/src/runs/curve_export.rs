@@ -70,11 +70,9 @@ mod tests {
         assert_eq!(remaining_seconds(RunStatus::Running, (250, 1000), 5.0), Ok(15.0));
         assert_eq!(remaining_seconds(RunStatus::Running, (1010, 1000), 5.0), Ok(0.0));
         assert_eq!(remaining_seconds(RunStatus::Completed, (0, 1000), 0.0), Ok(0.0));
-        for (status, done, word) in [
-            (RunStatus::Queued, 0, "waits"),
-            (RunStatus::Paused, 5, "paused"),
-            (RunStatus::Running, 0, "speed"),
-        ] {
+        for (status, done, word) in
+            [(RunStatus::Queued, 0, "waits"), (RunStatus::Paused, 5, "paused"), (RunStatus::Running, 0, "speed")]
+        {
             let reason = remaining_seconds(status, (done, 1000), 0.0).unwrap_err();
             assert!(reason.contains(word), "{reason}");
         }

@@ -39,8 +39,8 @@ use self::{
 };
 pub use self::{
     curve_export::curve_csv,
-    event_file::event_file,
     evaluation::{EvaluationScores, VersionEvaluation, score_policy, score_weights},
+    event_file::event_file,
     feedback_training::FeedbackTraining,
     limits::TrainingLimits,
     model::{

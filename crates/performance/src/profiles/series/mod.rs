@@ -11,8 +11,7 @@ use am_performance_math::trend::{change_points, robust_slope};
 
 pub(super) use self::model::SeriesBucket;
 pub use self::model::{
-    MetricChange, MetricSeries, MetricTrend, MetricWindow, ProfileAnalytics, SeriesOrder, SeriesPoint,
-    SeriesResolution,
+    MetricChange, MetricSeries, MetricTrend, MetricWindow, ProfileAnalytics, SeriesOrder, SeriesPoint, SeriesResolution,
 };
 use super::{ProfileService, visible};
 use crate::{

@@ -56,11 +56,8 @@ pub(in crate::profiles) async fn move_place(tx: &mut Tx, name: &str, place: i64)
 
 /// Values behind a place.
 pub(in crate::profiles) async fn points_after(conn: &mut Connection, place: i64, limit: i64) -> Result<Vec<RawPoint>> {
-    let found = sql!(
-        "SELECT ",
-        RawPoint::COLUMNS,
-        " FROM am_profile_points WHERE number > $1 ORDER BY number LIMIT $2",
-    );
+    let found =
+        sql!("SELECT ", RawPoint::COLUMNS, " FROM am_profile_points WHERE number > $1 ORDER BY number LIMIT $2",);
     found.bind(place).bind(limit).fetch_all(conn).await
 }
 
