@@ -41,7 +41,7 @@ pub use evaluation::EvaluationRequest;
 pub use ideas::{IdeaSource, IdeationAnswer, IdeationRequest, SynthesisAnswer, SynthesisRequest};
 pub use judge::{CreationScore, EmbeddingKind, Judge, ReferenceSet, TextEmbedding, cosine};
 pub use model::{
-    CapabilityDocument, CapabilityDraft, CreationEvaluation, CreativeFigures, FigureSource, WorkDocument, WorkRole,
+    CapabilityDocument, CapabilityDraft, CreationEvaluation, CreativeFigures, FigureOrigin, WorkDocument, WorkRole,
 };
 
 use crate::{

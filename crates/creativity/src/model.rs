@@ -13,7 +13,7 @@ use crate::measures::CreationMeasures;
 /// Who wrote the figures of a capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum FigureSource {
+pub enum FigureOrigin {
     /// This service, from evaluations; what was not measured is null.
     Measured,
     /// The coordinator, in its own table: nothing is known of how it came to them.
@@ -114,7 +114,7 @@ pub struct CapabilityDocument {
     /// Samples of its works, as they were recorded.
     pub portfolio_samples: Vec<Value>,
     /// Who wrote the figures.
-    pub figures_source: FigureSource,
+    pub figures_source: FigureOrigin,
     /// What its maker said of its originality, from 0 to 1: a claim, and no measurement. Null for the coordinator's.
     #[schema(required = true)]
     pub claimed_score: Option<f64>,
@@ -203,7 +203,7 @@ impl CapabilityRow {
             expert_evaluations: read_json(&self.expert_evaluations),
             creative_profile_meta_data: read_json(&self.meta_data),
             portfolio_samples: read_json(&self.portfolio_samples),
-            figures_source: if is_ours { FigureSource::Measured } else { FigureSource::Coordinator },
+            figures_source: if is_ours { FigureOrigin::Measured } else { FigureOrigin::Coordinator },
             user_ratings: ratings,
             id: self.id,
             capability_id: self.capability_id,

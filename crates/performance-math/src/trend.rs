@@ -133,6 +133,7 @@ pub fn change_points(values: &[f64]) -> Vec<ChangePoint> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rand::{SeedableRng as _, rngs::SmallRng};
 
     use super::*;
 
@@ -173,14 +174,21 @@ mod tests {
 
     #[test]
     fn a_step_is_found_and_noise_is_not() {
-        let noise = |at: usize| (at * 7919 % 13) as f64 / 13.0 - 0.5;
-        let flat: Vec<f64> = (0..48).map(|at| 10.0 + noise(at)).collect();
-        assert_eq!(change_points(&flat), []);
-        let step: Vec<f64> = (0..48).map(|at| if at < 30 { 10.0 } else { 14.0 } + noise(at)).collect();
-        let found = change_points(&step);
-        assert_eq!(found.len(), 1, "{found:?}");
-        assert!((29..=31).contains(&found[0].at), "{found:?}");
-        assert!((found[0].before - 10.0).abs() < 0.2 && (found[0].after - 14.0).abs() < 0.2, "{found:?}");
+        let (mut quiet, mut single) = (0, 0);
+        for seed in 0..100 {
+            let mut rng = SmallRng::seed_from_u64(seed);
+            let noise: Vec<f64> = (0..48).map(|_| rng.random_range(-0.5..0.5)).collect();
+            let flat: Vec<f64> = noise.iter().map(|noise| 10.0 + noise).collect();
+            quiet += usize::from(change_points(&flat).is_empty());
+            let level = |at: usize| if at < 30 { 10.0 } else { 14.0 };
+            let step: Vec<f64> = noise.iter().enumerate().map(|(at, noise)| level(at) + noise).collect();
+            let found = change_points(&step);
+            let nearest = found.iter().find(|change| change.at == 30).copied();
+            let nearest = nearest.unwrap_or_else(|| panic!("seed {seed}: {found:?}"));
+            assert!((nearest.after - nearest.before - 4.0).abs() < 1.0, "seed {seed}: {found:?}");
+            single += usize::from(found.len() == 1);
+        }
+        assert!(quiet >= 90 && single >= 90, "of 100: {quiet} without a step, {single} with one");
         assert_eq!(change_points(&[1.0, 1.0, 1.0, 5.0, 5.0, 5.0]).len(), 1, "without noise");
         assert_eq!(change_points(&[1.0; 5]), []);
     }

@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::profiles::{bad_query, forward_span, profile_caller};
 use crate::{
     app::App,
-    http::{AnyCaller, ApiError, JsonBody, PathParams, QueryParams, openapi::routes, several},
+    http::{AnyCaller, ApiError, JsonBody, PathParams, QueryParams, openapi::routes, pagination::row_limit, several},
     routes::agents::{check_agent_id, check_agent_path},
 };
 use am_core::ids::AgentId;
@@ -17,6 +17,8 @@ use am_performance::profiles::{PerformanceSummary, ProfileAnalytics, SummaryOrde
 
 /// Agents that one summary may name.
 const MAX_AGENTS: usize = 100;
+/// Top performers that a summary can leave out.
+pub(in crate::routes) const MAX_SUMMARY_OFFSET: u32 = 1000;
 /// Days of a summary at most.
 const MAX_SUMMARY_DAYS: i64 = 366;
 
@@ -46,8 +48,8 @@ pub struct SummaryQuery {
     /// End, in the same forms. Default: now.
     #[param(value_type = Option<String>)]
     to: Option<QueryMoment>,
-    /// Top performers to answer, 1 to 100. Default 10.
-    #[param(minimum = 1, maximum = 100)]
+    /// Top performers to answer, 1 to 500. Default 10.
+    #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
     /// Top performers to leave out before, at most 1000. Default 0.
     #[param(maximum = 1000)]
@@ -68,12 +70,9 @@ pub async fn get_performance_summary(
     AnyCaller(caller): AnyCaller,
     QueryParams(query): QueryParams<SummaryQuery>,
 ) -> Result<JsonBody<PerformanceSummary>, ApiError> {
-    let (limit, offset) = (query.limit.unwrap_or(10), query.offset.unwrap_or(0));
-    if !(1..=100).contains(&limit) {
-        return Err(bad_query("limit", "Input should be from 1 to 100"));
-    }
-    if offset > 1000 {
-        return Err(bad_query("offset", "Input should be at most 1000"));
+    let (limit, offset) = (row_limit(query.limit, 10)?, query.offset.unwrap_or(0));
+    if offset > MAX_SUMMARY_OFFSET {
+        return Err(bad_query("offset", format!("Input should be at most {MAX_SUMMARY_OFFSET}")));
     }
     if query.agent_ids.len() > MAX_AGENTS {
         return Err(bad_query("agent_ids", format!("Names at most {MAX_AGENTS} agents")));

@@ -26,9 +26,9 @@ use am_performance::{
 };
 
 /// Steps of an adaptation.
-const ADAPTATION_STEPS: std::ops::RangeInclusive<u64> = 1..=50;
+pub(in crate::routes) const ADAPTATION_STEPS: std::ops::RangeInclusive<u32> = 1..=50;
 /// Steps of an adaptation where none are named.
-const DEFAULT_STEPS: u64 = 10;
+const DEFAULT_STEPS: u32 = 10;
 
 /// The routes of meta-learning.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -134,7 +134,7 @@ pub async fn get_meta_model(
 pub struct AdaptationQuery {
     /// Number of gradient steps, 1 to 50. Default 10. Prototypes take none.
     #[param(minimum = 1, maximum = 50, default = 10)]
-    adaptation_steps: Option<u64>,
+    adaptation_steps: Option<u32>,
 }
 
 /// Adapt a model to a task
@@ -171,7 +171,7 @@ pub async fn adapt_meta_model(
         return Err(ApiError::invalid_field(loc, "must be from 1 to 50", "value_error"));
     }
     let caller = performance_caller(caller);
-    Ok(IdempotentOk(app.performance.meta.adapt(&caller, &id, steps, request.body, request.once).await?))
+    Ok(IdempotentOk(app.performance.meta.adapt(&caller, &id, u64::from(steps), request.body, request.once).await?))
 }
 
 /// List the versions of a model's name

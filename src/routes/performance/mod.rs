@@ -1,11 +1,11 @@
 //! The performance group: any valid key. Agents' profiles, resources, optimisation, learning, capabilities and suites;
 //! policies, their training and their serving stand below `rl/`.
 
-mod analytics;
+pub(super) mod analytics;
 mod capabilities;
-mod meta_learning;
+pub(super) mod meta_learning;
 mod optimisation;
-mod profiles;
+pub(super) mod profiles;
 mod resources;
 mod rl;
 mod suites;

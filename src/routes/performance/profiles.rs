@@ -1,5 +1,7 @@
 //! `/api/v1/agents/performance/profiles`: profiles of agents, their metrics and series.
 
+use std::ops::RangeInclusive;
+
 use axum::{
     extract::State,
     http::{HeaderMap, HeaderValue, header},
@@ -179,6 +181,9 @@ pub enum SeriesFormat {
     Svg,
 }
 
+/// Points of a series that can be asked for.
+pub(in crate::routes) const SERIES_POINTS: RangeInclusive<u32> = 1..=2000;
+
 /// Which series, and its form.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -228,8 +233,8 @@ pub async fn get_profile_series(
     let agent = check_agent_path(&app, "agent_id", &id)?;
     let (from, to) = forward_span(&app, (query.from, query.to), (7, 3660))?;
     let limit = query.limit.unwrap_or(1000);
-    if !(1..=2000).contains(&limit) {
-        return Err(bad_query("limit", "Input should be from 1 to 2000"));
+    if !SERIES_POINTS.contains(&limit) {
+        return Err(bad_query("limit", format!("Input should be from 1 to {}", SERIES_POINTS.end())));
     }
     let resolution = query.resolution.unwrap_or(SeriesResolution::Hour);
     let order = SeriesOrder { metric: query.metric, from, to, resolution, limit };

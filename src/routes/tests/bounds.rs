@@ -7,7 +7,10 @@ use serde_json::Value;
 use super::openapi::{operations, whole};
 use crate::{
     http::{idempotency::MAX_KEY_LEN, pagination::MAX_PAGE_ROWS},
-    routes::stream::EVENT_ROWS,
+    routes::{
+        performance::{analytics::MAX_SUMMARY_OFFSET, meta_learning::ADAPTATION_STEPS, profiles::SERIES_POINTS},
+        stream::EVENT_ROWS,
+    },
 };
 use am_audit::RISK_SCORES;
 use am_communication::messages::MAX_TTL;
@@ -24,6 +27,10 @@ fn stated(schema: &Value) -> StatedBounds {
 
 fn checked(bounds: &RangeInclusive<i64>) -> StatedBounds {
     (Some(*bounds.start() as f64), Some(*bounds.end() as f64))
+}
+
+fn numbers<T: Copy + Into<f64>>(bounds: &RangeInclusive<T>) -> StatedBounds {
+    (Some((*bounds.start()).into()), Some((*bounds.end()).into()))
 }
 
 /// The upper bound of a text whose least length is not stated.
@@ -45,6 +52,9 @@ fn parameters_state_the_bounds_that_are_checked() {
             let stated = stated(&parameter["schema"]);
             let expected = match name {
                 "limit" if path.ends_with("/events") => rows(&EVENT_ROWS),
+                "limit" if path.ends_with("/timeseries") => numbers(&SERIES_POINTS),
+                "offset" if path.ends_with("/performance-summary") => (None, Some(f64::from(MAX_SUMMARY_OFFSET))),
+                "adaptation_steps" => numbers(&ADAPTATION_STEPS),
                 "limit" => checked(&(1..=i64::from(MAX_PAGE_ROWS))),
                 "Idempotency-Key" => rows(&(1..=MAX_KEY_LEN)),
                 "risk_score_min" | "risk_score_max" => checked(&RISK_SCORES),

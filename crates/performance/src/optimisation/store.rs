@@ -234,6 +234,9 @@ async fn list_unkept(
     Ok((found.await?, total))
 }
 
+/// Settings as they are stored.
+type SettingsText = JsonOr<Option<Map<String, Value>>>;
+
 /// Settings that trainings of a policy begin with.
 pub(super) async fn tuned_settings(
     conn: &mut Connection,
@@ -243,7 +246,7 @@ pub(super) async fn tuned_settings(
         "SELECT settings, optimization_id FROM am_tuned_settings WHERE policy = $1 AND algorithm = $2 AND environment = $3",
     );
     let found = found.bind(policy).bind(algorithm).bind(environment).fetch_optional(conn).await?;
-    let found: Option<(JsonOr<Option<Map<String, Value>>>, String)> = found;
+    let found: Option<(SettingsText, String)> = found;
     Ok(found.and_then(|(settings, optimization_id)| {
         Some(TunedSettings { settings: settings.into_inner()?, optimization_id })
     }))

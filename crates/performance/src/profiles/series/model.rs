@@ -96,7 +96,6 @@ pub struct MetricSeries {
     /// Name of the metric.
     pub metric: String,
     /// How long a point is.
-    #[schema(inline)]
     pub resolution: SeriesResolution,
     /// Begin of the time that was asked for.
     pub from: Timestamp,
