@@ -53,7 +53,7 @@ fn parameters_state_the_bounds_that_are_checked() {
             let expected = match name {
                 "limit" if path.ends_with("/events") => rows(&EVENT_ROWS),
                 "limit" if path.ends_with("/timeseries") => numbers(&SERIES_POINTS),
-                "offset" if path.ends_with("/performance-summary") => (None, Some(f64::from(MAX_SUMMARY_OFFSET))),
+                "offset" if path.ends_with("/performance-summary") => numbers(&(0..=MAX_SUMMARY_OFFSET)),
                 "adaptation_steps" => numbers(&ADAPTATION_STEPS),
                 "limit" => checked(&(1..=i64::from(MAX_PAGE_ROWS))),
                 "Idempotency-Key" => rows(&(1..=MAX_KEY_LEN)),
