@@ -1,5 +1,5 @@
-//! Webhooks about executions, training, plans, agents and requests of the marketplace, which follow the log: each entry that tells of an end is told once, because
-//! the position in the log is stored in the transaction of the deliveries.
+//! Webhooks about executions, training, plans, agents, their profiles and requests of the marketplace, which follow the log: each entry
+//! that tells of such an event is told once, because the position in the log is stored in the transaction of the deliveries.
 
 use std::time::Duration;
 
