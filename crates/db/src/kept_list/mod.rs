@@ -240,7 +240,8 @@ impl Database {
         Ok(state.is_built.load(Ordering::Acquire))
     }
 
-    /// Take the news that came with a page. Returns whether the list was changed for them, so that the page is to be read anew.
+    /// Take the news that came with a page. Returns whether the list lacked some when the page was read, so that it is to be
+    /// read anew.
     async fn take_news(&self, conn: &mut Connection, table: ListedTable, news: &str) -> Result<bool> {
         let (top, seen, missing): (i64, Option<i64>, Vec<String>) = serde_json::from_str(news)
             .map_err(|error| DatabaseError::InvalidValue(format!("news of {}: {error}", table.name())))?;
@@ -249,13 +250,15 @@ impl Database {
             // The last rows were deleted, or the file was compacted: what is missing is found by the sweep.
             state.place.store(top, Ordering::Release);
         }
-        let is_changed = self.refresh_list(table, missing).await? > 0;
-        let Some(seen) = seen else { return Ok(is_changed) };
+        // Another reader may have added them in the meantime: the page that misses them is stale all the same.
+        let is_stale = !missing.is_empty();
+        self.refresh_list(table, missing).await?;
+        let Some(seen) = seen else { return Ok(is_stale) };
         state.place.fetch_max(seen, Ordering::AcqRel);
         if seen < top {
             self.follow_list(conn, table, false).await?;
         }
-        Ok(is_changed || seen < top)
+        Ok(is_stale || seen < top)
     }
 
     /// Write the list's rows with these ids as the table has them. Returns the number of rows that changed.
@@ -302,8 +305,11 @@ impl Database {
             let fits = |row: &PageEntry<R>| {
                 row.is_placed && row.row.as_ref().is_ok_and(|listed| (reader.matches)(&listed.row))
             };
-            let doubtful = read.iter().filter(|row| !fits(row)).map(|row| row.id.clone()).collect();
-            if may_correct && self.refresh_list(table, doubtful).await? > 0 {
+            let doubtful: Vec<&PageEntry<R>> = read.iter().filter(|row| !fits(row)).collect();
+            // The list had these elsewhere, whoever has corrected it since.
+            let is_stale = doubtful.iter().any(|row| row.row.is_ok());
+            let doubtful = doubtful.iter().map(|row| row.id.clone()).collect();
+            if may_correct && (self.refresh_list(table, doubtful).await? > 0 || is_stale) {
                 corrected += 1;
                 (found, rest, bytes) = (Vec::new(), reader.page.clone(), 0);
                 continue;
@@ -371,5 +377,21 @@ mod tests {
         }
         state.complete(200);
         assert_eq!(db.unfinished_lists(), []);
+    }
+    #[tokio::test]
+    async fn a_page_that_misses_rows_is_stale_even_if_another_reader_has_added_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = DatabaseSettings { readers: 1, busy_timeout: Duration::from_secs(5) };
+        let db = Database::open(&folder.path().join("t.db"), &settings).await.unwrap();
+        crate::migrate::migrate(&db, &am_core::ambient::Clock::system()).await.unwrap();
+        let added = "INSERT INTO job (id, client_id, state, payload, constraints, ttl_seconds, requested_at, expires_at)
+             VALUES ('a', 'c', 'QUEUED', '{}', '{}', 60, '2026-01-01 10:00:00', '2026-01-02 10:00:00')";
+        let add = async move |tx: &mut Tx| {
+            Ok::<_, DatabaseError>(sqlx::raw_sql(added).execute(tx.conn().await?).await.map(drop)?)
+        };
+        db.write(add).await.unwrap();
+        let conn = &mut *db.read_list().await.unwrap();
+        assert!(db.take_news(conn, ListedTable::Jobs, r#"[1, 1, ["a"]]"#).await.unwrap());
+        assert!(!db.take_news(conn, ListedTable::Jobs, "[1, null, []]").await.unwrap());
     }
 }
