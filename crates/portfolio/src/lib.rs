@@ -16,6 +16,7 @@ mod prices;
 mod rebalances;
 mod reports;
 mod reviews;
+mod settlement;
 mod strategies;
 mod trades;
 
@@ -34,7 +35,10 @@ pub use self::{
     book::AssetDraft,
     error::{PortfolioError, Result},
     flows::{FlowDocument, FlowRequest, FlowSource},
-    model::{AssetHolding, HoldingsReport, MAX_TOKENS, PortfolioDocument, StrategyDocument, StrategyType, TradeStatus},
+    model::{
+        AssetHolding, HoldingsReport, MAX_TOKENS, PortfolioDocument, SettlementStatus, SettlementSummary,
+        SettlementVenue, StrategyDocument, StrategyType, TradeStatus,
+    },
     optimisation::{
         AllocationMethod, AllocationPolicies, AllocationRequest, AllocationResult, BacktestChange, BacktestRequest,
         BacktestResult, BookLevels, FrontierPoint, PolicyAnswer, PolicyFault, ReturnViewRequest, SectorBound,
@@ -47,6 +51,7 @@ pub use self::{
         StressRequest, StressShock,
     },
     reviews::{AlertRecord, SnapshotRecord},
+    settlement::{SettlementFilter, SettlementKind, SettlementRecord, SettlementSetup, SettlementStartError},
     strategies::StrategyDraft,
     trades::{QuoteDocument, QuoteRequest, TradeDocument, TradeRequest, TradeTerms},
 };
@@ -85,12 +90,15 @@ struct PortfolioInner {
     ledger: LedgerService,
     settings: PortfolioConfig,
     source: Option<PriceSource>,
+    /// The contract that changes are written to; `None`: they are settled in the ledger alone.
+    settlement: Option<SettlementSetup>,
     policies: Arc<dyn AllocationPolicies>,
     metrics: PortfolioMetrics,
 }
 
 impl PortfolioService {
-    /// The service on `db`, whose books are `ledger`'s, and for which `policies` act.
+    /// The service on `db`, whose books are `ledger`'s, for which `policies` act, and whose changes are written to the contract of
+    /// `settlement`, where there is one.
     ///
     /// # Errors
     /// When the HTTP client of the configured price source can't be made.
@@ -101,11 +109,22 @@ impl PortfolioService {
         audit: AuditLog,
         ledger: LedgerService,
         settings: PortfolioConfig,
-        policies: Arc<dyn AllocationPolicies>,
+        (policies, settlement): (Arc<dyn AllocationPolicies>, Option<SettlementSetup>),
     ) -> Result<Self> {
         let source = PriceSource::from_config(&settings)?;
         let metrics = PortfolioMetrics::default();
-        Ok(Self(Arc::new(PortfolioInner { db, clock, ids, audit, ledger, settings, source, policies, metrics })))
+        Ok(Self(Arc::new(PortfolioInner {
+            db,
+            clock,
+            ids,
+            audit,
+            ledger,
+            settings,
+            source,
+            settlement,
+            policies,
+            metrics,
+        })))
     }
 
     /// Register the metrics of portfolios.

@@ -1,6 +1,11 @@
 //! Prometheus metrics of portfolios.
 
-use prometheus_client::{metrics::counter::Counter, registry::Registry};
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::{Registry, Unit},
+};
 
 /// Metrics of this process's portfolios.
 #[derive(Debug, Default)]
@@ -12,6 +17,13 @@ pub(crate) struct PortfolioMetrics {
     pub prices: Counter,
     pub price_source_failures: Counter,
     pub review_failures: Counter,
+    pub settlements_confirmed: Counter,
+    pub settlements_refused: Counter,
+    pub settlements_unknown: Counter,
+    pub settlement_failures: Counter,
+    pub settlements_open: Gauge,
+    pub settlement_halted: Gauge,
+    pub oldest_settlement: Gauge<f64, AtomicU64>,
 }
 
 impl PortfolioMetrics {
@@ -28,9 +40,39 @@ impl PortfolioMetrics {
                 &self.price_source_failures,
             ),
             ("portfolio_review_failures", "Reviews of portfolios that ended with an error", &self.review_failures),
+            (
+                "portfolio_settlements_confirmed",
+                "Settlements that the contract has for good",
+                &self.settlements_confirmed,
+            ),
+            (
+                "portfolio_settlements_refused",
+                "Settlements that the contract refused, or whose number another transaction took",
+                &self.settlements_refused,
+            ),
+            (
+                "portfolio_settlement_unknown_answers",
+                "Transactions that were sent without an answer that says that the node has them",
+                &self.settlements_unknown,
+            ),
+            (
+                "portfolio_settlement_failures",
+                "Rounds of the settlement's worker that ended with an error",
+                &self.settlement_failures,
+            ),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
+        let open = self.settlements_open.clone();
+        registry.register("portfolio_settlements_open", "Settlements that wait or are under way", open);
+        let halted = self.settlement_halted.clone();
+        registry.register("portfolio_settlement_halted", "1 while nothing may be sent to what the node shows", halted);
+        registry.register_with_unit(
+            "portfolio_settlement_oldest",
+            "Age of the oldest settlement that waits or is under way",
+            Unit::Seconds,
+            self.oldest_settlement.clone(),
+        );
     }
 }

@@ -41,6 +41,70 @@ am_db::stored_enum! {
     }
 }
 
+am_db::stored_enum! {
+    /// State of a settlement.
+    pub enum SettlementStatus {
+        /// It waits to be signed.
+        Pending = "pending" / "pending",
+        /// Its transaction is signed and stored; whether it was sent is not known.
+        Signed = "signed" / "signed",
+        /// A node has its transaction.
+        Sent = "sent" / "sent",
+        /// It was sent, and no node says that it has it; it is asked about and sent again, the same bytes.
+        Unknown = "unknown" / "unknown",
+        /// It is in the contract, for good.
+        Confirmed = "confirmed" / "confirmed",
+        /// The contract refused it.
+        Reverted = "reverted" / "reverted",
+        /// Another transaction of the same sender took its number, so it can't happen any more.
+        Superseded = "superseded" / "superseded",
+        /// An admin gave it up.
+        Abandoned = "abandoned" / "abandoned",
+    }
+}
+
+/// Where a change of a portfolio is settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SettlementVenue {
+    /// In the ledger alone.
+    #[default]
+    Ledger,
+    /// In the ledger, and in the contract.
+    Contract,
+}
+
+/// Settlement of a portfolio, a flow or a trade, in short.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SettlementSummary {
+    /// Where it is settled.
+    pub mode: SettlementVenue,
+    /// Id of the settlement; null in the ledger alone.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// State of the settlement; null in the ledger alone.
+    #[serde(default)]
+    pub status: Option<SettlementStatus>,
+    /// Hash of its transaction; null: none was signed.
+    #[serde(default)]
+    pub transaction_hash: Option<String>,
+    /// Number of the block that has it; null: none has it for good.
+    #[serde(default)]
+    pub block: Option<i64>,
+    /// Why it is in this state; null: there is nothing to say.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+impl SettlementSummary {
+    /// A settlement that has just been stored, or whose state is yet to be read; `None`: in the ledger alone.
+    pub(crate) fn pending(id: Option<String>) -> Self {
+        let Some(id) = id else { return Self::default() };
+        let (mode, status) = (SettlementVenue::Contract, Some(SettlementStatus::Pending));
+        Self { mode, id: Some(id), status, ..Self::default() }
+    }
+}
+
 /// A strategy: what a portfolio aims at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = PortfolioStrategy)]
@@ -91,9 +155,12 @@ pub struct PortfolioDocument {
     pub agent_address: String,
     /// Number of its strategy.
     pub strategy_id: i64,
-    /// Id in a contract; null: its books are the ledger's.
+    /// Id in the contract; null: it is in none, or the contract has not told it yet.
     #[serde(default)]
     pub contract_portfolio_id: Option<String>,
+    /// How far its creation in the contract is.
+    #[serde(default)]
+    pub settlement: SettlementSummary,
     /// What the first deposit was worth in AIT; 0 before.
     pub initial_capital: f64,
     /// What it was worth in AIT when this was last measured.

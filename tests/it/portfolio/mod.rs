@@ -3,6 +3,8 @@
 mod books;
 mod figures;
 mod prices;
+#[cfg(feature = "contract-settlement")]
+pub mod settlement;
 mod trading;
 mod year;
 
@@ -13,13 +15,16 @@ use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
 use crate::{
     harness::{ApiClient, TestApp},
-    kit::locations,
+    kit::{locations, sql},
 };
 
 pub const PORTFOLIOS: &str = "/api/v1/agents/portfolios";
 
 /// Number of the next agent address.
 static NEXT_ADDRESS: AtomicU64 = AtomicU64::new(1);
+
+/// Place of the next settlement that a test stores.
+static NEXT_SETTLEMENT: AtomicU64 = AtomicU64::new(1);
 
 /// An agent address that no other portfolio has.
 pub fn new_address() -> String {
@@ -51,6 +56,21 @@ pub async fn funded(server: &ApiClient) -> String {
     portfolio
 }
 
+/// Store a settlement that the contract refused, of a portfolio of the server's own principal; answers its id.
+pub async fn insert_settlement(server: &ApiClient) -> String {
+    let place = NEXT_SETTLEMENT.fetch_add(1, Relaxed);
+    let (id, owner, address) =
+        (format!("settle_{place:016x}"), crate::ledger::principal_of(crate::harness::ADMIN), new_address());
+    let at = "'2026-05-12 00:00:00.000000'";
+    let row = format!(
+        "INSERT INTO am_settlements (id, place, owner_id, portfolio_id, agent_address, kind, content, status, attempts,
+             queued_at, created_at, updated_at)
+         VALUES ('{id}', {place}, '{owner}', 1, '{address}', 'create', '{{\"call\": \"create\"}}', 'reverted', 1, {at}, {at}, {at})"
+    );
+    sql(&server.database(), &row).await;
+    id
+}
+
 /// What to ask of a POST below `/portfolios` so that it succeeds once: its path and its body.
 pub async fn prepare(server: &ApiClient, template: &str) -> (String, Value) {
     let rest = template.strip_prefix("/portfolios").unwrap();
@@ -78,6 +98,10 @@ pub async fn prepare(server: &ApiClient, template: &str) -> (String, Value) {
             let mut body = json!({"tokens": ["ONE", "OTHER"]});
             body.as_object_mut().unwrap().extend(asked.as_object().unwrap().clone());
             (at(rest), body)
+        }
+        "/settlements/{settlement_id}/retry" | "/settlements/{settlement_id}/abandon" => {
+            let id = insert_settlement(server).await;
+            (at(&rest.replace("{settlement_id}", &id)), json!({}))
         }
         _ => {
             let portfolio = funded(server).await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::Url;
 
 use super::{
+    SettlementConfig,
     endpoints::parse_webhook_url,
     group::settings,
     setting_reader::{SettingReader, boolean, number, seconds},
@@ -29,6 +30,9 @@ settings! {
         "PORTFOLIO_PRICE_SECONDS" price_interval: Duration = Duration::from_secs(300), seconds(1..=86_400);
         /// Whether that address may use http and a host outside the public Internet, default false.
         "PORTFOLIO_PRICE_PRIVATE_ADDRESSES" price_private_addresses: bool = false, boolean;
+    groups:
+        /// Settings of the settlement in a contract.
+        settlement: SettlementConfig;
     }
 }
 

@@ -188,6 +188,11 @@ impl PortfolioBook {
         self.portfolio.id
     }
 
+    /// The tokens that are held, and how much of each.
+    pub fn amounts_held(&self) -> Vec<(String, Money)> {
+        self.positions.held().map(|(token, position)| (token.clone(), position.amount)).collect()
+    }
+
     /// What is held, for clients; `addresses` are those of tokens' contracts.
     fn report(&self, addresses: &HashMap<String, String>) -> HoldingsReport {
         let total = self.total();

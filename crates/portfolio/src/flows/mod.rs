@@ -24,8 +24,9 @@ use crate::{
     arithmetic::value_of,
     book::{PortfolioBook, ValueCause, outside_of, wallet_of},
     error::{PortfolioError, Result},
-    model::{SYMBOL_RULE, is_symbol},
+    model::{SYMBOL_RULE, SettlementSummary, is_symbol},
     portfolios::visible_portfolio,
+    settlement::{ContractCall, SettlementDraft, SettlementKind, fill_summaries},
 };
 
 /// Where a deposit comes from, or a withdrawal goes.
@@ -90,6 +91,9 @@ pub struct FlowDocument {
     pub value: Money,
     /// Entry of the ledger.
     pub entry_id: String,
+    /// How far it is in the contract.
+    #[serde(default)]
+    pub settlement: SettlementSummary,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -144,7 +148,10 @@ impl PortfolioService {
             Ok(flow)
         };
         match self.0.db.write_idempotent(&self.0.clock, once, work).await {
-            Ok(done) => Ok(done),
+            Ok(done) => {
+                self.wake_settlement();
+                Ok(done)
+            }
             Err(error) => Err(self.refused(&caller.principal, id, direction.word(), error).await),
         }
     }
@@ -166,6 +173,7 @@ impl PortfolioService {
             book.check_active()?;
             book.check_room(token)?;
         }
+        let held = book.amounts_held();
         let price = book.price(token)?;
         let value = value_of(amount, price).ok_or(PortfolioError::Ledger(am_ledger::LedgerError::OutOfRange))?;
         let owner = book.portfolio.owner_id.clone();
@@ -192,6 +200,7 @@ impl PortfolioService {
         let posted = self.0.ledger.post(tx, entry).await?;
         let entry_id = posted.map(|posted| posted.id.to_string()).unwrap_or_default();
         book.save(tx).await?;
+        let settlement = self.open_settlement(tx, &mut book.portfolio, &held).await?;
         let flow = FlowDocument {
             id: store::next_id(tx.conn().await?).await?,
             portfolio_id: id,
@@ -201,9 +210,19 @@ impl PortfolioService {
             price,
             value,
             entry_id,
+            settlement: SettlementSummary::pending(settlement.clone()),
             created_at: now,
         };
         store::insert(tx, &flow).await?;
+        if let Some(settlement) = settlement {
+            let (token, amount) = (token.to_owned(), amount.units());
+            let (kind, call) = match direction {
+                FlowDirection::Deposit => (SettlementKind::Deposit, ContractCall::Deposit { token, amount }),
+                FlowDirection::Withdrawal => (SettlementKind::Withdrawal, ContractCall::Withdraw { token, amount }),
+            };
+            let draft = SettlementDraft { id: settlement, kind, subject_id: Some(flow.id), call };
+            self.store_settlement(tx, &book.portfolio, draft).await?;
+        }
         Ok(flow)
     }
 
@@ -220,7 +239,9 @@ impl PortfolioService {
     ) -> Result<(Vec<FlowDocument>, i64)> {
         let mut conn = self.0.db.read_list().await?;
         visible_portfolio(&mut conn, caller, id).await?;
-        store::list(&mut conn, id, page).await
+        let (mut rows, total) = store::list(&mut conn, id, page).await?;
+        fill_summaries(&mut conn, rows.iter_mut().map(|row| &mut row.settlement)).await?;
+        Ok((rows, total))
     }
 }
 

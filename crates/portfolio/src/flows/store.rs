@@ -1,7 +1,7 @@
 //! SQL of table `am_portfolio_flows`.
 
 use super::FlowDocument;
-use crate::error::Result;
+use crate::{error::Result, model::SettlementSummary};
 use am_core::money::Money;
 use am_db::{Connection, FromRow as _, Tx, bulk_insert::RowBatch, page::PageRequest, push_row, row, sql};
 
@@ -15,6 +15,7 @@ row! {
         price => Money::from_units,
         value => Money::from_units,
         entry_id,
+        settlement = "settlement_id" => SettlementSummary::pending,
         created_at,
     }
 }
@@ -34,6 +35,7 @@ pub(super) async fn insert(tx: &mut Tx, flow: &FlowDocument) -> Result<()> {
         price: flow.price.units(),
         value: flow.value.units(),
         entry_id: &flow.entry_id,
+        settlement_id: flow.settlement.id.as_deref(),
         created_at: flow.created_at,
     });
     rows.execute(tx).await?;

@@ -19,7 +19,8 @@ use utoipa::ToSchema;
 use crate::{
     PortfolioCaller, PortfolioService,
     error::{PortfolioError, Result, no_portfolio},
-    model::{PortfolioDocument, is_address},
+    model::{PortfolioDocument, SettlementSummary, is_address},
+    settlement::{ContractCall, SettlementDraft, SettlementKind, fill_summaries},
     strategies::visible_strategy,
 };
 
@@ -113,11 +114,13 @@ impl PortfolioService {
                 let text = "The address has a portfolio".to_owned();
                 return Err(PortfolioError::Conflict("conflict", text));
             }
+            let settlement = me.new_settlement_id();
             let document = PortfolioDocument {
                 id: store::next_id(tx.conn().await?).await?,
                 agent_address: address,
                 strategy_id: draft.strategy_id,
                 contract_portfolio_id: None,
+                settlement: SettlementSummary::pending(settlement.clone()),
                 initial_capital: 0.0,
                 total_value: 0.0,
                 risk_score: 0.0,
@@ -129,11 +132,17 @@ impl PortfolioService {
                 last_rebalance: now,
             };
             store::insert(tx, &document, me.next_review(now)).await?;
+            if let Some(id) = settlement {
+                let (kind, call) = (SettlementKind::Create, ContractCall::Create);
+                me.store_settlement(tx, &document, SettlementDraft { id, kind, subject_id: None, call }).await?;
+            }
             let entry = me.entry(&caller.principal, "portfolio", "created", now).data("portfolio", json!(document.id));
             me.0.audit.append(tx, vec![entry]).await?;
             Ok(document)
         };
-        self.0.db.write_idempotent(&self.0.clock, once, work).await
+        let done = self.0.db.write_idempotent(&self.0.clock, once, work).await;
+        self.wake_settlement();
+        done
     }
 
     /// When a portfolio is looked at next.
@@ -168,6 +177,7 @@ impl PortfolioService {
             document.is_active = update.is_active.unwrap_or(document.is_active);
             document.updated_at = now;
             store::update(tx, &document).await?;
+            fill_summaries(tx.conn().await?, [&mut document.settlement]).await?;
             let entry = me.entry(&caller.principal, "portfolio", "updated", now).data("portfolio", json!(id));
             me.0.audit.append(tx, vec![entry]).await?;
             Ok(document)
@@ -181,7 +191,10 @@ impl PortfolioService {
     /// [`PortfolioError::NotFound`].
     #[boxed]
     pub async fn portfolio(&self, caller: &PortfolioCaller, id: i64) -> Result<PortfolioDocument> {
-        visible_portfolio(&mut *self.0.db.read().await?, caller, id).await
+        let mut conn = self.0.db.read().await?;
+        let mut document = visible_portfolio(&mut conn, caller, id).await?;
+        fill_summaries(&mut conn, [&mut document.settlement]).await?;
+        Ok(document)
     }
 
     /// A page of the caller's portfolios, for an admin of all, and how many there are; `None`: not counted.
@@ -194,6 +207,9 @@ impl PortfolioService {
         caller: &PortfolioCaller,
         page: &PageRequest,
     ) -> Result<(Vec<PortfolioDocument>, Option<i64>)> {
-        store::list(&mut *self.0.db.read_list().await?, caller.owner_filter(), page).await
+        let mut conn = self.0.db.read_list().await?;
+        let (mut rows, total) = store::list(&mut conn, caller.owner_filter(), page).await?;
+        fill_summaries(&mut conn, rows.iter_mut().map(|row| &mut row.settlement)).await?;
+        Ok((rows, total))
     }
 }

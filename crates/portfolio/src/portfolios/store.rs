@@ -1,6 +1,9 @@
 //! SQL of tables `agent_portfolio` and `am_portfolios`, but for what the books write there.
 
-use crate::{error::Result, model::PortfolioDocument};
+use crate::{
+    error::Result,
+    model::{PortfolioDocument, SettlementSummary},
+};
 use am_core::ids::PrincipalId;
 use am_db::{
     Connection, FromRow as _, Tx, bulk_insert::RowBatch, codec::Timestamp, page::PageRequest, push_row, row, sql,
@@ -13,6 +16,7 @@ row! {
         agent_address = "p.agent_address",
         strategy_id = "p.strategy_id",
         contract_portfolio_id = "p.contract_portfolio_id",
+        settlement = "a.settlement_id" => SettlementSummary::pending,
         initial_capital = "p.initial_capital",
         total_value = "p.total_value",
         risk_score = "p.risk_score",
@@ -93,6 +97,7 @@ pub(super) async fn insert(tx: &mut Tx, new: &PortfolioDocument, review_due_at: 
         costs: 0_i64,
         review_due_at: review_due_at,
         created_at: new.created_at,
+        settlement_id: new.settlement.id.as_deref(),
     });
     rows.execute(tx).await?;
     Ok(())

@@ -23,7 +23,8 @@ use crate::{
     book::PortfolioBook,
     error::{PortfolioError, Result},
     portfolios::visible_portfolio,
-    trades::{TradeOrigin, TradeTerms},
+    settlement::{ContractCall, SettlementDraft, SettlementKind},
+    trades::{TradeOrigin, TradeTerms, leg_of},
 };
 
 /// What the reason is called of a rebalance that was not due.
@@ -141,7 +142,10 @@ impl PortfolioService {
         let (me, by) = (self.clone(), caller.clone());
         let work = async move |tx: &mut Tx| me.rebalance_in(tx, &by, id, &request).await;
         match self.0.db.write_idempotent(&self.0.clock, once, work).await {
-            Ok(done) => Ok(done),
+            Ok(done) => {
+                self.wake_settlement();
+                Ok(done)
+            }
             Err(error) => Err(self.refused(&caller.principal, id, "rebalance", error).await),
         }
     }
@@ -186,7 +190,12 @@ impl PortfolioService {
             allocations_after: BTreeMap::new(),
             created_at: now,
         };
-        let origin = TradeOrigin { quote: None, rebalance: Some(number) };
+        let held = book.amounts_held();
+        let settlement = match dry_run || report.trades.is_empty() {
+            true => None,
+            false => self.open_settlement(tx, &mut book.portfolio, &held).await?,
+        };
+        let origin = TradeOrigin { quote: None, rebalance: Some(number), settlement: settlement.as_deref() };
         for terms in &report.trades {
             if dry_run {
                 book.positions.take(&terms.sell_token, terms.sell_amount, terms.sell_value)?;
@@ -200,6 +209,11 @@ impl PortfolioService {
         report.allocations_after = owned(book.positions.percents(report.post_rebalance_value));
         if dry_run {
             return Ok(report);
+        }
+        if let Some(id) = settlement {
+            let call = ContractCall::Trade { trades: report.trades.iter().map(leg_of).collect() };
+            let draft = SettlementDraft { id, kind: SettlementKind::Rebalance, subject_id: Some(number), call };
+            self.store_settlement(tx, &book.portfolio, draft).await?;
         }
         book.portfolio.last_rebalance = now;
         book.save(tx).await?;

@@ -25,9 +25,10 @@ use crate::{
     PortfolioCaller, PortfolioService,
     book::{PortfolioBook, fees_of, outside_of, wallet_of},
     error::{PortfolioError, Result},
-    model::{SYMBOL_RULE, TradeStatus, is_symbol},
+    model::{SYMBOL_RULE, SettlementSummary, TradeStatus, is_symbol},
     portfolios::visible_portfolio,
     reports::{RiskHistory, read_history, risk_after},
+    settlement::{ContractCall, SettlementDraft, SettlementKind, TradeLeg, fill_summaries},
 };
 
 /// Characters of a quote's id.
@@ -102,9 +103,12 @@ pub struct TradeDocument {
     pub fee_amount: Money,
     /// State of the trade.
     pub status: TradeStatus,
-    /// Transaction on a chain; null: it is settled in the ledger.
+    /// Transaction on a chain that settled it; null: it is settled in the ledger, or not in the chain for good yet.
     #[serde(default)]
     pub transaction_hash: Option<String>,
+    /// How far it is in the contract.
+    #[serde(default)]
+    pub settlement: SettlementSummary,
     /// Prices, slippage and values; null: another service made the trade.
     #[serde(default)]
     pub terms: Option<TradeTerms>,
@@ -129,6 +133,7 @@ pub struct TradeDocument {
 pub(crate) struct TradeOrigin<'a> {
     pub quote: Option<&'a str>,
     pub rebalance: Option<i64>,
+    pub settlement: Option<&'a str>,
 }
 
 /// A pair of tokens, and how much of the first is sold.
@@ -266,8 +271,16 @@ impl PortfolioService {
                     format!("{} {} would be received, less than {least}", terms.received_amount, terms.buy_token);
                 return Err(PortfolioError::Conflict("below_minimum", text));
             }
-            let origin = TradeOrigin { quote: request.quote_id.as_deref(), rebalance: None };
+            let held = book.amounts_held();
+            let settlement = me.open_settlement(tx, &mut book.portfolio, &held).await?;
+            let quote = request.quote_id.as_deref();
+            let origin = TradeOrigin { quote, rebalance: None, settlement: settlement.as_deref() };
             let trade = me.execute_trade(tx, &mut book, terms, origin).await?;
+            if let (Some(id), Some(terms)) = (settlement, &trade.terms) {
+                let call = ContractCall::Trade { trades: vec![leg_of(terms)] };
+                let draft = SettlementDraft { id, kind: SettlementKind::Trade, subject_id: Some(trade.id), call };
+                me.store_settlement(tx, &book.portfolio, draft).await?;
+            }
             check_risk(&mut book, &history)?;
             book.save(tx).await?;
             if let Some(quote) = &trade.quote_id {
@@ -278,7 +291,9 @@ impl PortfolioService {
             me.0.audit.append(tx, vec![entry]).await?;
             Ok(trade)
         };
-        self.0.db.write_idempotent(&self.0.clock, once, work).await
+        let done = self.0.db.write_idempotent(&self.0.clock, once, work).await;
+        self.wake_settlement();
+        done
     }
 
     /// The pair that a request means: its own, or that of its quote.
@@ -340,6 +355,7 @@ impl PortfolioService {
             fee_amount: terms.fee_amount,
             status: TradeStatus::Executed,
             transaction_hash: None,
+            settlement: SettlementSummary::pending(origin.settlement.map(str::to_owned)),
             terms: Some(terms),
             entry_id: posted.map(|posted| posted.id.to_string()),
             quote_id: origin.quote.map(str::to_owned),
@@ -365,7 +381,19 @@ impl PortfolioService {
     ) -> Result<(Vec<TradeDocument>, i64)> {
         let mut conn = self.0.db.read_list().await?;
         visible_portfolio(&mut conn, caller, id).await?;
-        store::list_trades(&mut conn, id, page).await
+        let (mut rows, total) = store::list_trades(&mut conn, id, page).await?;
+        fill_summaries(&mut conn, rows.iter_mut().map(|row| &mut row.settlement)).await?;
+        Ok((rows, total))
+    }
+}
+
+/// What a trade changes of what the contract holds for the portfolio.
+pub(crate) fn leg_of(terms: &TradeTerms) -> TradeLeg {
+    TradeLeg {
+        sell_token: terms.sell_token.clone(),
+        buy_token: terms.buy_token.clone(),
+        sell_amount: terms.sell_amount.units(),
+        received_amount: terms.received_amount.units(),
     }
 }
 

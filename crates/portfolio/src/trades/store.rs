@@ -1,7 +1,7 @@
 //! SQL of tables `portfolio_trade`, `am_portfolio_trades` and `am_portfolio_quotes`.
 
 use super::{QuoteDocument, TradeDocument, TradeTerms};
-use crate::error::Result;
+use crate::{error::Result, model::SettlementSummary};
 use am_core::money::Money;
 use am_db::{
     Connection, DatabaseError, FromRow as _, Tx,
@@ -29,6 +29,7 @@ row! {
         fee_amount = "t.fee_amount" => Money::from_f64,
         status = "t.status",
         transaction_hash = "t.transaction_hash",
+        settlement = "a.settlement_id" => SettlementSummary::pending,
         terms = "a.terms" => JsonOr::into_inner,
         entry_id = "a.entry_id",
         quote_id = "a.quote_id",
@@ -75,6 +76,7 @@ pub(super) async fn insert_trade(tx: &mut Tx, trade: &TradeDocument) -> Result<(
         entry_id: trade.entry_id.as_deref().unwrap_or_default(),
         quote_id: trade.quote_id.as_deref(),
         rebalance_id: trade.rebalance_id,
+        settlement_id: trade.settlement.id.as_deref(),
         created_at: trade.created_at,
     });
     rows.execute(tx).await?;

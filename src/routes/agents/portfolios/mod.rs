@@ -5,6 +5,7 @@ mod holdings;
 mod optimization;
 mod prices;
 mod records;
+mod settlements;
 mod strategies;
 mod trading;
 
@@ -33,6 +34,10 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(prices::get_price))
         .routes(routes!(optimization::optimize_portfolio))
         .routes(routes!(optimization::backtest_portfolio))
+        .routes(routes!(settlements::list_settlements))
+        .routes(routes!(settlements::get_settlement))
+        .routes(routes!(settlements::retry_settlement))
+        .routes(routes!(settlements::abandon_settlement))
         .routes(routes!(holdings::create_portfolio, holdings::list_portfolios))
         .routes(routes!(holdings::get_portfolio, holdings::update_portfolio))
         .routes(routes!(holdings::add_asset, holdings::get_holdings))
