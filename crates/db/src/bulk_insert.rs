@@ -1,5 +1,6 @@
-//! Bulk inserts of rows that many requests write. Rows of requests that wait at the same time are inserted by one
-//! statement whose only parameter is a JSON array: each statement costs two thread switches, more than its execution.
+//! Rows that many requests write, and changes that they make to rows. Those of requests that wait at the same time are
+//! written by one statement whose only parameter is a JSON array: each statement costs two thread switches, more than its
+//! execution.
 
 use std::{borrow::Cow, sync::OnceLock};
 
@@ -7,7 +8,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{
     Result, Tx, conflict_rule::ConflictRule, dialect, foreign_tables::ForeignTables, insert_target::InsertTarget,
-    json_cell::JsonCell, statement::Statement,
+    json_cell::JsonCell, round_trips, statement::Statement,
 };
 
 /// An INSERT of rows that come as JSON. A static, made by [`push_row!`](crate::push_row); its address tells the kind.
@@ -57,9 +58,40 @@ impl InsertStatement {
     }
 }
 
-/// Rows to insert, in this order.
+/// What is done with the rows of a JSON array, which is the statement's only parameter.
+#[derive(Clone, Copy)]
+pub(super) enum RowStatement {
+    /// They are inserted.
+    Insert(&'static InsertStatement),
+    /// What the statement says, which reads them as `{records $1 ...}`.
+    Change(&'static Statement),
+}
+
+impl RowStatement {
+    /// What tells it from others.
+    fn address(self) -> usize {
+        match self {
+            Self::Insert(insert) => std::ptr::from_ref(insert).addr(),
+            Self::Change(statement) => std::ptr::from_ref(statement).addr(),
+        }
+    }
+
+    /// Its SQL for the coordinator's tables as they stand, with this number for the parameter.
+    pub(super) fn sql_for(self, tables: &ForeignTables, parameter: usize) -> String {
+        match self {
+            Self::Insert(insert) => {
+                let sql = insert.sql_for(tables);
+                let (before, after) = sql.split_once('?').unwrap_or((&sql, ""));
+                format!("{before}${parameter}{after}")
+            }
+            Self::Change(statement) => statement.text_with(parameter),
+        }
+    }
+}
+
+/// Rows to insert and changes to make, in this order.
 #[derive(Default)]
-pub struct RowBatch(Vec<(&'static InsertStatement, String)>);
+pub struct RowBatch(Vec<(RowStatement, String)>);
 
 impl RowBatch {
     /// Add a row; `fill` adds its values.
@@ -71,8 +103,17 @@ impl RowBatch {
 
     /// Add a row with these values.
     pub fn push_values(&mut self, insert: &'static InsertStatement, values: RowValues) -> &mut Self {
+        self.push_row_of(RowStatement::Insert(insert), values)
+    }
+
+    /// Add a row that `statement` makes a change by. Added by [`push_change!`](crate::push_change).
+    pub fn push_change(&mut self, statement: &'static Statement, values: RowValues) -> &mut Self {
+        self.push_row_of(RowStatement::Change(statement), values)
+    }
+
+    fn push_row_of(&mut self, statement: RowStatement, values: RowValues) -> &mut Self {
         match self.0.last_mut() {
-            Some((last, text)) if std::ptr::eq(*last, insert) => {
+            Some((last, text)) if last.address() == statement.address() => {
                 text.push(',');
                 text.push_str(&values.0);
                 text.push(']');
@@ -80,15 +121,19 @@ impl RowBatch {
             _ => {
                 let mut text = values.0;
                 text.push(']');
-                self.0.push((insert, text));
+                self.0.push((statement, text));
             }
         }
         self
     }
 
-    /// The table of the first row; empty without rows.
+    /// The table of the first row that is inserted; empty without one.
     pub(super) fn first_table(&self) -> &'static str {
-        self.0.first().map_or("", |(insert, _)| insert.target.table)
+        let table = self.0.iter().find_map(|(statement, _)| match statement {
+            RowStatement::Insert(insert) => Some(insert.target.table),
+            RowStatement::Change(_) => None,
+        });
+        table.unwrap_or_default()
     }
 
     /// Append the rows of `more`.
@@ -97,17 +142,22 @@ impl RowBatch {
         self
     }
 
+    /// Number of statements, all of which are sent as one.
+    pub fn statement_count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The statements, each with the JSON array that is its only parameter.
-    pub(super) fn statements(self) -> impl Iterator<Item = (&'static InsertStatement, String)> {
-        self.0.into_iter().map(|(insert, rows)| (insert, format!("[{rows}]")))
+    pub(super) fn statements(self) -> impl Iterator<Item = (RowStatement, String)> {
+        self.0.into_iter().map(|(statement, rows)| (statement, format!("[{rows}]")))
     }
 
-    /// Addresses of the statements; rows with equal addresses can be inserted together.
+    /// Addresses of the statements; rows with equal addresses can be written together.
     pub(super) fn kind(&self) -> impl Iterator<Item = usize> + '_ {
-        self.0.iter().map(|(insert, _)| std::ptr::from_ref(*insert).addr())
+        self.0.iter().map(|(statement, _)| statement.address())
     }
 
-    /// Insert the rows.
+    /// Write the rows.
     ///
     /// # Errors
     /// Returns [`super::DatabaseError::Duplicate`] or another error of the database. Earlier rows are written by then, so the
@@ -116,19 +166,20 @@ impl RowBatch {
         Self::execute_merged(&[self], tx).await
     }
 
-    /// Insert the rows of several writes that use the same statements.
+    /// Write the rows of several writes that use the same statements.
     pub(super) async fn execute_merged(pieces: &[&Self], tx: &mut Tx) -> Result<()> {
         let Some(first) = pieces.first() else { return Ok(()) };
         let tables = tx.foreign.clone();
         let (conn, opening) = tx.opening();
         let mut sql = opening.to_owned();
         let mut parameters = Vec::with_capacity(first.0.len());
-        for (at, (insert, _)) in first.0.iter().enumerate() {
-            sql.push_str(&insert.sql_for(&tables));
+        for (at, (statement, _)) in first.0.iter().enumerate() {
+            sql.push_str(&statement.sql_for(&tables, at + 1));
             sql.push_str(";\n");
             let texts: Vec<&str> = pieces.iter().map(|piece| piece.0[at].1.as_str()).collect();
             parameters.push(format!("[{}]", texts.join(",")));
         }
+        round_trips::count();
         // The SQL texts are constants of this program; values are bound as parameters.
         let query = parameters.into_iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, json| query.bind(json));
         query.execute(conn).await?;

@@ -118,9 +118,13 @@ impl Dialect {
                     "EXISTS (SELECT 1 FROM jsonb_array_elements_text(CAST({json} AS jsonb)) AS j(value) WHERE j.value = {text})"
                 )
             }
-            // The newest rows whose texts match, each with its number and a score that is lower the better it matches: the index of
-            // texts, the table, the parameter, and the columns, the weightiest first.
+            // Numbers of the newest rows whose texts match: the index of texts, the table, the parameter, and the columns.
             ("matches", [index, table, query, columns @ ..]) => matches(self, index, table, query, columns),
+            // Numbers of the rows in which these columns alone match, from the lowest number of other rows on: as above, what names
+            // the other rows before the columns.
+            ("matches_in", [index, table, query, others, columns @ ..]) => {
+                matches_in(self, index, table, query, others, columns)
+            }
             // A text member of stored JSON; null where the text is no JSON.
             ("member", [json, name]) if sqlite => format!("CASE WHEN json_valid({json}) THEN {json} ->> '{name}' END"),
             ("member", [json, name]) => format!("CAST({json} AS jsonb) ->> '{name}'"),
@@ -209,23 +213,38 @@ fn placed(dialect: Dialect, json: &str, columns: &[&str]) -> String {
 
 fn matches(dialect: Dialect, index: &str, table: &str, query: &str, columns: &[&str]) -> String {
     match dialect {
+        // No score: SQLite's would count every row of the table that has one of the words.
         Dialect::Sqlite => {
-            let weights: Vec<String> = (0..columns.len()).rev().map(|at| format!("{}.0", 1usize << (2 * at))).collect();
             format!(
-                "(SELECT rowid AS number, bm25({index}, {}) AS score FROM {index} WHERE {index} MATCH {query} \
-                 ORDER BY rowid DESC LIMIT {RANKED_ROWS})",
-                weights.join(", ")
+                "(SELECT rowid AS number FROM {index} WHERE {index} MATCH {query} ORDER BY rowid DESC LIMIT {RANKED_ROWS})"
             )
         }
         Dialect::Postgres => {
-            let words = format!("to_tsvector('simple', {})", columns.join(" || ' ' || "));
-            let wanted = format!("websearch_to_tsquery('simple', {query})");
-            format!(
-                "(SELECT number, -ts_rank({words}, {wanted}) AS score FROM {table} WHERE {words} @@ {wanted} \
-                 ORDER BY number DESC LIMIT {RANKED_ROWS})"
-            )
+            let found = found_by(query, columns);
+            format!("(SELECT number FROM {table} WHERE {found} ORDER BY number DESC LIMIT {RANKED_ROWS})")
         }
     }
+}
+
+fn matches_in(dialect: Dialect, index: &str, table: &str, query: &str, others: &str, columns: &[&str]) -> String {
+    let least = format!("(SELECT min(number) FROM {others})");
+    match dialect {
+        Dialect::Sqlite => {
+            let within = columns.join(" ");
+            format!(
+                "(SELECT rowid AS number FROM {index} WHERE {index} MATCH '{{{within}}} : (' || {query} || ')' AND rowid >= {least})"
+            )
+        }
+        Dialect::Postgres => {
+            format!("(SELECT number FROM {table} WHERE {} AND number >= {least})", found_by(query, columns))
+        }
+    }
+}
+
+/// PostgreSQL's condition that these columns have what is looked for.
+fn found_by(query: &str, columns: &[&str]) -> String {
+    let words = columns.join(" || ' ' || ");
+    format!("to_tsvector('simple', {words}) @@ websearch_to_tsquery('simple', {query})")
 }
 
 /// The cell at a place of a row that comes as JSON.
@@ -260,6 +279,19 @@ mod tests {
             "SELECT '{texts}' FROM t WHERE id IN (SELECT value FROM json_each($1)) AND instr(tags, $2) > 0"
         );
         assert!(Dialect::Postgres.expand(text).unwrap().ends_with("AND strpos(tags, $2) > 0"));
+    }
+
+    #[test]
+    fn matches_are_the_newest_and_may_be_those_of_some_columns() {
+        let text = "SELECT number FROM {matches_in words things $1 newest name tags} AS m";
+        let sqlite = Dialect::Sqlite.expand(text).unwrap();
+        assert!(
+            sqlite.contains("words MATCH '{name tags} : (' || $1 || ')' AND rowid >= (SELECT min(number) FROM newest)")
+        );
+        let postgres = Dialect::Postgres.expand(text).unwrap();
+        assert!(postgres.contains("to_tsvector('simple', name || ' ' || tags) @@ websearch_to_tsquery('simple', $1)"));
+        let all = Dialect::Sqlite.expand("SELECT number FROM {matches words things $1 name tags} AS m").unwrap();
+        assert!(all.contains(&format!("ORDER BY rowid DESC LIMIT {RANKED_ROWS}")), "{all}");
     }
 
     #[test]

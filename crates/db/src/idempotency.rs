@@ -2,8 +2,8 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Connection, Database, DatabaseError, Result, Tx, codec::Timestamp};
-use crate::{insert, sql};
+use super::{Connection, Database, DatabaseError, Result, Tx, bulk_insert::RowBatch, codec::Timestamp};
+use crate::{insert, push_row, sql};
 use am_core::ambient::Clock;
 use futures_util::{FutureExt as _, future::BoxFuture};
 
@@ -90,6 +90,41 @@ impl Database {
     }
 }
 
+impl Database {
+    /// Write what was prepared from a reader's view, with its answer for `once`, and run `after` once it is durable. Such writes of
+    /// many requests that wait at the same time are one statement for each kind of row. `Ok(None)`: a row is there already, or a
+    /// guard of the database refuses one, so that what was read has changed since, or something else is wrong that only a look at
+    /// the rows under the write lock tells ([`Database::write_idempotent`]); nothing was written.
+    ///
+    /// # Errors
+    /// Same as [`Database::write`], but for what the rows themselves are refused for.
+    pub async fn write_prepared<T: Serialize>(
+        &self,
+        clock: &Clock,
+        once: Option<&IdempotencyKey>,
+        (mut rows, value): (RowBatch, T),
+        after: impl FnOnce() + Send + 'static,
+    ) -> Result<Option<IdempotentResult<T>>> {
+        if let Some(once) = once {
+            let answer =
+                serde_json::to_string(&value).map_err(|error| DatabaseError::InvalidValue(error.to_string()))?;
+            // One that is there, expired or not, is a matter for who looks.
+            push_row!(rows, "am_idempotency" {
+                scope: &once.scope,
+                key: &once.key,
+                fingerprint: &once.fingerprint,
+                answer: answer,
+                created_at: Timestamp(clock.now()),
+            });
+        }
+        match self.insert(rows, after).await {
+            Ok(()) => Ok(Some(IdempotentResult::fresh(value))),
+            Err(DatabaseError::Duplicate(_) | DatabaseError::Other(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// Store `value` as the answer for `once` within a transaction that has its effect. For work with a key of its own
 /// beside the client's.
 ///
@@ -163,4 +198,66 @@ pub async fn delete_expired_results(db: &Database, clock: &Clock) -> Result<u64>
         .await
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::{DatabaseSettings, migrate};
+
+    fn key(name: &str) -> IdempotencyKey {
+        IdempotencyKey { scope: "caller".into(), key: name.into(), fingerprint: "print".into() }
+    }
+
+    fn thing(id: i64) -> RowBatch {
+        let mut rows = RowBatch::default();
+        push_row!(rows, "am_prepared_things" { id: id });
+        rows
+    }
+
+    #[tokio::test]
+    async fn prepared_rows_are_written_with_their_answer_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = DatabaseSettings { readers: 1, busy_timeout: Duration::from_millis(200) };
+        let db = Database::open(&dir.path().join("t.db"), &settings).await.unwrap();
+        let clock = Clock::system();
+        migrate(&db, &clock).await.unwrap();
+        db.write(async |tx: &mut Tx| {
+            let table = "CREATE TABLE am_prepared_things (id INTEGER PRIMARY KEY CHECK (id < 100))";
+            sqlx::query(table).execute(tx.conn().await?).await?;
+            Ok::<_, DatabaseError>(())
+        })
+        .await
+        .unwrap();
+        let hooks = Arc::new(AtomicUsize::new(0));
+        let write = async |id: i64, once: Option<&IdempotencyKey>| {
+            let hooks = hooks.clone();
+            let after = move || {
+                hooks.fetch_add(1, Ordering::Relaxed);
+            };
+            db.write_prepared(&clock, once, (thing(id), id), after).await.unwrap().map(|done| done.value)
+        };
+        assert_eq!(write(1, None).await, Some(1));
+        assert_eq!(write(2, Some(&key("two"))).await, Some(2));
+        assert_eq!(db.answered::<i64>(&clock, Some(&key("two"))).await.unwrap().unwrap().value, 2);
+        // The key was used, the row is there, a rule of the database is broken.
+        assert_eq!(write(3, Some(&key("two"))).await, None);
+        assert_eq!(write(2, Some(&key("three"))).await, None);
+        assert_eq!(write(100, Some(&key("three"))).await, None);
+        assert!(db.answered::<i64>(&clock, Some(&key("three"))).await.unwrap().is_none());
+        let stored: Vec<i64> = sql!("SELECT id FROM am_prepared_things ORDER BY id")
+            .fetch_values(&mut db.read().await.unwrap())
+            .await
+            .unwrap();
+        assert_eq!(stored, [1, 2]);
+        assert_eq!(hooks.load(Ordering::Relaxed), 2, "what follows a write follows one that is durable");
+    }
 }

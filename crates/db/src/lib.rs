@@ -31,6 +31,7 @@ pub mod owner;
 pub mod page;
 pub mod principal;
 mod read_pool;
+mod round_trips;
 pub mod row;
 pub mod sql_value;
 pub mod statement;
@@ -191,6 +192,12 @@ impl Database {
     pub async fn coordinator_report(&self) -> Result<CoordinatorReport> {
         let tables = self.0.foreign.look(&mut *self.read_vital().await?).await?;
         Ok(tables.report().clone())
+    }
+
+    /// Whether one of the coordinator's tables, which this service can do without, was missing or did not fit when it was looked at
+    /// last, at the latest by the last write.
+    pub fn does_without(&self, table: &str) -> bool {
+        self.0.foreign.get().is_unusable(table)
     }
 
     /// Insert `rows`, return once they are durable, and run `after` then. Cheaper than [`Database::write`] when many

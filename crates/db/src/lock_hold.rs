@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     metrics::{DatabaseMetrics, WriteLabel},
+    round_trips,
     write_job::WriteJob,
 };
 
@@ -40,8 +41,10 @@ impl LockHold {
         }
     }
 
-    /// The lock was released: tell how long it was held, and of a write that held it for too long.
+    /// The lock was released: tell how long it was held, by how many round trips of this thread, and of a write that held it for too
+    /// long.
     pub fn finish(&mut self, metrics: &DatabaseMetrics) {
+        metrics.round_trips.inc_by(round_trips::take());
         let Self { since: Some(since), writes, longest, .. } = std::mem::take(self) else { return };
         let held = since.elapsed();
         metrics.lock_held_seconds.observe(held.as_secs_f64());

@@ -40,6 +40,7 @@ pub struct DatabaseMetrics {
     pub reader_wait: Histogram,
     pub busy: Counter,
     pub rolled_back: Counter,
+    pub round_trips: Counter,
     pub timed_out: Counter,
 }
 
@@ -57,6 +58,7 @@ impl Default for DatabaseMetrics {
             reader_wait: seconds(),
             busy: Counter::default(),
             rolled_back: Counter::default(),
+            round_trips: Counter::default(),
             timed_out: Counter::default(),
         }
     }
@@ -90,6 +92,11 @@ impl DatabaseMetrics {
         registry.register("db_reader_wait_seconds", "Time waiting for a read connection", self.reader_wait.clone());
         registry.register("db_busy", "Writes that failed because the lock was not free in time", self.busy.clone());
         registry.register("db_rolled_back", "Writes rolled back because they failed", self.rolled_back.clone());
+        registry.register(
+            "db_write_round_trips",
+            "Round trips to the write connection within writes, without those that begin and commit",
+            self.round_trips.clone(),
+        );
         registry.register(
             "db_write_timeouts",
             "Writes that took too long and were rolled back",

@@ -65,7 +65,12 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (55, "suites", include_str!("../../../migrations/0055_suites.sql")),
     (56, "creativity", include_str!("../../../migrations/0056_creativity.sql")),
     (57, "market_ends", include_str!("../../../migrations/0057_market_ends.sql")),
+    (58, "training_labels", include_str!("../../../migrations/0058_training_labels.sql")),
     (59, "profile_allocations", include_str!("../../../migrations/0059_profile_allocations.sql")),
+    (60, "sweeps", include_str!("../../../migrations/0060_sweeps.sql")),
+    (61, "own_environments", include_str!("../../../migrations/0061_own_environments.sql")),
+    (62, "run_environments", include_str!("../../../migrations/0062_run_environments.sql")),
+    (63, "settlements", include_str!("../../../migrations/0063_settlements.sql")),
 ];
 
 /// Result of a migration.

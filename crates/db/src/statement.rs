@@ -21,6 +21,7 @@ use super::{
     conflict_rule::ConflictRule,
     dialect::Dialect,
     page::{PageRequest, TimeSpan},
+    round_trips,
     row::{Columns, FromRow},
     template::{Bound, Template},
 };
@@ -101,6 +102,11 @@ impl Statement {
                 format!("UPDATE {table} SET {} WHERE {rest}", set.collect::<Vec<_>>().join(", "))
             }
         }
+    }
+
+    /// Its SQL with this number for its only parameter.
+    pub(super) fn text_with(&self, parameter: usize) -> String {
+        self.form().template.render(&[Bound::Values(parameter, 1)])
     }
 
     fn form(&self) -> &Form {
@@ -228,6 +234,7 @@ impl Query {
     pub fn execute(self, conn: &mut Connection) -> BoxFuture<'_, Result<u64>> {
         let executed = async move {
             let (sql, arguments) = self.finish()?;
+            round_trips::count();
             Ok(sqlx::query_with::<Db, _>(sql, arguments).execute(conn).await?.rows_affected())
         };
         executed.boxed()
@@ -239,6 +246,7 @@ impl Query {
     fn fetch_first(self, conn: &mut Connection) -> BoxFuture<'_, Result<Option<Row>>> {
         let fetched = async move {
             let (sql, arguments) = self.finish()?;
+            round_trips::count();
             Ok(sqlx::query_with::<Db, _>(sql, arguments).fetch_optional(conn).await?)
         };
         fetched.boxed()
@@ -247,6 +255,7 @@ impl Query {
     fn fetch_rows(self, conn: &mut Connection) -> BoxFuture<'_, Result<Vec<Row>>> {
         let fetched = async move {
             let (sql, arguments) = self.finish()?;
+            round_trips::count();
             Ok(sqlx::query_with::<Db, _>(sql, arguments).fetch_all(conn).await?)
         };
         fetched.boxed()

@@ -5,7 +5,8 @@ use sqlx::{Arguments as _, AssertSqlSafe, sqlite::SqliteArguments};
 
 use super::{
     Result, Tx,
-    bulk_insert::{InsertStatement, RowBatch},
+    bulk_insert::{RowBatch, RowStatement},
+    round_trips,
     statement::{Query, Statement},
 };
 
@@ -14,8 +15,8 @@ use super::{
 pub struct StatementBatch {
     /// SQL of the last statements.
     sql: String,
-    /// What stands before them: SQL, and an insert with the number of its parameter.
-    before: Vec<(String, &'static InsertStatement, usize)>,
+    /// What stands before them: SQL, and what is done with rows, with the number of its parameter.
+    before: Vec<(String, RowStatement, usize)>,
     arguments: SqliteArguments,
     failed: Option<super::DatabaseError>,
 }
@@ -33,13 +34,13 @@ impl StatementBatch {
         self
     }
 
-    /// Add the statements that insert `rows`.
+    /// Add the statements that write `rows`.
     pub fn rows(&mut self, rows: RowBatch) -> &mut Self {
-        for (insert, json) in rows.statements() {
+        for (statement, json) in rows.statements() {
             if let Err(error) = self.arguments.add(json) {
                 self.failed = Some(sqlx::Error::Encode(error).into());
             }
-            self.before.push((std::mem::take(&mut self.sql), insert, self.arguments.len()));
+            self.before.push((std::mem::take(&mut self.sql), statement, self.arguments.len()));
         }
         self
     }
@@ -56,12 +57,13 @@ impl StatementBatch {
         let tables = tx.foreign.clone();
         let (conn, opening) = tx.opening();
         let mut sql = opening.to_owned();
-        for (text, insert, parameter) in &self.before {
-            let insert = insert.sql_for(&tables);
-            let (before, after) = insert.split_once('?').unwrap_or((&insert, ""));
-            sql.push_str(&format!("{text}{before}${parameter}{after};\n"));
+        for (text, statement, parameter) in &self.before {
+            sql.push_str(text);
+            sql.push_str(&statement.sql_for(&tables, *parameter));
+            sql.push_str(";\n");
         }
         sql.push_str(&self.sql);
+        round_trips::count();
         // The SQL text is made of this program's constants and of names of columns; values are bound as parameters.
         let query = sqlx::query_with(AssertSqlSafe(sql), std::mem::take(&mut self.arguments));
         query.execute(conn).await?;

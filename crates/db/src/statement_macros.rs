@@ -48,6 +48,18 @@ macro_rules! update {
     }};
 }
 
+/// Add a row to [`RowBatch`](crate::bulk_insert::RowBatch) by which a statement makes a change:
+/// `push_change!(rows, (id, amount), "UPDATE t SET ... FROM {records $1 id:text amount:bigint} AS r WHERE ...")`. The statement has one
+/// parameter, the rows of all requests that wait together; where several may be about one row of the table, it must sum them.
+#[macro_export]
+macro_rules! push_change {
+    ($rows:expr, ($($value:expr),+ $(,)?), $($piece:expr),+ $(,)?) => {{
+        let mut row = $crate::bulk_insert::RowValues::default();
+        row$(.put($value))+;
+        $rows.push_change($crate::sql!(@static $($piece),+), row);
+    }};
+}
+
 /// Add a row to [`RowBatch`](crate::bulk_insert::RowBatch): `push_row!(rows, "table" { column: value, ... })`, with what is done about a row that is there already
 /// after the braces: `"ON CONFLICT ..."`, or `update on (id)`, which gives it the new values of all columns but the key (and of those
 /// named by `except (created_at)`); a literal at the end follows the assignments. `where present { column: value }` after the first

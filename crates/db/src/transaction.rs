@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Connection, DatabaseError, Result, foreign_tables::ForeignTables, statement_deadline::StatementDeadline};
+use super::{
+    Connection, DatabaseError, Result, foreign_tables::ForeignTables, round_trips,
+    statement_deadline::StatementDeadline,
+};
 
 /// A write transaction, as seen by one write.
 pub struct Tx {
@@ -28,6 +31,7 @@ impl Tx {
             return Err(DatabaseError::TimedOut);
         }
         if let Some(opening) = self.opening.take() {
+            round_trips::count();
             sqlx::query(opening).execute(&mut self.conn).await?;
         }
         Ok(&mut self.conn)

@@ -165,6 +165,23 @@ impl LedgerService {
         Ok(())
     }
 
+    /// Add the rows of entries without a look at the accounts, so that they can be written with other rows, and with those of other
+    /// requests, by one statement. An entry that moves nothing adds none. What an entry must not do fails the whole write: the
+    /// database lets no account come below what it may be (triggers of `am_ledger_accounts`), and no second entry under a key (an
+    /// index). Whoever is told so asks [`LedgerService::post_all`], which says why.
+    ///
+    /// # Errors
+    /// [`LedgerError::Invalid`].
+    pub fn add_guarded_rows(&self, rows: &mut RowBatch, entries: &[NewEntry]) -> Result<()> {
+        let (mut new, posted_at) = (PostingRows::default(), self.now());
+        for entry in entries.iter().filter(|entry| !entry.is_empty()) {
+            entry.check()?;
+            new.add(&self.new_entry_id(), entry, posted_at);
+        }
+        rows.append(new.into_batch());
+        Ok(())
+    }
+
     /// Take an entry back: each of its movements goes the other way, the last one first.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ const UNITS: f64 = 100_000_000.0;
 /// Clients and agents that ask at once.
 const ACTORS: usize = 8;
 /// Commits after which a process dies at the latest, and at the earliest.
-const COMMITS: std::ops::Range<usize> = 3..60;
+const COMMITS: std::ops::Range<usize> = 3..30;
 
 struct MonthSize {
     agents: usize,
@@ -403,7 +403,7 @@ async fn agents_trade_with_crashes_and_the_books_balance() {
         let server = loop {
             builder = match builder.try_start() {
                 Ok(server) => break server,
-                Err(builder) => builder.env("FAILPOINTS", format!("{point}={}*off->return", 3 * COMMITS.end)),
+                Err(builder) => builder.env("FAILPOINTS", format!("{point}={}*off->return", COMMITS.end)),
             };
         };
         let ready = stories.extract_if(.., |story| story.ready <= half_day).collect();

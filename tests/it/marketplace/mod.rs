@@ -5,6 +5,7 @@ mod receipts;
 mod refusals;
 mod requests;
 mod services;
+mod steps;
 mod trust;
 mod walk;
 

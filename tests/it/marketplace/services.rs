@@ -70,6 +70,8 @@ async fn services_are_found_by_words_filters_and_order() {
     sqlx::query(check).execute(&mut conn).await.expect("the index of texts is sound");
     let wrong = get(&server, CLIENT, "/services?state=paused").await.is(422);
     assert_eq!(locations(&wrong), [json!(["query", "state"])]);
+    let wordless = get(&server, CLIENT, "/services?tags=fast,--").await.is(422);
+    assert_eq!(locations(&wordless), [json!(["query", "tags"])]);
     get(&server, CLIENT, "/services?min_price=x").await.is(422);
 }
 
@@ -107,4 +109,56 @@ async fn services_are_listed_as_the_contract_says() {
     assert_eq!(refused(OTHER_ADMIN, json!({})).await, json!(["body", "agent_id"]));
     crate::kit::sql(&server.database(), "UPDATE agent_reputation SET trust_score = 50").await;
     offer(&server, OTHER_ADMIN, "seller", json!({})).await;
+}
+
+#[tokio::test]
+async fn words_count_where_they_stand_and_filters_leave_the_order() {
+    let server = TestApp::start().await;
+    agent(&server, ADMIN, "maker").await;
+    let mut ids = Vec::new();
+    for (name, tags, price) in [
+        ("Amber maps", json!(["other"]), 1.0),
+        ("Maps", json!(["amber"]), 2.0),
+        ("Plans", json!(["other"]), 3.0),
+        ("Amber of old", json!(["maps"]), 4.0),
+        ("Old amber maps", json!(["map making"]), 5.0),
+        ("Plans", json!(["amber maps"]), 6.0),
+    ] {
+        let more =
+            json!({"name": name, "tags": tags, "base_price": price, "description": "draws amber maps of anything"});
+        ids.push(offer(&server, ADMIN, "maker", more).await.text("id").to_owned());
+    }
+    let found = async |query: &str| -> (Vec<usize>, String) {
+        let answer = get(&server, CLIENT, &format!("/services?{query}")).await;
+        let total = answer.header("x-total-count").to_owned();
+        let place = |service: &Value| ids.iter().position(|id| id == service.text("id")).unwrap();
+        (answer.ok().as_array().unwrap().iter().map(place).collect(), total)
+    };
+    // In the name, in name and tags together, elsewhere; the newest first.
+    assert_eq!(found("q=amber%20maps").await, (vec![4, 0, 5, 3, 1, 2], "6".to_owned()));
+    assert_eq!(found("q=amber%20maps&limit=2").await, (vec![4, 0], "6".to_owned()));
+    assert_eq!(found("q=amber%20maps&min_price=2&max_price=5").await, (vec![4, 3, 1, 2], "4".to_owned()));
+    assert_eq!(found("q=amber%20maps&min_price=2&sort=price").await, (vec![1, 2, 3, 4, 5], "5".to_owned()));
+    assert_eq!(found("q=amber%20maps&sort=newest&limit=3").await, (vec![5, 4, 3], "6".to_owned()));
+    // A tag is the whole of one, though its words are found in others.
+    assert_eq!(found("tags=maps").await, (vec![3], "1".to_owned()));
+    assert_eq!(found("q=draws&tags=amber%20maps&category=data_analysis").await, (vec![5], "1".to_owned()));
+    assert_eq!(found("q=amb*%20map*&min_price=6").await, (vec![5], "1".to_owned()));
+    // Pages go on behind the last one where filters leave some out.
+    for query in ["q=amber%20maps&min_price=2", "q=amber%20maps", "tags=other", "q=amber&sort=price&max_price=4"] {
+        let all = found(query).await.0;
+        let (mut seen, mut path) = (Vec::new(), format!("{MARKET}/services?{query}&limit=1"));
+        loop {
+            let page = get_as(&server, CLIENT, &path).await;
+            let link = page.header("link").to_owned();
+            let rows = page.ok();
+            seen.extend(
+                rows.as_array().unwrap().iter().map(|row| ids.iter().position(|id| id == row.text("id")).unwrap()),
+            );
+            let next = link.split(", ").find_map(|link| link.strip_suffix("; rel=\"next\""));
+            let Some(next) = next else { break };
+            path = next.trim_matches(['<', '>']).to_owned();
+        }
+        assert_eq!(seen, all, "{query}");
+    }
 }

@@ -8,7 +8,7 @@ use am_core::{
     ids::{BudgetId, ExecutionId},
     money::Money,
 };
-use am_db::{Connection, Tx, codec::Timestamp};
+use am_db::{Connection, Tx, bulk_insert::RowBatch, codec::Timestamp};
 
 use super::{
     model::{Admission, BudgetPeriod, BudgetUse, BudgetWait, SpendingRequest, StoredBudget},
@@ -112,7 +112,7 @@ impl LedgerService {
     }
 
     /// Reserve what something else than an execution may spend, in the transaction that stores it under the id `subject`, which no
-    /// execution has. It can't wait: where a budget has no room, it is refused. [`LedgerService::settle_subject`] and
+    /// execution has. It can't wait: where a budget has no room, it is refused. [`LedgerService::add_settled_rows`] and
     /// [`LedgerService::release_subject`] end it.
     ///
     /// # Errors
@@ -126,13 +126,15 @@ impl LedgerService {
         Ok(())
     }
 
-    /// Take from what `subject` reserves what it has spent, or will not spend any more.
-    ///
-    /// # Errors
-    /// A database error.
-    #[boxed]
-    pub async fn settle_subject(&self, tx: &mut Tx, subject: &str, amount: Money) -> Result<()> {
-        Ok(store::settle(tx, &ExecutionId::from(subject), amount).await?)
+    /// Add the change that takes from what `subject` reserves what it has spent, or will not spend any more. At most one of a
+    /// subject in a write.
+    pub fn add_settled_rows(&self, rows: &mut RowBatch, subject: &str, amount: Money) {
+        store::add_settled(rows, subject, amount);
+    }
+
+    /// Add the change that sets free what `subject` still reserves: it has ended.
+    pub fn add_released_rows(&self, rows: &mut RowBatch, subject: &str) {
+        store::add_released(rows, subject);
     }
 
     /// Set free what `subject` still reserves: it has ended.

@@ -4,7 +4,10 @@ use am_core::{
     ids::{BudgetId, ExecutionId, PrincipalId, WorkflowId},
     money::Money,
 };
-use am_db::{Connection, FromRow as _, Result, Tx, codec::Timestamp, insert, page::PageRequest, row, sql, update};
+use am_db::{
+    Connection, FromRow as _, Result, Tx, bulk_insert::RowBatch, codec::Timestamp, insert, page::PageRequest,
+    push_change, row, sql, update,
+};
 
 use super::model::{BudgetScope, ExceedAction, StoredBudget};
 
@@ -171,6 +174,25 @@ pub(super) async fn settle(tx: &mut Tx, execution: &ExecutionId, spent: Money) -
     );
     settled.bind(execution).bind(spent.units()).execute(tx.conn().await?).await?;
     Ok(())
+}
+
+/// Add the change that takes an amount from what a subject reserves of each budget.
+pub(super) fn add_settled(rows: &mut RowBatch, subject: &str, spent: Money) {
+    push_change!(
+        rows,
+        (subject, spent.units()),
+        "UPDATE am_ledger_reservations SET amount = CASE WHEN amount > r.spent THEN amount - r.spent ELSE 0 END
+         FROM {records $1 subject:text spent:bigint} AS r WHERE am_ledger_reservations.execution_id = r.subject"
+    );
+}
+
+/// Add the change that deletes what a subject reserves.
+pub(super) fn add_released(rows: &mut RowBatch, subject: &str) {
+    push_change!(
+        rows,
+        (subject),
+        "DELETE FROM am_ledger_reservations WHERE execution_id IN (SELECT r.subject FROM {records $1 subject:text} AS r)"
+    );
 }
 
 /// Delete what an execution reserves. Returns whether it reserved anything.

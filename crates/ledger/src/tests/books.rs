@@ -3,7 +3,7 @@
 use super::*;
 use am_db::bulk_insert::RowBatch;
 
-fn transfer(from: &str, to: &str, units: i64) -> NewEntry {
+pub(super) fn transfer(from: &str, to: &str, units: i64) -> NewEntry {
     NewEntry::new(EntryKind::Transfer).moving(wallet(from), wallet(to), Money::from_units(units))
 }
 

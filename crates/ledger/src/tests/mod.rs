@@ -2,6 +2,7 @@
 
 mod books;
 mod budgets;
+mod guarded;
 mod random_operations;
 
 use std::{

@@ -122,7 +122,7 @@ impl Marketplace {
             };
             let mut rows = RowBatch::default();
             if let Some(mut service) = service {
-                services::note_work(&mut service, false, Some(rating));
+                services::note_rating(&mut service, rating);
                 services::save(&mut rows, &service)?;
             }
             requests::save(&mut rows, &request);

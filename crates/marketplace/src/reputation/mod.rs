@@ -133,20 +133,10 @@ impl Marketplace {
         Ok(Some(changed))
     }
 
-    /// Add a paid request to an agent's record, where it has one, in the transaction of the payment.
-    pub(crate) async fn add_paid_work(
-        &self,
-        tx: &mut Tx,
-        agent: &AgentId,
-        earned: Money,
-        now: Timestamp,
-    ) -> Result<()> {
-        if tx.does_without("agent_reputation") {
-            return Ok(());
+    /// Add the change that counts a paid request in an agent's record, where it has one.
+    pub(crate) fn add_paid_work(&self, rows: &mut RowBatch, agent: &AgentId, earned: Money, now: Timestamp) {
+        if !self.0.db.does_without("agent_reputation") {
+            store::add_work(rows, agent, earned, now);
         }
-        if let Some(record) = store::find(tx.conn().await?, agent).await? {
-            store::add_work(tx, &record, earned, now).await?;
-        }
-        Ok(())
     }
 }

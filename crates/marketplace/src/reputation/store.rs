@@ -6,8 +6,11 @@ use am_db::{
     Connection, FromRow as _, Result, Tx,
     bulk_insert::RowBatch,
     codec::{JsonText, Timestamp},
-    push_row, row, sql,
+    push_change, push_row, row, sql,
 };
+
+/// Paid requests of agents, several of one where they are written together.
+const PAID_WORK: &str = "{records $1 agent:text earned:numeric paid_at:timestamp}";
 
 row! {
     ReputationRecord { id, trust_score, reputation_level }
@@ -69,14 +72,20 @@ pub(super) async fn update(tx: &mut Tx, record: &ReputationRecord, now: Timestam
     Ok(())
 }
 
-/// Add a paid request to the record that is there, to what others have counted.
-pub(super) async fn add_work(tx: &mut Tx, record: &ReputationRecord, earned: Money, now: Timestamp) -> Result<()> {
-    let change = sql!(
-        "UPDATE agent_reputation SET total_earnings = total_earnings + $2, transaction_count = transaction_count + 1,
-             jobs_completed = jobs_completed + 1, updated_at = $3, last_activity = $3 WHERE id = $1"
+/// Add the change that counts a paid request in an agent's newest record, if it has one, to what others have counted there.
+pub(super) fn add_work(rows: &mut RowBatch, agent: &AgentId, earned: Money, now: Timestamp) {
+    push_change!(
+        rows,
+        (agent, earned, now),
+        "UPDATE agent_reputation SET
+             total_earnings = total_earnings + (SELECT sum(w.earned) FROM ", PAID_WORK, " AS w WHERE w.agent = agent_reputation.agent_id),
+             transaction_count = transaction_count + (SELECT count(*) FROM ", PAID_WORK, " AS w WHERE w.agent = agent_reputation.agent_id),
+             jobs_completed = jobs_completed + (SELECT count(*) FROM ", PAID_WORK, " AS w WHERE w.agent = agent_reputation.agent_id),
+             updated_at = (SELECT max(w.paid_at) FROM ", PAID_WORK, " AS w WHERE w.agent = agent_reputation.agent_id),
+             last_activity = (SELECT max(w.paid_at) FROM ", PAID_WORK, " AS w WHERE w.agent = agent_reputation.agent_id)
+         WHERE id IN (SELECT (SELECT id FROM agent_reputation WHERE agent_id = w.agent ORDER BY updated_at DESC, id LIMIT 1)
+             FROM ", PAID_WORK, " AS w)"
     );
-    change.bind(&record.id).bind(earned).bind(now).execute(tx.conn().await?).await?;
-    Ok(())
 }
 
 /// Add the event of a change to `rows`.

@@ -23,6 +23,12 @@ use am_ledger::{AccountKey, AccountOwner, AccountPurpose, EntryKind, EntryTags, 
 /// Kind of reference of the ledger's entries about requests.
 pub(super) const REFERENCE: &str = "market_request";
 
+/// What a step that was taken in memory writes: entries of the ledger, and rows.
+pub(super) struct TakenStep {
+    pub entries: Vec<NewEntry>,
+    pub rows: RowBatch,
+}
+
 /// A step that is to be taken.
 pub(super) struct RequestAdvance<'a> {
     pub event: RequestEvent,
@@ -52,13 +58,36 @@ impl From<TransitionError> for MarketError {
 }
 
 impl Marketplace {
-    /// Take a step. The caller has set what the step itself does not: who accepted, results, when it is due next.
+    /// Take a step, and write it. The caller has set what the step itself does not: who accepted, results, when it is due next.
     pub(super) async fn advance(
         &self,
         tx: &mut Tx,
         request: &mut MarketRequest,
         next: RequestAdvance<'_>,
     ) -> Result<()> {
+        let taken = self.take(request, next)?;
+        self.carry_out(tx, taken).await
+    }
+
+    /// Write a step that was taken of a request as it stands in the open transaction.
+    pub(super) async fn carry_out(&self, tx: &mut Tx, taken: TakenStep) -> Result<()> {
+        if !taken.entries.is_empty() {
+            self.0.ledger.post_all(tx, taken.entries).await?;
+        }
+        Ok(taken.rows.execute(tx).await?)
+    }
+
+    /// All rows of a step that was taken of a request as a reader saw it. They can be written only if the request has not changed
+    /// since: each step adds an event with the next number. The ledger's rows are guarded by the database.
+    pub(super) fn guarded_rows(&self, taken: TakenStep) -> Result<RowBatch> {
+        let mut rows = RowBatch::default();
+        self.0.ledger.add_guarded_rows(&mut rows, &taken.entries)?;
+        rows.append(taken.rows);
+        Ok(rows)
+    }
+
+    /// Take a step of a request in memory.
+    pub(super) fn take(&self, request: &mut MarketRequest, next: RequestAdvance<'_>) -> Result<TakenStep> {
         let RequestAdvance { event, actor, reason, now } = next;
         let before = request.state;
         let step = apply(before, request.escrow, event)?;
@@ -79,16 +108,13 @@ impl Marketplace {
             entries.push(refund(request, step.refund));
         }
         if step.payment.is_positive() {
-            entries.push(self.payment(tx, request, step.payment, &mut rows, now).await?);
-        }
-        if !entries.is_empty() {
-            self.0.ledger.post_all(tx, entries).await?;
+            entries.push(self.payment(request, step.payment, &mut rows, now)?);
         }
         // Budgets reserve what is in escrow.
         if step.state.is_final() {
-            self.0.ledger.release_subject(tx, &request.id).await?;
+            self.0.ledger.add_released_rows(&mut rows, &request.id);
         } else if step.refund.is_positive() {
-            self.0.ledger.settle_subject(tx, &request.id, step.refund).await?;
+            self.0.ledger.add_settled_rows(&mut rows, &request.id, step.refund);
         }
         if before == RequestState::Open {
             figures::count_closed(&mut rows, request.category);
@@ -99,8 +125,7 @@ impl Marketplace {
             figures::add_agent(&mut rows, agent, &AgentCounts { failed: 1, ..Default::default() }, now);
         }
         self.note(&mut rows, request, event.word(), actor, (step.refund, step.payment), reason, now);
-        rows.execute(tx).await?;
-        Ok(())
+        Ok(TakenStep { entries, rows })
     }
 
     /// Add the rows of a request, its event and its audit entry.
@@ -146,9 +171,8 @@ impl Marketplace {
     }
 
     /// The ledger's entry that pays the provider, the platform and the guild; its figures are added to `rows`.
-    async fn payment(
+    fn payment(
         &self,
-        tx: &mut Tx,
         request: &mut MarketRequest,
         payment: Money,
         rows: &mut RowBatch,
@@ -177,14 +201,11 @@ impl Marketplace {
         if let Some(guild) = &request.guild_id {
             entry = entry.moving(from, guilds::treasury(guild), shares.guild);
         }
-        if let Some(mut service) = services::find(tx.conn().await?, &service_id).await? {
-            services::note_work(&mut service, true, None);
-            services::save(rows, &service)?;
-        }
+        services::add_job(rows, &service_id);
         figures::count_paid(rows, request.category, now, payment, shares.fee);
         figures::add_agent(rows, &agent, &AgentCounts { jobs: 1, earned: payment, ..Default::default() }, now);
-        suggestions::note_purchase(tx, &request.client_id, &service_id).await?;
-        self.add_paid_work(tx, &agent, payment, now).await?;
+        suggestions::add_purchase(rows, &request.client_id, &service_id);
+        self.add_paid_work(rows, &agent, payment, now);
         Ok(entry)
     }
 }

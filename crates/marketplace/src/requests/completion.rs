@@ -1,7 +1,8 @@
 //! Completion of a request: by a report of its provider, or by the run of its service's workflow.
 
 use super::{
-    CompletionReport, MarketRequest, REFERENCE, RequestAdvance, RequestEvent, RequestState, find, is_provider, store,
+    CompletionReport, MarketRequest, REFERENCE, RequestAdvance, RequestEvent, RequestState, TakenStep, find,
+    is_provider, prepared::PreparedStep, store,
 };
 use crate::{
     Marketplace,
@@ -18,6 +19,7 @@ use am_core::{
 use am_db::{
     Connection, Tx,
     bulk_insert::RowBatch,
+    codec::Timestamp,
     idempotency::{IdempotencyKey, IdempotentResult},
 };
 use chrono::TimeDelta;
@@ -49,40 +51,78 @@ impl Marketplace {
         if let Some(answered) = self.0.db.answered(&self.0.clock, once.as_ref()).await? {
             return Ok(answered);
         }
-        let (this, by, request_id, now) = (self.clone(), caller.clone(), id.clone(), self.now());
+        let now = self.now();
         let checked = self.check_report(report);
-        let work = async move |tx: &mut Tx| {
-            let conn = tx.conn().await?;
-            let mut request = find(conn, &request_id).await?.ok_or(MarketError::NotFound("Request"))?;
-            if !is_provider(conn, &by, &request).await? {
-                return Err(not_providers(&by, &request));
-            }
-            if request.workflow_id.is_some() && request.state == RequestState::Accepted {
-                let message = "the run of the service's workflow completes the request";
-                return Err(MarketError::InvalidState(message.to_owned()));
-            }
-            if request.state == RequestState::Accepted && request.deadline <= now {
-                return Err(MarketError::InvalidState("the request's deadline has passed".to_owned()));
-            }
-            let report = checked?;
-            if let (Some(receipt), RequestState::Accepted) = (&report.receipt, request.state) {
-                check_receipt(conn, &request, receipt).await?;
-                request.execution_id = Some(receipt.execution_id.clone());
-                request.receipt_id.clone_from(&receipt.receipt_id);
-            }
-            request.results_hash = Some(report.results_hash);
-            request.completed_at = Some(now);
-            let review = TimeDelta::from_std(this.0.settings.review).unwrap_or_default();
-            request.due_at = Some(am_db::codec::Timestamp(now.0 + review));
-            let next = RequestAdvance { event: RequestEvent::Complete, actor: Some(&by.principal), reason: None, now };
-            this.advance(tx, &mut request, next).await?;
-            Ok(request)
+        let prepared = match &checked {
+            Ok(report) => self.prepare_completion(caller, id, report, now).await,
+            Err(_) => Ok(None),
         };
-        let completed = self.0.db.write_idempotent(&self.0.clock, once, work).await;
+        let completed = match self.write_prepared(once.as_ref(), prepared).await {
+            Ok(Some(completed)) => Ok(completed),
+            Ok(None) => self.complete_locked(caller, id, checked, once, now).await,
+            Err(error) => Err(error),
+        };
         if let Ok(completed) = &completed {
             self.count_event(RequestEvent::Complete.counted(), completed.replayed);
         }
         self.with_refusal(caller, (REFERENCE, id), RequestEvent::Complete.action(), completed).await
+    }
+
+    /// The same for what a reader sees.
+    async fn prepare_completion(
+        &self,
+        caller: &MarketCaller,
+        id: &MarketRequestId,
+        report: &CheckedReport,
+        now: Timestamp,
+    ) -> Result<Option<PreparedStep>> {
+        let mut conn = self.0.db.read().await?;
+        let request = provided(&mut conn, caller, id, now).await?;
+        let (request, taken) = self.completed(&mut conn, caller, request, report, now).await?;
+        Ok(Some(PreparedStep { rows: self.guarded_rows(taken)?, request }))
+    }
+
+    /// The same under the write lock.
+    async fn complete_locked(
+        &self,
+        caller: &MarketCaller,
+        id: &MarketRequestId,
+        checked: Result<CheckedReport>,
+        once: Option<IdempotencyKey>,
+        now: Timestamp,
+    ) -> Result<IdempotentResult<MarketRequest>> {
+        let (this, by, request_id) = (self.clone(), caller.clone(), id.clone());
+        let work = async move |tx: &mut Tx| {
+            let conn = tx.conn().await?;
+            let request = provided(conn, &by, &request_id, now).await?;
+            let (request, taken) = this.completed(conn, &by, request, &checked?, now).await?;
+            this.carry_out(tx, taken).await?;
+            Ok(request)
+        };
+        self.0.db.write_idempotent(&self.0.clock, once, work).await
+    }
+
+    /// The request as it is completed, and what that writes.
+    async fn completed(
+        &self,
+        conn: &mut Connection,
+        caller: &MarketCaller,
+        mut request: MarketRequest,
+        report: &CheckedReport,
+        now: Timestamp,
+    ) -> Result<(MarketRequest, TakenStep)> {
+        if let (Some(receipt), RequestState::Accepted) = (&report.receipt, request.state) {
+            check_receipt(conn, &request, receipt).await?;
+            request.execution_id = Some(receipt.execution_id.clone());
+            request.receipt_id.clone_from(&receipt.receipt_id);
+        }
+        request.results_hash = Some(report.results_hash.clone());
+        request.completed_at = Some(now);
+        let review = TimeDelta::from_std(self.0.settings.review).unwrap_or_default();
+        request.due_at = Some(Timestamp(now.0 + review));
+        let next = RequestAdvance { event: RequestEvent::Complete, actor: Some(&caller.principal), reason: None, now };
+        let taken = self.take(&mut request, next)?;
+        Ok((request, taken))
     }
 
     /// Check a report as far as it goes without the request.
@@ -168,6 +208,27 @@ impl Marketplace {
         self.count_event(RequestEvent::Settle.counted(), !is_paid);
         Ok(is_paid)
     }
+}
+
+/// A request that the caller may complete by a report, as far as its state is concerned.
+async fn provided(
+    conn: &mut Connection,
+    caller: &MarketCaller,
+    id: &MarketRequestId,
+    now: Timestamp,
+) -> Result<MarketRequest> {
+    let request = find(conn, id).await?.ok_or(MarketError::NotFound("Request"))?;
+    if !is_provider(conn, caller, &request).await? {
+        return Err(not_providers(caller, &request));
+    }
+    if request.workflow_id.is_some() && request.state == RequestState::Accepted {
+        let message = "the run of the service's workflow completes the request";
+        return Err(MarketError::InvalidState(message.to_owned()));
+    }
+    if request.state == RequestState::Accepted && request.deadline <= now {
+        return Err(MarketError::InvalidState("the request's deadline has passed".to_owned()));
+    }
+    Ok(request)
 }
 
 /// The refusal of what only the provider may do.

@@ -5,6 +5,7 @@ mod advance;
 mod completion;
 mod model;
 mod passing;
+mod prepared;
 mod state;
 mod store;
 
@@ -19,7 +20,7 @@ pub(crate) use store::{find, save};
 
 use am_core::{
     boxed,
-    ids::MarketRequestId,
+    ids::{AgentId, MarketRequestId, WorkflowId},
     money::Money,
     validation::{Violation, Violations, has_length},
 };
@@ -39,7 +40,8 @@ use crate::{
     rules::{BASE_PRICE_UNITS, MAX_DEADLINE},
     services::{self, MarketService, ServiceState, check_offer},
 };
-use advance::{REFERENCE, RequestAdvance, escrow, wallet};
+use advance::{REFERENCE, RequestAdvance, TakenStep, escrow, wallet};
+use prepared::PreparedStep;
 use state::RequestEvent;
 
 /// Lengths of what is wanted, in characters.
@@ -50,6 +52,25 @@ const REASON_LEN: std::ops::RangeInclusive<usize> = 1..=1000;
 const MAX_INPUT_BYTES: usize = 65_536;
 /// Events of a request that are shown, more than there can be.
 const MAX_HISTORY: i64 = 100;
+
+/// A draft that was checked by itself.
+struct CheckedRequest {
+    id: MarketRequestId,
+    draft: RequestDraft,
+    inputs: JsonText,
+    budget: Money,
+    now: Timestamp,
+}
+
+/// A request that is to be made.
+struct MadeRequest {
+    request: MarketRequest,
+    /// Agent of the service that is asked for; `None`: none in particular is.
+    agent: Option<AgentId>,
+    /// Workflow of the service that is asked for; `None`: it has none.
+    workflow: Option<WorkflowId>,
+    taken: TakenStep,
+}
 
 impl Marketplace {
     /// Make a request and put its budget in escrow.
@@ -84,87 +105,119 @@ impl Marketplace {
         let now = self.now();
         let inputs = JsonText::from_value(&draft.inputs).map_err(|error| corrupt("inputs", error))?;
         let budget = check_draft(&draft, &inputs, now).map_err(MarketError::Invalid)?;
+        let draft = CheckedRequest { id, draft, inputs, budget, now };
+        let prepared = self.prepare_request(caller, &draft).await;
+        if let Some(made) = self.write_prepared(once.as_ref(), prepared).await? {
+            return Ok(made);
+        }
         let (this, caller) = (self.clone(), caller.clone());
         let work = async move |tx: &mut Tx| {
-            let conn = tx.conn().await?;
-            let client_owner = match &caller.principal.agent {
-                Some(agent) => find_owner(conn, agent).await?,
-                None => None,
-            };
-            let service = match &draft.service_id {
-                Some(id) => {
-                    let unknown = || MarketError::field("service_id", "is no service that is offered");
-                    Some(services::find(conn, id).await?.ok_or_else(unknown)?)
-                }
-                None => None,
-            };
-            let mut violations = Violations::default();
-            if let Some(service) = &service {
-                violations.extend(Vec::from(check_offer(service, budget)));
-                let agrees = draft.category.is_none_or(|category| category == service.category);
-                violations.require(agrees, "category", format!("is not the service's, {}", service.category));
-                let is_own =
-                    caller.principal.owns(&service.owner_id) || client_owner.as_ref() == Some(&service.owner_id);
-                violations.require(!is_own, "service_id", "is offered by an agent of yours: nobody trades with itself");
-            }
-            violations.finish().map_err(MarketError::Invalid)?;
-            let service_tags = service.as_ref().map(|service| (service.agent_id.clone(), service.workflow_id.clone()));
-            let category = service.as_ref().map(|service| service.category).or(draft.category);
-            let mut request = MarketRequest {
-                id,
-                client_id: caller.principal.id(),
-                client_owner,
-                service_id: draft.service_id,
-                category: category.ok_or_else(|| MarketError::field("category", "is missing"))?,
-                requirements: draft.requirements,
-                inputs,
-                budget,
-                escrow: budget,
-                deadline: draft.deadline,
-                state: RequestState::Open,
-                due_at: Some(draft.deadline),
-                agent_id: None,
-                provider_id: service.map(|service| service.owner_id),
-                guild_id: None,
-                guild_contribution: 0,
-                price: None,
-                fee: None,
-                paid: Money::ZERO,
-                refunded: Money::ZERO,
-                workflow_id: None,
-                execution_id: None,
-                receipt_id: None,
-                results_hash: None,
-                reason: None,
-                events: 0,
-                rating: None,
-                created_at: now,
-                accepted_at: None,
-                completed_at: None,
-                ended_at: None,
-                updated_at: now,
-            };
-            let client = &request.client_id;
-            let tags = EntryTags { principal: Some(client.clone()), ..Default::default() };
-            let entry = NewEntry::new(EntryKind::Transfer)
-                .of(REFERENCE, request.id.as_str())
-                .moving(wallet(client), escrow(client), request.budget)
-                .tagged(tags);
-            this.0.ledger.post_all(tx, vec![entry]).await?;
+            let made = this.new_request(tx.conn().await?, &caller, &draft).await?;
+            let MadeRequest { request, agent, workflow, taken } = made;
+            this.0.ledger.post_all(tx, taken.entries).await?;
             // What is in escrow counts as spent until it comes back.
-            let (agent, workflow) = service_tags.unzip();
-            let workflow = workflow.flatten();
+            let client = &request.client_id;
             let spending = BudgetUse { principal: client, agent: agent.as_ref(), workflow: workflow.as_ref() };
             this.0.ledger.reserve_for(tx, &request.id, &spending, request.budget).await?;
-            let mut rows = RowBatch::default();
-            figures::count_created(&mut rows, request.category, now);
-            let nothing = (Money::ZERO, Money::ZERO);
-            this.note(&mut rows, &mut request, "created", Some(&caller.principal), nothing, None, now);
-            rows.execute(tx).await?;
+            taken.rows.execute(tx).await?;
             am_core::crash_point!("market.before_create");
             Ok(request)
         };
         self.0.db.write_idempotent(&self.0.clock, once, work).await
+    }
+
+    /// The same for what a reader sees, where no budget is asked and the client has enough.
+    async fn prepare_request(&self, caller: &MarketCaller, draft: &CheckedRequest) -> Result<Option<PreparedStep>> {
+        let mut conn = self.0.db.read().await?;
+        let MadeRequest { request, agent, workflow, taken } = self.new_request(&mut conn, caller, draft).await?;
+        let client = &request.client_id;
+        let spending = BudgetUse { principal: client, agent: agent.as_ref(), workflow: workflow.as_ref() };
+        // The database would refuse a budget beyond the wallet, and with it what others write at the same time.
+        let has_enough = self.0.ledger.balance(&mut conn, &wallet(client)).await?.available >= request.budget;
+        drop(conn);
+        if self.0.ledger.binds(&spending) || !has_enough {
+            return Ok(None);
+        }
+        am_core::crash_point!("market.before_create");
+        Ok(Some(PreparedStep { rows: self.guarded_rows(taken)?, request }))
+    }
+
+    /// The request that a draft makes, and what that writes.
+    async fn new_request(
+        &self,
+        conn: &mut Connection,
+        caller: &MarketCaller,
+        checked: &CheckedRequest,
+    ) -> Result<MadeRequest> {
+        let CheckedRequest { id, draft, inputs, budget, now } = checked;
+        let client_owner = match &caller.principal.agent {
+            Some(agent) => find_owner(conn, agent).await?,
+            None => None,
+        };
+        let service = match &draft.service_id {
+            Some(id) => {
+                let unknown = || MarketError::field("service_id", "is no service that is offered");
+                Some(services::find(conn, id).await?.ok_or_else(unknown)?)
+            }
+            None => None,
+        };
+        let mut violations = Violations::default();
+        if let Some(service) = &service {
+            violations.extend(Vec::from(check_offer(service, *budget)));
+            let agrees = draft.category.is_none_or(|category| category == service.category);
+            violations.require(agrees, "category", format!("is not the service's, {}", service.category));
+            let is_own = caller.principal.owns(&service.owner_id) || client_owner.as_ref() == Some(&service.owner_id);
+            violations.require(!is_own, "service_id", "is offered by an agent of yours: nobody trades with itself");
+        }
+        violations.finish().map_err(MarketError::Invalid)?;
+        let category = service.as_ref().map(|service| service.category).or(draft.category);
+        let mut request = MarketRequest {
+            id: id.clone(),
+            client_id: caller.principal.id(),
+            client_owner,
+            service_id: draft.service_id.clone(),
+            category: category.ok_or_else(|| MarketError::field("category", "is missing"))?,
+            requirements: draft.requirements.clone(),
+            inputs: inputs.clone(),
+            budget: *budget,
+            escrow: *budget,
+            deadline: draft.deadline,
+            state: RequestState::Open,
+            due_at: Some(draft.deadline),
+            agent_id: None,
+            provider_id: service.as_ref().map(|service| service.owner_id.clone()),
+            guild_id: None,
+            guild_contribution: 0,
+            price: None,
+            fee: None,
+            paid: Money::ZERO,
+            refunded: Money::ZERO,
+            workflow_id: None,
+            execution_id: None,
+            receipt_id: None,
+            results_hash: None,
+            reason: None,
+            events: 0,
+            rating: None,
+            created_at: *now,
+            accepted_at: None,
+            completed_at: None,
+            ended_at: None,
+            updated_at: *now,
+        };
+        let client = &request.client_id;
+        let tags = EntryTags { principal: Some(client.clone()), ..Default::default() };
+        let entry = NewEntry::new(EntryKind::Transfer)
+            .of(REFERENCE, request.id.as_str())
+            .moving(wallet(client), escrow(client), request.budget)
+            .tagged(tags);
+        let mut rows = RowBatch::default();
+        figures::count_created(&mut rows, request.category, *now);
+        let nothing = (Money::ZERO, Money::ZERO);
+        self.note(&mut rows, &mut request, "created", Some(&caller.principal), nothing, None, *now);
+        let taken = TakenStep { entries: vec![entry], rows };
+        let (agent, workflow) = service.map(|service| (service.agent_id, service.workflow_id)).unzip();
+        Ok(MadeRequest { request, agent, workflow: workflow.flatten(), taken })
     }
 
     /// Return a request that the caller may see.
@@ -225,25 +278,36 @@ impl Marketplace {
 /// A request that the caller may see: its client, whoever was asked or has accepted, an admin; everybody while it is open to all.
 async fn visible(conn: &mut Connection, caller: &MarketCaller, id: &MarketRequestId) -> Result<MarketRequest> {
     let found = store::find(conn, id).await?.ok_or(MarketError::NotFound("Request"))?;
-    let is_public = found.state == RequestState::Open && found.service_id.is_none();
-    if is_public || caller.is_or_governs(&found.client_id) || is_provider(conn, caller, &found).await? {
+    if is_public(&found) || caller.is_or_governs(&found.client_id) || is_provider(conn, caller, &found).await? {
         return Ok(found);
     }
     Err(MarketError::NotFound("Request"))
 }
 
+/// Whether a request is open to all agents of its category.
+fn is_public(request: &MarketRequest) -> bool {
+    request.state == RequestState::Open && request.service_id.is_none()
+}
+
 /// Whether the caller acts for the agent that has accepted a request, or that was asked.
 async fn is_provider(conn: &mut Connection, caller: &MarketCaller, request: &MarketRequest) -> Result<bool> {
-    let Some(provider) = &request.provider_id else { return Ok(caller.is_admin) };
-    if caller.principal.agent.is_none() {
-        return Ok(caller.is_or_governs(provider));
-    }
-    let agent = match (&request.agent_id, &request.service_id) {
-        (Some(agent), _) => Some(agent.clone()),
-        (None, Some(service)) => services::find(conn, service).await?.map(|service| service.agent_id),
-        (None, None) => None,
+    // A key that is bound to no agent is known by the owner alone.
+    let is_bound = caller.principal.agent.is_some() && request.provider_id.is_some();
+    let asked = request.service_id.as_ref().filter(|_| is_bound && request.agent_id.is_none());
+    let agent = match asked {
+        Some(service) => services::find(conn, service).await?.map(|service| service.agent_id),
+        None => request.agent_id.clone(),
     };
-    Ok(agent.is_some_and(|agent| caller.acts_for(&agent, provider)))
+    Ok(acts_as_provider(caller, request, agent.as_ref()))
+}
+
+/// The same, where it is known which agent has accepted the request, or was asked.
+fn acts_as_provider(caller: &MarketCaller, request: &MarketRequest, agent: Option<&AgentId>) -> bool {
+    let Some(provider) = &request.provider_id else { return caller.is_admin };
+    if caller.principal.agent.is_none() {
+        return caller.is_or_governs(provider);
+    }
+    agent.is_some_and(|agent| caller.acts_for(agent, provider))
 }
 
 /// The budget of a request, or all that is wrong with it.

@@ -1,8 +1,8 @@
 //! What ends a request otherwise, or delays its end: confirmation, rejection, withdrawal, disputes, and what happens by itself.
 
 use super::{
-    DisputeDecision, MarketRequest, REFERENCE, RequestAdvance, RequestEvent, RequestState, check_reason,
-    completion::not_providers, find, is_provider, store,
+    DisputeDecision, MarketRequest, REFERENCE, RequestAdvance, RequestEvent, RequestState, TakenStep, check_reason,
+    completion::not_providers, find, is_provider, prepared::PreparedStep, store,
 };
 use crate::{
     Marketplace,
@@ -112,25 +112,61 @@ impl Marketplace {
         step: PartyStep,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<MarketRequest>> {
-        let PartyStep { party, event, reason } = step;
-        let (this, by, request_id, now) = (self.clone(), caller.clone(), id.clone(), self.now());
-        let work = async move |tx: &mut Tx| {
-            let conn = tx.conn().await?;
-            let mut request = find(conn, &request_id).await?.ok_or(MarketError::NotFound("Request"))?;
-            require_party(conn, &by, &request, party).await?;
-            if event == RequestEvent::Dispute {
-                let arbitration = TimeDelta::from_std(this.0.settings.arbitration).unwrap_or_default();
-                request.due_at = Some(Timestamp(now.0 + arbitration));
+        let (event, now) = (step.event, self.now());
+        let prepared = self.prepare_party_step(caller, id, &step, now).await;
+        let taken = match self.write_prepared(once.as_ref(), prepared).await {
+            Ok(Some(taken)) => Ok(taken),
+            Ok(None) => {
+                let (this, by, request_id) = (self.clone(), caller.clone(), id.clone());
+                let work = async move |tx: &mut Tx| {
+                    let (request, taken) = this.party_step(tx.conn().await?, &by, &request_id, &step, now).await?;
+                    this.carry_out(tx, taken).await?;
+                    am_core::crash_point!("market.before_step");
+                    Ok(request)
+                };
+                self.0.db.write_idempotent(&self.0.clock, once, work).await
             }
-            this.advance(tx, &mut request, RequestAdvance { event, actor: Some(&by.principal), reason, now }).await?;
-            am_core::crash_point!("market.before_step");
-            Ok(request)
+            Err(error) => Err(error),
         };
-        let taken = self.0.db.write_idempotent(&self.0.clock, once, work).await;
         if let Ok(taken) = &taken {
             self.count_event(event.counted(), taken.replayed);
         }
         self.with_refusal(caller, (REFERENCE, id), event.action(), taken).await
+    }
+
+    /// A party's step for what a reader sees.
+    async fn prepare_party_step(
+        &self,
+        caller: &MarketCaller,
+        id: &MarketRequestId,
+        step: &PartyStep,
+        now: Timestamp,
+    ) -> Result<Option<PreparedStep>> {
+        let mut conn = self.0.db.read().await?;
+        let (request, taken) = self.party_step(&mut conn, caller, id, step, now).await?;
+        am_core::crash_point!("market.before_step");
+        Ok(Some(PreparedStep { rows: self.guarded_rows(taken)?, request }))
+    }
+
+    /// The request as it is after a party's step, and what that writes.
+    async fn party_step(
+        &self,
+        conn: &mut Connection,
+        caller: &MarketCaller,
+        id: &MarketRequestId,
+        step: &PartyStep,
+        now: Timestamp,
+    ) -> Result<(MarketRequest, TakenStep)> {
+        let PartyStep { party, event, reason } = step;
+        let mut request = find(conn, id).await?.ok_or(MarketError::NotFound("Request"))?;
+        require_party(conn, caller, &request, *party).await?;
+        if *event == RequestEvent::Dispute {
+            let arbitration = TimeDelta::from_std(self.0.settings.arbitration).unwrap_or_default();
+            request.due_at = Some(Timestamp(now.0 + arbitration));
+        }
+        let next = RequestAdvance { event: *event, actor: Some(&caller.principal), reason: reason.clone(), now };
+        let taken = self.take(&mut request, next)?;
+        Ok((request, taken))
     }
 
     /// Decide a dispute as an arbiter: an admin who is none of its parties.

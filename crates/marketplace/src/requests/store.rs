@@ -1,18 +1,19 @@
 //! SQL of tables `am_market_requests` and `am_market_request_events`.
 
 use super::model::{MarketRequest, RequestFilter, RequestHistoryEntry, RequestRole};
+use crate::services::MarketService;
 use am_core::{
-    ids::{ExecutionId, MarketRequestId, PrincipalId},
+    ids::{ExecutionId, MarketGuildId, MarketRequestId, MarketServiceId, PrincipalId},
     money::Money,
 };
-use am_db::{Connection, FromRow as _, Result, bulk_insert::RowBatch, codec::Timestamp, push_row, row, sql};
+use am_db::{Connection, FromRow, Result, bulk_insert::RowBatch, codec::Timestamp, push_row, row, row::Columns, sql};
 
 fn amount(units: Option<i64>) -> Option<Money> {
     units.map(Money::from_units)
 }
 
 row! {
-    MarketRequest {
+    MarketRequest from "r." {
         id,
         client_id,
         client_owner,
@@ -28,7 +29,7 @@ row! {
         agent_id,
         provider_id,
         guild_id,
-        guild_contribution = "contribution",
+        guild_contribution = "r.contribution",
         price => amount,
         fee => amount,
         paid => Money::from_units,
@@ -116,8 +117,56 @@ pub fn add_event(rows: &mut RowBatch, request: &MarketRequestId, entry: &Request
 
 /// Read a request.
 pub async fn find(conn: &mut Connection, id: &MarketRequestId) -> Result<Option<MarketRequest>> {
-    let found = sql!("SELECT ", MarketRequest::COLUMNS, " FROM am_market_requests WHERE id = $1");
+    let found = sql!("SELECT ", MarketRequest::COLUMNS, " FROM am_market_requests r WHERE r.id = $1");
     found.bind(id).fetch_optional(conn).await
+}
+
+/// What an acceptance by a service's own agent is decided by, but for the agent's reputation.
+pub struct AcceptanceFacts {
+    pub request: MarketRequest,
+    pub service: MarketService,
+    /// The stored owner of the service's agent.
+    pub owner: String,
+    /// Paid requests of the agent.
+    pub jobs: i64,
+    /// Guild of the agent, and its contribution in basis points.
+    pub guild: Option<(MarketGuildId, i64)>,
+}
+
+impl FromRow for AcceptanceFacts {
+    fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
+        Ok(Self {
+            request: MarketRequest::from_row(columns)?,
+            service: MarketService::from_row(columns)?,
+            owner: columns.next_value()?,
+            jobs: columns.next_value()?,
+            guild: columns.next_value::<Option<MarketGuildId>>()?.zip(columns.next_value()?),
+        })
+    }
+}
+
+/// Read, in one statement, what an acceptance as `service` is decided by, or as the service that was asked for. `None`: one of the
+/// request, the service and its agent is not there.
+pub async fn acceptance_facts(
+    conn: &mut Connection,
+    id: &MarketRequestId,
+    service: Option<&MarketServiceId>,
+) -> Result<Option<AcceptanceFacts>> {
+    let facts = sql!(
+        "SELECT ",
+        MarketRequest::COLUMNS,
+        ", ",
+        MarketService::COLUMNS,
+        ", a.owner_id, coalesce(c.jobs, 0), g.id, g.contribution
+         FROM am_market_requests r
+         {then} am_market_services s ON s.id = coalesce($2, r.service_id)
+         {then} am_agents a ON a.id = s.agent_id
+         LEFT JOIN am_market_agents c ON c.agent_id = s.agent_id
+         LEFT JOIN am_market_guild_members m ON m.agent_id = s.agent_id
+         LEFT JOIN am_market_guilds g ON g.id = m.guild_id
+         WHERE r.id = $1",
+    );
+    facts.bind(id).bind(service).fetch_optional(conn).await
 }
 
 /// Read the request that an execution belongs to.
@@ -132,24 +181,24 @@ pub async fn list(conn: &mut Connection, owner: &PrincipalId, filter: &RequestFi
         RequestRole::Client => sql!(
             "SELECT ",
             MarketRequest::COLUMNS,
-            " FROM am_market_requests WHERE client_id = $1 [AND state = $2] {page $3}",
+            " FROM am_market_requests r WHERE r.client_id = $1 [AND r.state = $2] {page r. $3}",
         )
         .bind(owner)
         .bind_some(filter.state),
         RequestRole::Provider => sql!(
             "SELECT ",
             MarketRequest::COLUMNS,
-            " FROM am_market_requests WHERE provider_id = $1 [AND state = $2] {page $3}",
+            " FROM am_market_requests r WHERE r.provider_id = $1 [AND r.state = $2] {page r. $3}",
         )
         .bind(owner)
         .bind_some(filter.state),
         RequestRole::Open => sql!(
             "SELECT ",
             MarketRequest::COLUMNS,
-            " FROM am_market_requests WHERE state = 'OPEN' AND service_id IS NULL [AND category = $1] {page $2}",
+            " FROM am_market_requests r WHERE r.state = 'OPEN' AND r.service_id IS NULL [AND r.category = $1] {page r. $2}",
         )
         .bind_some(filter.category),
-        RequestRole::All => sql!("SELECT ", MarketRequest::COLUMNS, " FROM am_market_requests WHERE true {page $1}"),
+        RequestRole::All => sql!("SELECT ", MarketRequest::COLUMNS, " FROM am_market_requests r WHERE true {page r. $1}"),
     };
     query.bind_page(&filter.page).fetch_all(conn).await
 }
@@ -181,7 +230,7 @@ pub async fn with_workflow(conn: &mut Connection, after: &str, limit: i64) -> Re
     let running = sql!(
         "SELECT ",
         MarketRequest::COLUMNS,
-        " FROM am_market_requests WHERE state = 'ACCEPTED' AND workflow_id IS NOT NULL AND id > $1 ORDER BY id LIMIT $2",
+        " FROM am_market_requests r WHERE r.state = 'ACCEPTED' AND r.workflow_id IS NOT NULL AND r.id > $1 ORDER BY r.id LIMIT $2",
     );
     running.bind(after).bind(limit).fetch_all(conn).await
 }

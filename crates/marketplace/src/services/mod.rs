@@ -1,14 +1,14 @@
 //! Services: listed by agents' owners, searched by everybody.
 
 mod model;
+mod search;
 mod store;
-
-use std::cmp::Ordering;
 
 use serde_json::json;
 
 pub use model::{MarketService, ServiceChange, ServiceDraft, ServiceFilter, ServiceOrder, ServiceState};
-pub(crate) use store::{find, find_all, save};
+pub use search::ServicePage;
+pub(crate) use store::{add_job, find, find_all, save};
 
 use am_audit::EventType;
 use am_core::{
@@ -20,9 +20,7 @@ use am_core::{
 use am_db::{
     Tx,
     bulk_insert::RowBatch,
-    dialect::RANKED_ROWS,
     idempotency::{IdempotencyKey, IdempotentResult},
-    page::PageRequest,
 };
 use am_security::reputation::get_reputation;
 
@@ -36,15 +34,6 @@ use crate::{
 
 /// Services that one agent may offer or pause.
 const MAX_AGENT_SERVICES: i64 = 200;
-
-/// A page of services.
-#[derive(Clone, Debug)]
-pub struct ServicePage {
-    /// The services, in their order.
-    pub rows: Vec<MarketService>,
-    /// How many match in all; `None`: they were not counted.
-    pub total: Option<u64>,
-}
 
 impl Marketplace {
     /// List a service of an agent that the caller acts for.
@@ -193,81 +182,13 @@ impl Marketplace {
         };
         self.0.db.write_idempotent(&self.0.clock, once, work).await
     }
-
-    /// Return a page of services. With a text or tags it is of the newest thousand that match.
-    ///
-    /// # Errors
-    /// [`MarketError::Invalid`] for a filter that can't be searched by.
-    #[boxed]
-    pub async fn search_services(&self, filter: &ServiceFilter, page: &PageRequest) -> Result<ServicePage> {
-        let text = model::text_query(filter).map_err(|fault| MarketError::Invalid(vec![fault]))?;
-        let is_narrow = filter.agent_id.is_some() || filter.guild_id.is_some();
-        let order = match filter.order {
-            Some(order) => order,
-            None if text.is_some() => ServiceOrder::Relevance,
-            None => ServiceOrder::Rating,
-        };
-        if !is_narrow && !matches!(filter.state, None | Some(ServiceState::Active)) {
-            return Err(MarketError::field("state", "only an agent's or a guild's services are searched by state"));
-        }
-        let mut conn = self.0.db.read_list().await?;
-        let after = page.after.as_ref().map(|(_, id)| MarketServiceId::from(id.as_str()));
-        if text.is_none() && !is_narrow {
-            let place = match &after {
-                Some(id) => Some(store::find_place(&mut conn, id).await?.ok_or_else(unknown_cursor)?),
-                None => None,
-            };
-            let span = (i64::from(page.limit), i64::from(page.offset));
-            let rows = store::browse(&mut conn, filter, order, place.as_ref(), span).await?;
-            return Ok(ServicePage { rows, total: None });
-        }
-        let mut places = match &text {
-            Some(text) => store::match_text(&mut conn, text, filter).await?,
-            None => store::of_agent_or_guild(&mut conn, filter, RANKED_ROWS as i64).await?,
-        };
-        // The index of texts finds words; a tag is the whole of one.
-        let has =
-            |place: &store::ServicePlace, tag: &String| place.tags.iter().any(|own| own.eq_ignore_ascii_case(tag));
-        places.retain(|place| filter.tags.iter().all(|tag| has(place, tag)));
-        if text.is_none() || order != ServiceOrder::Relevance {
-            places.sort_by(|one, other| compare(order, one, other));
-        }
-        let begin = match &after {
-            Some(id) => places.iter().position(|place| place.id == *id).map(|at| at + 1).ok_or_else(unknown_cursor)?,
-            None => page.offset as usize,
-        };
-        let ids: Vec<MarketServiceId> =
-            places.iter().skip(begin).take(page.limit as usize).map(|place| place.id.clone()).collect();
-        let mut rows = if ids.is_empty() { Vec::new() } else { find_all(&mut conn, &ids).await? };
-        rows.sort_by_key(|service| ids.iter().position(|id| *id == service.id));
-        let total = (places.len() < RANKED_ROWS).then_some(places.len() as u64);
-        Ok(ServicePage { rows, total })
-    }
 }
 
-/// How two services stand to each other in an order, as the statements of [`store`] have it.
-fn compare(order: ServiceOrder, one: &store::ServicePlace, other: &store::ServicePlace) -> Ordering {
-    let newest = || other.id.cmp(&one.id);
-    match order {
-        ServiceOrder::Rating | ServiceOrder::Relevance => other.rating.total_cmp(&one.rating).then_with(newest),
-        ServiceOrder::Price => one.base_price.cmp(&other.base_price).then_with(|| one.id.cmp(&other.id)),
-        ServiceOrder::Jobs => other.jobs.cmp(&one.jobs).then_with(newest),
-        ServiceOrder::Newest => other.created_at.cmp(&one.created_at).then_with(newest),
-    }
-}
-
-fn unknown_cursor() -> MarketError {
-    MarketError::field("cursor", "the service that it names does not match any more: begin anew")
-}
-
-/// Note that a service was paid for once more, or rated.
-pub(crate) fn note_work(service: &mut MarketService, is_paid: bool, rating: Option<i64>) {
-    service.jobs += i64::from(is_paid);
-    if let Some(rating) = rating {
-        service.rating_count += 1;
-        service.rating_sum += rating;
-        service.rating = Some(service.rating_sum as f64 / service.rating_count as f64);
-    }
+/// Note that a service was rated.
+pub(crate) fn note_rating(service: &mut MarketService, rating: i64) {
+    service.rating_count += 1;
+    service.rating_sum += rating;
+    service.rating = Some(service.rating_sum as f64 / service.rating_count as f64);
 }
 
 /// Whether a service may be asked for at this budget.

@@ -49,7 +49,7 @@ am_db::stored_enum! {
         Jobs = "jobs" / "jobs",
         /// The newest first.
         Newest = "newest" / "newest",
-        /// The best match of the text first; without a text, by rating.
+        /// The best match of the text first: all words in the name, then in name and tags, then elsewhere; without a text, by rating.
         Relevance = "relevance" / "relevance",
     }
 }
@@ -155,6 +155,19 @@ pub struct ServiceFilter {
     pub order: Option<ServiceOrder>,
 }
 
+impl ServiceFilter {
+    /// Whether it asks for more than words and tags.
+    pub(super) fn is_narrowed(&self) -> bool {
+        self.category.is_some()
+            || self.min_price.is_some()
+            || self.max_price.is_some()
+            || self.min_rating.is_some()
+            || self.agent_id.is_some()
+            || self.guild_id.is_some()
+            || self.state.is_some()
+    }
+}
+
 /// Check the texts of a service.
 pub(super) fn check_texts(name: Option<&str>, description: Option<&str>, tags: Option<&[String]>) -> Violations {
     let mut violations = Violations::default();
@@ -198,7 +211,11 @@ pub(super) fn text_query(filter: &ServiceFilter) -> Result<Option<String>, Viola
         return Err(Violation::new("q", "has no word to search for"));
     }
     for tag in &filter.tags {
-        terms.extend(quoted_words(tag));
+        let words = quoted_words(tag);
+        if words.is_empty() {
+            return Err(Violation::new("tags", "each must have a word to search for"));
+        }
+        terms.extend(words);
     }
     if terms.len() > MAX_SEARCH_WORDS {
         return Err(Violation::new("q", format!("at most {MAX_SEARCH_WORDS} words with those of `tags`")));
@@ -230,6 +247,8 @@ mod tests {
         assert!(query("* -- \"").is_err(), "no word at all");
         let tags = ServiceFilter { tags: vec!["gpu-fast".into()], ..Default::default() };
         assert_eq!(text_query(&tags).unwrap().unwrap(), r#""gpu" "fast""#);
+        let wordless = ServiceFilter { tags: vec!["fast".into(), "--".into()], ..Default::default() };
+        assert!(text_query(&wordless).is_err(), "it would be left out of the search");
         assert_eq!(text_query(&ServiceFilter::default()).unwrap(), None);
         assert!(query(&"a ".repeat(17)).is_err());
     }

@@ -6,10 +6,12 @@ use am_core::{
     money::Money,
 };
 use am_db::{
-    Connection, FromRow as _, Result,
+    Connection, FromRow, Result,
     bulk_insert::RowBatch,
     codec::{Json, JsonText, Timestamp},
-    push_row, row, sql,
+    push_change, push_row, row,
+    row::Columns,
+    sql,
     statement::Query,
 };
 
@@ -42,7 +44,6 @@ row! {
         pub rating: f64,
         pub base_price: i64,
         pub jobs: i64,
-        pub tags: Vec<String> => Json::into_inner,
         pub created_at: Timestamp,
     }
 }
@@ -71,6 +72,16 @@ pub fn save(rows: &mut RowBatch, service: &MarketService) -> Result<()> {
         updated_at: service.updated_at,
     } update on (id) except (agent_id, owner_id, created_at));
     Ok(())
+}
+
+/// Add the change that counts a paid request of a service to `rows`.
+pub fn add_job(rows: &mut RowBatch, service: &MarketServiceId) {
+    push_change!(
+        rows,
+        (service),
+        "UPDATE am_market_services SET jobs = jobs + (SELECT count(*) FROM {records $1 id:text} AS r WHERE r.id = am_market_services.id)
+         WHERE id IN (SELECT r.id FROM {records $1 id:text} AS r)"
+    );
 }
 
 /// Read a service.
@@ -158,6 +169,9 @@ pub async fn browse(
 const FITTING: &str = " [AND s.category = $2] [AND s.base_price >= $3] [AND s.base_price <= $4] [AND s.rating >= $5]
      [AND s.agent_id = $6] [AND s.guild_id = $7] AND s.state = $8";
 
+const MATCHING: &str = " FROM {matches am_market_text am_market_services $1 name tags description} AS m
+     {then} am_market_services s ON s.number = m.number WHERE true";
+
 fn bind_fitting(query: Query, filter: &ServiceFilter) -> Query {
     query
         .bind_some(filter.category)
@@ -169,17 +183,99 @@ fn bind_fitting(query: Query, filter: &ServiceFilter) -> Query {
         .bind(filter.state.unwrap_or(ServiceState::Active))
 }
 
-/// Read where the services stand whose texts match best: of those that match the newest.
-pub async fn match_text(conn: &mut Connection, text: &str, filter: &ServiceFilter) -> Result<Vec<ServicePlace>> {
+row! {
+    /// Numbers of the services whose texts match, as JSON lists.
+    pub struct TextMatches {
+        /// The newest that match.
+        pub all: String,
+        /// Those among them with all words in the name.
+        pub in_name: String,
+        /// Those among them with all words in the name and the tags.
+        pub in_tags: String,
+    }
+}
+
+/// Read which services match a text, the newest, and in which columns.
+pub async fn match_text(conn: &mut Connection, text: &str) -> Result<TextMatches> {
     let found = sql!(
-        "SELECT ",
-        ServicePlace::COLUMNS,
-        " FROM {matches am_market_text am_market_services $1 name tags description} AS m
-         {then} am_market_services s ON s.number = m.number WHERE true",
-        FITTING,
-        " ORDER BY m.score, s.id DESC",
+        "WITH newest AS MATERIALIZED
+             (SELECT m.number FROM {matches am_market_text am_market_services $1 name tags description} AS m)
+         SELECT CAST((SELECT {arrays n.number} FROM newest n) AS TEXT),
+             CAST((SELECT {arrays m.number} FROM {matches_in am_market_text am_market_services $1 newest name} AS m) AS TEXT),
+             CAST((SELECT {arrays m.number} FROM {matches_in am_market_text am_market_services $1 newest name tags} AS m) AS TEXT)",
     );
-    bind_fitting(found.bind(text), filter).fetch_all(conn).await
+    found.bind(text).fetch_one(conn).await
+}
+
+/// Read which services match a text and the other filters, of the newest that match, in an order that is not that of relevance: their
+/// numbers as a JSON list.
+pub async fn match_text_by(
+    conn: &mut Connection,
+    text: &str,
+    filter: &ServiceFilter,
+    order: ServiceOrder,
+) -> Result<String> {
+    let found = match order {
+        ServiceOrder::Rating | ServiceOrder::Relevance => sql!(
+            "SELECT CAST({arrays f.number} AS TEXT) FROM (SELECT s.number",
+            MATCHING,
+            FITTING,
+            " ORDER BY s.rating DESC, s.id DESC) AS f",
+        ),
+        ServiceOrder::Price => sql!(
+            "SELECT CAST({arrays f.number} AS TEXT) FROM (SELECT s.number",
+            MATCHING,
+            FITTING,
+            " ORDER BY s.base_price, s.id) AS f",
+        ),
+        ServiceOrder::Jobs => sql!(
+            "SELECT CAST({arrays f.number} AS TEXT) FROM (SELECT s.number",
+            MATCHING,
+            FITTING,
+            " ORDER BY s.jobs DESC, s.id DESC) AS f",
+        ),
+        ServiceOrder::Newest => sql!(
+            "SELECT CAST({arrays f.number} AS TEXT) FROM (SELECT s.number",
+            MATCHING,
+            FITTING,
+            " ORDER BY s.created_at DESC, s.id DESC) AS f",
+        ),
+    };
+    bind_fitting(found.bind(text), filter).fetch_value(conn).await
+}
+
+/// Read the number of a service.
+pub async fn find_number(conn: &mut Connection, id: &MarketServiceId) -> Result<Option<i64>> {
+    sql!("SELECT number FROM am_market_services WHERE id = $1").bind(id).fetch_optional_value(conn).await
+}
+
+/// Read the services with these numbers that fit the filter, in no order, each with its number.
+pub async fn find_numbers(
+    conn: &mut Connection,
+    numbers: &[i64],
+    filter: &ServiceFilter,
+) -> Result<Vec<(i64, MarketService)>> {
+    let found = sql!(
+        "SELECT s.number, ",
+        MarketService::COLUMNS,
+        " FROM {integers $1} AS n {then} am_market_services s ON s.number = n.value WHERE true",
+        FITTING,
+    );
+    let found = bind_fitting(found.bind(serde_json::json!(numbers).to_string()), filter);
+    let rows: Vec<NumberedService> = found.fetch_all(conn).await?;
+    Ok(rows.into_iter().map(|row| (row.number, row.service)).collect())
+}
+
+/// A service with its number.
+struct NumberedService {
+    number: i64,
+    service: MarketService,
+}
+
+impl FromRow for NumberedService {
+    fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
+        Ok(Self { number: columns.next_value()?, service: MarketService::from_row(columns)? })
+    }
 }
 
 /// Read where the services of an agent stand, or else those of a guild, at most `limit`.

@@ -5,10 +5,9 @@ mod store;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use am_core::{
-    boxed,
-    ids::{MarketServiceId, PrincipalId},
-};
+pub(crate) use store::add_purchase;
+
+use am_core::{boxed, ids::MarketServiceId};
 use am_db::Tx;
 
 use crate::{
@@ -39,11 +38,6 @@ pub struct SuggestedService {
     pub reason: RecommendationReason,
     /// The reason in words.
     pub text: String,
-}
-
-/// Note that a client has paid for a service, in the transaction of the payment.
-pub(crate) async fn note_purchase(tx: &mut Tx, client: &PrincipalId, service: &MarketServiceId) -> Result<()> {
-    Ok(store::insert_purchase(tx, client, service).await?)
 }
 
 impl Marketplace {

@@ -1,7 +1,9 @@
 //! SQL of purchases, and of how many clients paid for which services together.
 
 use am_core::ids::{MarketServiceId, PrincipalId};
-use am_db::{Connection, FromRow as _, Result, Tx, row, sql, statement_batch::StatementBatch};
+use am_db::{
+    Connection, FromRow as _, Result, Tx, bulk_insert::RowBatch, push_change, row, sql, statement_batch::StatementBatch,
+};
 
 use crate::recommendation::{CoPayment, PaidService};
 
@@ -34,19 +36,23 @@ row! {
     }
 }
 
-/// Note that a client has paid for a service, if it is the first time.
-pub async fn insert_purchase(tx: &mut Tx, client: &PrincipalId, service: &MarketServiceId) -> Result<()> {
-    let mut batch = StatementBatch::default();
-    let next = sql!(in &mut batch, "UPDATE am_market_counters SET value = value + 1 WHERE name = 'purchases'");
-    batch.add(next);
-    let purchase = sql!(
-        in &mut batch,
+/// Add the row of a client's purchase of a service to `rows`, if it is the first one. Purchases that are written together are numbered
+/// from the counter on by their places, which begin with 0 or, in PostgreSQL, with 1; so the counter is moved on by one more than
+/// there are.
+pub fn add_purchase(rows: &mut RowBatch, client: &PrincipalId, service: &MarketServiceId) {
+    push_change!(
+        rows,
+        (client, service),
         "INSERT INTO am_market_purchases (client, service_id, seq, counted)
-         SELECT $1, $2, value, 0 FROM am_market_counters WHERE name = 'purchases' ON CONFLICT (client, service_id) DO NOTHING",
+         SELECT p.client, p.service_id, c.value + p.place + 1, 0 FROM {placed $1 client service_id} AS p
+         {then} am_market_counters c ON c.name = 'purchases' WHERE true ON CONFLICT (client, service_id) DO NOTHING"
     );
-    let purchase = purchase.bind(client).bind(service);
-    batch.add(purchase);
-    batch.execute(tx).await
+    push_change!(
+        rows,
+        (1i64),
+        "UPDATE am_market_counters SET value = value + 1 + (SELECT count(*) FROM {records $1 purchase:bigint} AS p)
+         WHERE name = 'purchases'"
+    );
 }
 
 /// Read the first purchase that is not counted.

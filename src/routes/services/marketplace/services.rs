@@ -78,7 +78,8 @@ fn search_error(error: MarketError) -> ApiError {
 /// Search services
 ///
 /// Those that are offered, 50 on a page, by `sort`. A search by words or tags is among the newest 1000 services that match them. The
-/// total is stated where it is known: for searches by words, tags, agent or guild with fewer than 1000 matches.
+/// total is stated where it is known: for searches by agent or guild, and for those by words or tags of which all matches were looked
+/// at, with fewer than 1000 of them.
 #[utoipa::path(
     get, path = "/api/v1/services/marketplace/services", operation_id = "market_services_list", tag = "market_services",
     security(("ApiKey" = ["admin", "client", "agent"])),
