@@ -20,19 +20,22 @@ use am_orchestration::{
 };
 use am_performance::{
     capabilities::CapabilityService,
+    comparison::ComparisonService,
     meta::MetaService,
     optimisation::{OptimisationParts, OptimisationService},
     profiles::ProfileService,
     resources::ResourceService,
     suites::{SuiteParts, SuiteService},
+    sweeps::SweepService,
 };
-use am_rl::library::PolicyLibrary;
+use am_rl::{library::PolicyLibrary, runs::TrainingRuns};
 
-/// What runs and checks workflows, and the policies that they ask.
+/// What runs and checks workflows, and the policies that they ask, with their trainings.
 pub(super) struct ExecutionParts<'a> {
     executions: &'a ExecutionService,
     workflows: &'a WorkflowService,
     library: &'a PolicyLibrary,
+    training: &'a TrainingRuns,
     jq: &'a JqPool,
     texts: &'a TextChecker,
     /// What receipts are signed by.
@@ -42,11 +45,11 @@ pub(super) struct ExecutionParts<'a> {
 impl<'a> ExecutionParts<'a> {
     pub(super) fn new(
         (executions, workflows): (&'a ExecutionService, &'a WorkflowService),
-        library: &'a PolicyLibrary,
+        (library, training): (&'a PolicyLibrary, &'a TrainingRuns),
         (jq, texts): (&'a JqPool, &'a TextChecker),
         signer: &'a Arc<Signer>,
     ) -> Self {
-        Self { executions, workflows, library, jq, texts, signer }
+        Self { executions, workflows, library, training, jq, texts, signer }
     }
 }
 
@@ -59,6 +62,10 @@ pub struct PerformanceServices {
     pub meta: MetaService,
     /// Optimisation of policies and workflows.
     pub optimisation: OptimisationService,
+    /// Trainings of a policy with settings that are tried one after the other.
+    pub sweeps: SweepService,
+    /// Comparison of policies' versions.
+    pub comparison: ComparisonService,
     /// Resources of agents and the capacity of hosts.
     pub resources: ResourceService,
     /// Suites by which workflows and policies are evaluated.
@@ -109,7 +116,19 @@ impl PerformanceServices {
             executions: runs.executions.clone(),
             parallel: config.engine.max_parallel_steps,
         });
-        Self { profiles, meta, optimisation, resources, suites, capabilities }
+        let sweeps = SweepService::new(
+            (db.clone(), clock.clone(), ids.clone()),
+            audit.clone(),
+            tasks.clone(),
+            (runs.library.clone(), runs.training.clone()),
+        );
+        let comparison = ComparisonService::new(
+            (db.clone(), clock.clone()),
+            audit.clone(),
+            tasks.clone(),
+            (runs.library.clone(), runs.training.clone()),
+        );
+        Self { profiles, meta, optimisation, sweeps, comparison, resources, suites, capabilities }
     }
 
     /// Register their metrics.

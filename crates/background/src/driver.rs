@@ -41,7 +41,7 @@ enum WorkStop {
 }
 
 /// Latest progress of the work.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct LatestProgress {
     done: u64,
     total: u64,
@@ -55,6 +55,8 @@ pub(crate) struct WorkDriver {
     runtime: tokio::runtime::Handle,
     task: BackgroundWork,
     latest: LatestProgress,
+    /// Progress of the last event that told of it.
+    told: Option<LatestProgress>,
     reported: Instant,
     saved: Instant,
     /// Whether the first checkpoint is due at once: the task was claimed before without one.
@@ -72,7 +74,8 @@ impl WorkDriver {
     ) -> Self {
         let now = Instant::now();
         let latest = LatestProgress { done: task.done, total: task.total, note: task.note.clone() };
-        Self { inner, handle, kind, runtime, task, latest, reported: now, saved: now, hurries: claims > 1 }
+        let hurries = claims > 1;
+        Self { inner, handle, kind, runtime, task, latest, told: None, reported: now, saved: now, hurries }
     }
 
     /// Drive the task until it has ended or is let go. If that cannot be saved, the next process that finds the task repeats the
@@ -189,6 +192,9 @@ impl WorkDriver {
                     self.latest = LatestProgress { done, total, note: note.or(self.latest.note.take()) };
                 }
             }
+            if self.handle.set_waiting(machine.is_waiting()) {
+                self.inner.wake.notify_one();
+            }
             came_on = true;
             am_core::crash_point!("background.after_advance");
             if self.hurries || self.saved.elapsed() >= self.inner.settings.checkpoint_every {
@@ -205,7 +211,11 @@ impl WorkDriver {
     fn report(&mut self, context: &WorkContext, checkpoint: Option<String>) -> Result<(), WorkFault> {
         let (id, now, mut events) = (self.task.id.clone(), self.inner.now(), context.take_events());
         let (report, progress) = self.progress(context.seconds(), checkpoint);
-        events.push(("progress", progress));
+        // A task that waits for days tells of it once.
+        if !self.handle.is_waiting() || self.told.as_ref() != Some(&self.latest) {
+            events.push(("progress", progress));
+            self.told = Some(self.latest.clone());
+        }
         let wish = self.write(async move |tx: &mut Tx| {
             let wish = store::save_report(tx, &id, report).await?;
             store::append_events(tx, &id, events, now).await?;

@@ -37,6 +37,12 @@ pub trait WorkMachine {
     /// [`WorkFault::Failed`] ends the task, [`WorkFault::Db`] lets it go for now.
     fn advance(&mut self, context: &WorkContext) -> Result<WorkStep, WorkFault>;
 
+    /// Whether it only waits at present for what others do, with pieces that compute nothing: its place is free for another task
+    /// meanwhile.
+    fn is_waiting(&self) -> bool {
+        false
+    }
+
     /// The whole state as text. What follows must be the same, bit for bit, whether the machine goes on or is opened from this.
     ///
     /// # Errors

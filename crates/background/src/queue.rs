@@ -1,6 +1,6 @@
 //! The queue of tasks: which are claimed by this process, which are given up, and which make place.
 
-use std::{sync::Arc, thread};
+use std::{collections::HashMap, sync::Arc, thread};
 
 use serde_json::json;
 
@@ -21,6 +21,8 @@ use am_db::Tx;
 
 /// At this many claims without a new checkpoint a task fails.
 const MAX_CLAIMS: i64 = 3;
+/// Tasks that only wait and hold no place, at most: each has a thread.
+const MAX_WAITING_TASKS: usize = 64;
 
 impl BackgroundTasks {
     /// The worker that does what waits, as many tasks at once as there are slots. It ends with [`BackgroundTasks::stop`].
@@ -47,7 +49,7 @@ impl BackgroundTasks {
         }
         let open = store::list_open(&mut *self.0.db.read().await?).await?;
         for task in turns::order(&open, &self.0.owners()) {
-            if self.0.driven().len() >= self.0.settings.slots || self.0.stop.is_cancelled() {
+            if !self.has_place() || self.0.stop.is_cancelled() {
                 break;
             }
             let Some(kind) = self.0.kind(&task.kind) else { continue };
@@ -56,21 +58,30 @@ impl BackgroundTasks {
                 self.drive(task, claims, kind, lock)?;
             }
         }
-        if self.0.driven().len() >= self.0.settings.slots {
+        if !self.has_place() {
             self.ask_for_a_place(&open);
         }
         Ok(())
     }
 
+    /// Whether one more task may be driven. Those that only wait have no place.
+    fn has_place(&self) -> bool {
+        let (driven, places) = (self.0.driven(), self.0.settings.slots);
+        let waiting = driven.values().filter(|handle| handle.is_waiting()).count();
+        driven.len() - waiting < places && driven.len() < places + MAX_WAITING_TASKS
+    }
+
     /// Ask the task whose turn has lasted longest to make place for another owner's, if one has a better right to it.
     fn ask_for_a_place(&self, open: &[OpenWork]) {
-        let (owners, slice) = (self.0.owners(), self.0.settings.slice);
+        let slice = self.0.settings.slice;
         let driven = self.0.driven();
+        let working = || driven.iter().filter(|(_, handle)| !handle.is_waiting());
+        let owners: HashMap<_, _> = working().map(|(id, handle)| (id.clone(), handle.owner_id.clone())).collect();
         if driven.values().any(|handle| handle.must_yield()) {
             return;
         }
-        let longest = driven
-            .values()
+        let longest = working()
+            .map(|(_, handle)| handle)
             .filter(|handle| turns::must_yield(open, &owners, &handle.owner_id, handle.since.elapsed(), slice))
             .min_by_key(|handle| handle.since);
         if let Some(handle) = longest {

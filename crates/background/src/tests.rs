@@ -30,6 +30,7 @@ struct AddingMachine {
     at: u64,
     numbers: u64,
     nap: u64,
+    waits: bool,
 }
 
 impl WorkMachine for AddingMachine {
@@ -53,6 +54,10 @@ impl WorkMachine for AddingMachine {
         Ok(WorkStep::Progress { done: self.at, total: self.numbers, note: Some(json!({"sum": self.sum})) })
     }
 
+    fn is_waiting(&self) -> bool {
+        self.waits
+    }
+
     fn checkpoint(&self) -> std::result::Result<String, WorkFault> {
         serde_json::to_string(self).map_err(|error| WorkFault::Failed(error.to_string()))
     }
@@ -74,7 +79,10 @@ impl WorkKind for AddingKind {
             (task.parameters["numbers"].as_u64().unwrap(), task.parameters["nap"].as_u64().unwrap_or(0));
         let machine = match checkpoint {
             Some(text) => serde_json::from_str(text).map_err(|error| WorkFault::Failed(error.to_string()))?,
-            None => AddingMachine { state: task.seed, sum: 0.0, at: 0, numbers, nap },
+            None => {
+                let waits = task.parameters["waits"] == true;
+                AddingMachine { state: task.seed, sum: 0.0, at: 0, numbers, nap, waits }
+            }
         };
         Ok(Box::new(machine))
     }
@@ -269,4 +277,20 @@ async fn two_owners_share_the_place_and_a_principal_has_a_limit() {
     let kinds = process.event_kinds(&long).await;
     assert!(kinds.contains(&"released".to_owned()), "{kinds:?}");
     process.tasks.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_only_waits_holds_no_place() {
+    let ground = Ground::new();
+    let (process, _) = ground.process(1, 1).await;
+    let waiting = process.submit("key_a", json!({"numbers": 1_000_000, "nap": 1, "waits": true})).await.unwrap();
+    process.came_on(&waiting, 0).await;
+    for _ in 0..2 {
+        let task = process.submit("key_a", json!({"numbers": 20})).await.unwrap();
+        assert_eq!(process.ended(&task).await.status, WorkStatus::Completed);
+    }
+    assert_eq!(process.tasks.get(&caller("key_a"), &waiting.id).await.unwrap().status, WorkStatus::Running);
+    process.tasks.stop().await;
+    let released = process.tasks.get(&caller("key_a"), &waiting.id).await.unwrap();
+    assert_eq!(released.status, WorkStatus::Queued, "it is let go with the others");
 }

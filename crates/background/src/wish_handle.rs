@@ -19,11 +19,13 @@ pub(crate) struct WishHandle {
     pub(crate) since: Instant,
     wish: Mutex<Option<WorkWish>>,
     yields: AtomicBool,
+    waits: AtomicBool,
 }
 
 impl WishHandle {
     pub(crate) fn new(owner_id: PrincipalId, wish: Option<WorkWish>) -> Self {
-        Self { owner_id, since: Instant::now(), wish: Mutex::new(wish), yields: AtomicBool::new(false) }
+        let (yields, waits) = Default::default();
+        Self { owner_id, since: Instant::now(), wish: Mutex::new(wish), yields, waits }
     }
 
     /// Set or clear the request. A cancellation stays.
@@ -45,5 +47,14 @@ impl WishHandle {
 
     pub(crate) fn must_yield(&self) -> bool {
         self.yields.load(Ordering::Relaxed)
+    }
+
+    /// Note whether the task only waits. Returns whether it has just begun to, which frees its place.
+    pub(crate) fn set_waiting(&self, waits: bool) -> bool {
+        !self.waits.swap(waits, Ordering::Relaxed) && waits
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
     }
 }

@@ -15,6 +15,9 @@ pub enum RlError {
     /// The input is invalid.
     #[error("{}", validation::join(.0))]
     Invalid(Vec<Violation>),
+    /// Something else uses the item.
+    #[error("{0}")]
+    InUse(String),
     /// The present state does not allow the operation.
     #[error("{0}")]
     InvalidState(String),
@@ -68,6 +71,9 @@ impl RlError {
             training::TrainingError::Environment(error @ environments::EnvironmentError::Unknown { .. }) => {
                 Self::invalid("environment", error.to_string())
             }
+            error @ training::TrainingError::Environment(
+                environments::EnvironmentError::Bridge(_) | environments::EnvironmentError::BridgeGone(_),
+            ) => Self::Training(error),
             training::TrainingError::Environment(error) => Self::invalid("parameters", error.to_string()),
             other => Self::Training(other),
         }

@@ -18,6 +18,7 @@ mod model;
 mod network;
 mod orthogonal;
 pub mod outcomes;
+pub mod own_environments;
 mod process_memory;
 pub mod runs;
 pub mod serving;

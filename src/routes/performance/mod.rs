@@ -7,7 +7,7 @@ pub(super) mod meta_learning;
 mod optimisation;
 pub(super) mod profiles;
 mod resources;
-mod rl;
+pub(super) mod rl;
 mod suites;
 mod tasks;
 

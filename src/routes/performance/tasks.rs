@@ -55,7 +55,7 @@ impl<S: Send + Sync> FromRequestParts<S> for WorkKey {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct TasksQuery {
-    /// Only tasks of this kind: `optimisation`, `meta_training`, `enhancement`.
+    /// Only tasks of this kind: `optimisation`, `meta_training`, `enhancement`, `sweep`, `comparison`.
     #[serde(default, deserialize_with = "crate::http::empty_as_none")]
     kind: Option<String>,
     /// Only tasks about this, such as an agent's or a model's id.

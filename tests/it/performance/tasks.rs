@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{PERFORMANCE, optimisation};
 use crate::{
-    harness::{Answer, ApiClient, CLIENT, MINER, Server, TestApp, poll_interval},
+    harness::{Answer, ApiClient, CLIENT, MINER, PATIENCE, Server, TestApp, poll_interval},
     kit::{JsonDocument as _, ask, get_as, post_as, sql},
 };
 
@@ -32,11 +32,13 @@ pub async fn endless(server: &ApiClient, key: &str, agent: &str) -> Value {
 
 /// Wait until a task is in a status.
 pub async fn in_status(server: &ApiClient, key: &str, path: &str, wanted: &str) -> Value {
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let task = get_as(server, key, path).await.ok();
         if task["status"] == wanted {
             return task;
         }
+        assert!(Instant::now() < deadline, "not {wanted} in time: {task}");
         assert!(!["completed", "failed", "cancelled"].contains(&task.text("status")), "{task}");
         poll_interval().await;
     }

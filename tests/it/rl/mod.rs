@@ -1,9 +1,15 @@
 //! Policies and their training through HTTP.
 
+mod bridges;
+pub mod compare;
+pub mod environments;
+mod labels;
 mod learning;
+mod mlflow;
 mod outcomes;
 mod policies;
 mod runs;
+pub mod sweeps;
 mod workflows;
 
 use std::time::Instant;

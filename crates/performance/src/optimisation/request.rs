@@ -157,6 +157,12 @@ impl OptimisationService {
                 version.reference
             )));
         };
+        if !am_rl::environments::is_built_in(&plan.environment) {
+            return Err(nothing_to_measure(format!(
+                "Policy {} was trained in {}, and settings are searched in built-in environments only",
+                version.reference, plan.environment
+            )));
+        }
         let trials = asked.budget.trials.unwrap_or(POLICY_TRIALS) as usize;
         let order = PolicyOrder { plan, trials, max_seconds: asked.budget.max_seconds };
         let order = order.checked().map_err(|error| match error {

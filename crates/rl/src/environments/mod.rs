@@ -3,6 +3,8 @@
 //! An environment is deterministic given its state: all randomness comes from a generator that it owns and that its
 //! snapshot includes, so a run that resumes from a checkpoint sees the same transitions.
 
+mod action_batch;
+mod bridge;
 mod classic;
 mod identity;
 mod marketplace;
@@ -10,18 +12,32 @@ mod mdp;
 mod registry;
 mod score_actions;
 mod simulation;
+mod source;
+mod tabular;
 mod vector_env;
 
 use serde::{Deserialize, Serialize};
 
+pub use action_batch::ActionBatch;
+pub(crate) use bridge::BridgeAccess;
+#[cfg(test)]
+pub(crate) use bridge::tests::{TwinBridge, cart_pole};
+pub use bridge::{
+    BRIDGE_ENVIRONMENT, BRIDGE_PROTOCOL, BridgeCommand, BridgeFault, BridgeHub, BridgePeer, BridgeSource, BridgeSpec,
+    MAX_BRIDGE_FRAME_BYTES,
+};
 pub use marketplace::{
     FittedParameter, MIN_RECORDS, MarketplaceTrading, NegotiationStrategy, PortfolioLevels, PortfolioManagement,
     PriceCalibration, PriceOptimization, PriceRecord, ResourceAllocation, ServiceSelection, TooFewRecords,
     calibrate_prices,
 };
-pub use registry::{EnvironmentError, list_environments, make_environment};
+pub use registry::{EnvironmentError, is_built_in, list_environments, make_environment};
 pub use score_actions::with_score_actions;
-pub use vector_env::{ActionBatch, FinishedEpisode, VectorEnv};
+pub use source::EnvironmentSource;
+pub use tabular::{
+    DiscountedOptimum, EnvironmentSolution, FeatureTable, TabularDefinition, TabularModel, TransitionRow,
+};
+pub use vector_env::{FinishedEpisode, VectorEnv};
 
 /// Set of actions of an environment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]

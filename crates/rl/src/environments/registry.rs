@@ -65,12 +65,30 @@ pub enum EnvironmentError {
         /// Expected actions, in words.
         expected: String,
     },
+    /// The bridge to environments in another process did something wrong; the run ends with these words.
+    #[error("the bridge: {0}")]
+    Bridge(String),
+    /// The bridge is not there, or a trainer that waited for it was asked to stop; the run waits for the bridge.
+    #[error("{0}")]
+    BridgeGone(String),
     /// An action outside the space: an index out of range, or a number that is not finite.
     #[error("the action at position {position} is not in the space")]
     Action {
         /// Position of the action among the given numbers, from 0.
         position: usize,
     },
+}
+
+impl EnvironmentError {
+    /// A frame of a bridge that is not as it must be.
+    pub(super) fn bridge_sent(what: String) -> Self {
+        Self::Bridge(format!("it sent {what}"))
+    }
+}
+
+/// Whether an environment that is built in has this name.
+pub fn is_built_in(name: &str) -> bool {
+    ENVIRONMENTS.iter().any(|(known, _)| *known == name)
 }
 
 /// Create the environment called `name`, in an episode started with seed 0.

@@ -111,8 +111,8 @@ mod tests {
         ];
         let mut scored = VectorEnv::new(vec![with_score_actions(made("price_optimization"))]).unwrap();
         let mut plain = VectorEnv::new(vec![made("price_optimization")]).unwrap();
-        scored.reset(3);
-        plain.reset(3);
+        scored.reset(3).unwrap();
+        plain.reset(3).unwrap();
         for (step, (numbers, action)) in rows.iter().cycle().take(250).enumerate() {
             scored.step(ActionBatch::Continuous(numbers)).unwrap();
             plain.step(ActionBatch::Discrete(&[*action])).unwrap();

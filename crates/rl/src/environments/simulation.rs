@@ -35,6 +35,12 @@ pub(super) trait Dynamics: Send {
         Vec::new()
     }
 
+    /// Hash of the definition that the dynamics were read from; a snapshot of another one is refused. `None`: they are
+    /// built in.
+    fn definition_hash(&self) -> Option<&str> {
+        None
+    }
+
     /// Check that `state`, read from a snapshot, is valid.
     fn holds(&self, _state: &Self::State) -> bool {
         true
@@ -105,7 +111,11 @@ impl<D: Dynamics> SimulatedEnvironment<D> {
     fn identity(&self) -> Value {
         let parameters = self.dynamics.parameters().into_iter();
         let values: Map<_, _> = parameters.map(|one| (one.name.to_owned(), json!(one.value))).collect();
-        json!({"name": self.description.name, "version": D::VERSION, "parameters": values})
+        let mut identity = json!({"name": self.description.name, "version": D::VERSION, "parameters": values});
+        if let Some(hash) = self.dynamics.definition_hash() {
+            identity["definition"] = json!(hash);
+        }
+        identity
     }
 }
 

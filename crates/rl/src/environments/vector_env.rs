@@ -5,17 +5,10 @@ use serde::{Deserialize, Serialize, de::Error as _};
 use serde_json::Value;
 
 use super::{
-    ActionSpace, Environment, EnvironmentAction, EnvironmentDescription, EnvironmentError, simulation::EnvironmentRng,
+    ActionBatch, ActionSpace, Environment, EnvironmentAction, EnvironmentDescription, EnvironmentError,
+    bridge::{BridgeRows, BridgeVector},
+    simulation::EnvironmentRng,
 };
-
-/// Actions for all environments, in their order.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum ActionBatch<'a> {
-    /// One index per environment.
-    Discrete(&'a [i64]),
-    /// One vector per environment, one after the other.
-    Continuous(&'a [f32]),
-}
 
 /// An episode that ended in the last step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -32,13 +25,21 @@ pub struct FinishedEpisode {
 
 /// Environments of one kind, each of which starts its next episode as soon as one ends.
 ///
-/// All results are flat slices, environment after environment, which [`VectorEnv::step`] overwrites; a step allocates
-/// nothing.
+/// All results are flat slices, environment after environment, which [`VectorEnv::step`] overwrites; a step of simulated
+/// environments allocates nothing.
 pub struct VectorEnv {
-    environments: Vec<Box<dyn Environment>>,
+    side: EnvironmentSide,
     /// Length of one observation.
     width: usize,
     present: VectorState,
+}
+
+/// Where the environments are.
+enum EnvironmentSide {
+    /// In this process.
+    Simulated(Vec<Box<dyn Environment>>),
+    /// In the process behind a bridge.
+    Bridged(Box<BridgeVector>),
 }
 
 /// Results of the last step, and the sums of the running episodes.
@@ -61,6 +62,54 @@ struct VectorSnapshot<P> {
     present: P,
 }
 
+/// All that is kept of environments behind a bridge, whose state is unknown here.
+#[derive(Serialize, Deserialize)]
+struct BridgedSnapshot {
+    /// How often they were reset.
+    resets: u64,
+}
+
+impl VectorState {
+    fn new(count: usize, width: usize) -> Self {
+        Self {
+            observations: vec![0.0; count * width],
+            finals: vec![0.0; count * width],
+            rewards: vec![0.0; count],
+            terminated: vec![false; count],
+            truncated: vec![false; count],
+            ended: Vec::with_capacity(count),
+            totals: vec![0.0; count],
+            lengths: vec![0; count],
+        }
+    }
+
+    /// Begin new episodes everywhere.
+    fn clear(&mut self) {
+        let Self { finals, rewards, terminated, truncated, ended, totals, lengths, .. } = self;
+        finals.fill(0.0);
+        rewards.fill(0.0);
+        terminated.fill(false);
+        truncated.fill(false);
+        ended.clear();
+        totals.fill(0.0);
+        lengths.fill(0);
+    }
+
+    /// Count a step of environment `index`, whose flags are set; returns whether its episode has ended.
+    fn count(&mut self, index: usize, reward: f64) -> bool {
+        self.totals[index] += reward;
+        self.lengths[index] += 1;
+        let terminated = self.terminated[index];
+        if !terminated && !self.truncated[index] {
+            return false;
+        }
+        let (total, length) = (self.totals[index], self.lengths[index]);
+        self.ended.push(FinishedEpisode { index, total, length, terminated });
+        (self.totals[index], self.lengths[index]) = (0.0, 0);
+        true
+    }
+}
+
 impl VectorEnv {
     /// Combine `environments`; their present episodes count as new.
     ///
@@ -72,54 +121,65 @@ impl VectorEnv {
             return Err(EnvironmentError::MixedDescriptions);
         }
         let (count, width) = (environments.len(), first.description().observations.len());
-        let present = VectorState {
-            observations: vec![0.0; count * width],
-            finals: vec![0.0; count * width],
-            rewards: vec![0.0; count],
-            terminated: vec![false; count],
-            truncated: vec![false; count],
-            ended: Vec::with_capacity(count),
-            totals: vec![0.0; count],
-            lengths: vec![0; count],
-        };
-        let mut vector = Self { environments, width, present };
+        let present = VectorState::new(count, width);
+        let mut vector = Self { side: EnvironmentSide::Simulated(environments), width, present };
         vector.observe();
         Ok(vector)
     }
 
+    /// Environments behind a bridge. Reset them before their observations are read.
+    pub fn bridged(vector: BridgeVector) -> Self {
+        let width = vector.description().observations.len();
+        let present = VectorState::new(vector.count(), width);
+        Self { side: EnvironmentSide::Bridged(Box::new(vector)), width, present }
+    }
+
+    /// Whether [`VectorEnv::restore`] begins new episodes, because the environments' state is not in the snapshot.
+    pub fn forgets_its_state(&self) -> bool {
+        matches!(self.side, EnvironmentSide::Bridged(_))
+    }
+
     /// Start new episodes everywhere. Each environment gets a seed drawn from a generator seeded with `seed`, so that
     /// runs with neighbouring seeds share no environment seed.
-    pub fn reset(&mut self, seed: u64) {
-        let mut seeds = EnvironmentRng::seed_from_u64(seed);
-        for environment in &mut self.environments {
-            environment.reset(Some(seeds.next_u64()));
+    ///
+    /// # Errors
+    /// Those of a bridge: [`EnvironmentError::Bridge`] and [`EnvironmentError::BridgeGone`].
+    pub fn reset(&mut self, seed: u64) -> Result<(), EnvironmentError> {
+        self.present.clear();
+        match &mut self.side {
+            EnvironmentSide::Simulated(all) => {
+                let mut seeds = EnvironmentRng::seed_from_u64(seed);
+                all.iter_mut().for_each(|environment| environment.reset(Some(seeds.next_u64())));
+                self.observe();
+            }
+            EnvironmentSide::Bridged(vector) => vector.reset(seed, &mut self.present.observations)?,
         }
-        let VectorState { finals, rewards, terminated, truncated, ended, totals, lengths, .. } = &mut self.present;
-        finals.fill(0.0);
-        rewards.fill(0.0);
-        terminated.fill(false);
-        truncated.fill(false);
-        ended.clear();
-        totals.fill(0.0);
-        lengths.fill(0);
-        self.observe();
+        Ok(())
     }
 
     fn observe(&mut self) {
-        for (environment, out) in self.environments.iter().zip(self.present.observations.chunks_mut(self.width)) {
-            environment.observe(out);
+        if let EnvironmentSide::Simulated(all) = &self.side {
+            for (environment, out) in all.iter().zip(self.present.observations.chunks_mut(self.width)) {
+                environment.observe(out);
+            }
         }
     }
 
     /// Number of environments.
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
-        self.environments.len()
+        match &self.side {
+            EnvironmentSide::Simulated(all) => all.len(),
+            EnvironmentSide::Bridged(vector) => vector.count(),
+        }
     }
 
     /// Description of each environment.
     pub fn description(&self) -> &EnvironmentDescription {
-        self.environments[0].description()
+        match &self.side {
+            EnvironmentSide::Simulated(all) => all[0].description(),
+            EnvironmentSide::Bridged(vector) => vector.description(),
+        }
     }
 
     /// Length of one observation.
@@ -162,32 +222,42 @@ impl VectorEnv {
     ///
     /// # Errors
     /// [`EnvironmentError::Actions`] for the wrong kind or number of actions, [`EnvironmentError::Action`] for one outside the space; no
-    /// environment has been stepped then.
+    /// environment has been stepped then. Those of a bridge: [`EnvironmentError::Bridge`] and [`EnvironmentError::BridgeGone`].
     pub fn step(&mut self, actions: ActionBatch<'_>) -> Result<(), EnvironmentError> {
         let per_action = self.check(actions)?;
-        let VectorState { observations, finals, rewards, terminated, truncated, ended, totals, lengths } =
-            &mut self.present;
-        ended.clear();
-        for (index, environment) in self.environments.iter_mut().enumerate() {
-            let outcome = environment.step(match actions {
-                ActionBatch::Discrete(all) => EnvironmentAction::Discrete(all[index] as usize),
-                ActionBatch::Continuous(all) => {
-                    EnvironmentAction::Continuous(&all[index * per_action..(index + 1) * per_action])
+        self.present.ended.clear();
+        match &mut self.side {
+            EnvironmentSide::Simulated(all) => {
+                for (index, environment) in all.iter_mut().enumerate() {
+                    let outcome = environment.step(match actions {
+                        ActionBatch::Discrete(all) => EnvironmentAction::Discrete(all[index] as usize),
+                        ActionBatch::Continuous(all) => {
+                            EnvironmentAction::Continuous(&all[index * per_action..(index + 1) * per_action])
+                        }
+                    });
+                    let (present, row) = (&mut self.present, index * self.width..(index + 1) * self.width);
+                    present.rewards[index] = outcome.reward as f32;
+                    (present.terminated[index], present.truncated[index]) = (outcome.terminated, outcome.truncated);
+                    if present.count(index, outcome.reward) {
+                        environment.observe(&mut present.finals[row.clone()]);
+                        environment.reset(None);
+                    }
+                    environment.observe(&mut present.observations[row]);
                 }
-            });
-            let row = index * self.width..(index + 1) * self.width;
-            rewards[index] = outcome.reward as f32;
-            (terminated[index], truncated[index]) = (outcome.terminated, outcome.truncated);
-            totals[index] += outcome.reward;
-            lengths[index] += 1;
-            if outcome.terminated || outcome.truncated {
-                environment.observe(&mut finals[row.clone()]);
-                environment.reset(None);
-                let (total, length) = (totals[index], lengths[index]);
-                ended.push(FinishedEpisode { index, total, length, terminated: outcome.terminated });
-                (totals[index], lengths[index]) = (0.0, 0);
             }
-            environment.observe(&mut observations[row]);
+            EnvironmentSide::Bridged(vector) => {
+                let VectorState { observations, finals, rewards, terminated, truncated, .. } = &mut self.present;
+                vector.step(actions, &mut BridgeRows { observations, finals, rewards, terminated, truncated })?;
+                let horizon = vector.description().horizon;
+                for index in 0..vector.count() {
+                    let reward = f64::from(self.present.rewards[index]);
+                    if !self.present.count(index, reward) && self.present.lengths[index] >= horizon {
+                        return Err(EnvironmentError::Bridge(format!(
+                            "environment {index} has not ended its episode within {horizon} steps, the run's horizon"
+                        )));
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -214,21 +284,34 @@ impl VectorEnv {
         wrong.map_or(Ok(per_action), |position| Err(EnvironmentError::Action { position }))
     }
 
-    /// Return the environments' snapshots, the running episodes and the results of the last step.
+    /// Return the environments' snapshots, the running episodes and the results of the last step. Of environments behind
+    /// a bridge only how often they were reset.
     ///
     /// # Errors
     /// Only if a value has no JSON form, which does not happen in practice.
     pub fn snapshot(&self) -> Result<Value, serde_json::Error> {
-        let environments = self.environments.iter().map(|environment| environment.snapshot()).collect();
-        serde_json::to_value(VectorSnapshot { environments, present: &self.present })
+        match &self.side {
+            EnvironmentSide::Simulated(all) => {
+                let environments = all.iter().map(|environment| environment.snapshot()).collect();
+                serde_json::to_value(VectorSnapshot { environments, present: &self.present })
+            }
+            EnvironmentSide::Bridged(vector) => serde_json::to_value(BridgedSnapshot { resets: vector.resets() }),
+        }
     }
 
-    /// Restore the state of `snapshot`.
+    /// Restore the state of `snapshot`. Environments behind a bridge begin new episodes, with other seeds than those
+    /// before; if the bridge fails meanwhile, the next step says so.
     ///
     /// # Errors
     /// When it belongs to other environments, or to another number of them. Some environments may have been restored
     /// then: reset, or restore another snapshot.
     pub fn restore(&mut self, snapshot: &Value) -> Result<(), serde_json::Error> {
+        if let EnvironmentSide::Bridged(vector) = &mut self.side {
+            let BridgedSnapshot { resets } = BridgedSnapshot::deserialize(snapshot)?;
+            self.present.clear();
+            vector.reset_after(resets, &mut self.present.observations);
+            return Ok(());
+        }
         let VectorSnapshot { environments, present } = VectorSnapshot::<VectorState>::deserialize(snapshot)?;
         let (count, numbers) = (self.len(), self.len() * self.width);
         let lengths = [
@@ -244,8 +327,10 @@ impl VectorEnv {
         if lengths.iter().any(|(got, expected)| got != expected) {
             return Err(serde_json::Error::custom(format!("the snapshot is not of {count} such environments")));
         }
-        for (environment, snapshot) in self.environments.iter_mut().zip(&environments) {
-            environment.restore(snapshot)?;
+        if let EnvironmentSide::Simulated(all) = &mut self.side {
+            for (environment, snapshot) in all.iter_mut().zip(&environments) {
+                environment.restore(snapshot)?;
+            }
         }
         self.present = present;
         Ok(())
@@ -268,7 +353,7 @@ mod tests {
     #[test]
     fn an_end_keeps_the_last_observation_and_begins_the_next_episode() {
         let mut vector = vector("CartPole-v1", 3);
-        vector.reset(5);
+        vector.reset(5).unwrap();
         let mut alone: Vec<_> = (0..3).map(|_| make_environment("CartPole-v1", None).unwrap()).collect();
         let mut seeds = EnvironmentRng::seed_from_u64(5);
         alone.iter_mut().for_each(|environment| environment.reset(Some(seeds.next_u64())));
@@ -301,7 +386,7 @@ mod tests {
     #[test]
     fn it_goes_on_from_a_snapshot_that_went_through_text() {
         let mut one = vector("CartPole-v1", 4);
-        one.reset(11);
+        one.reset(11).unwrap();
         (0..57).for_each(|step| one.step(ActionBatch::Discrete(&scripted(step, 4))).unwrap());
         let text = one.snapshot().unwrap().to_string();
         let mut other = vector("CartPole-v1", 4);

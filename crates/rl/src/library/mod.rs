@@ -8,6 +8,7 @@ mod alias_check;
 mod mirror;
 mod model;
 mod name_resolution;
+mod same_settings;
 mod store;
 mod weights_files;
 
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::alias_check::AliasCheck;
 pub use self::model::{AliasMove, NewVersion, PolicyRecord, StoredWeights, VersionRecord, WeightsUpload};
 use self::name_resolution::resolve_names;
+pub use self::same_settings::{NEIGHBOURS, SeedVersion};
 pub(super) use self::{
     name_resolution::check_aliases,
     weights_files::{store_weights, write_atomically_with},
@@ -343,6 +345,7 @@ impl PolicyLibrary {
     ///
     /// # Errors
     /// [`RlError::Forbidden`], [`RlError::Invalid`].
+    #[boxed]
     pub async fn check_may_publish(&self, caller: &Principal, name: &str) -> Result<()> {
         PolicyReference::named(name).map_err(|error| RlError::invalid("policy", error.to_string()))?;
         let found = store::get(&mut *self.0.db.read().await?, name).await?;

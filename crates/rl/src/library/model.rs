@@ -75,6 +75,24 @@ pub struct VersionRecord {
     pub created_at: Timestamp,
 }
 
+/// What a training was besides its seed and environment: members of its record.
+pub(super) const TRAINED_WITH: [&str; 4] = ["parameters", "algorithm", "settings", "steps"];
+
+/// A version beside another, as far as that says whether they were trained alike.
+#[derive(Clone, Debug)]
+pub(super) struct NeighbourRow {
+    /// Version number, from 1.
+    pub(super) version: u32,
+    /// Seed of its training; `None`: it has none.
+    pub(super) seed: Option<u64>,
+    /// Environment that it was trained in.
+    pub(super) environment: Option<String>,
+    /// Evaluation made at the end of its training.
+    pub(super) scores: Option<Value>,
+    /// The texts of [`TRAINED_WITH`], in their order.
+    pub(super) trained_with: [Option<String>; TRAINED_WITH.len()],
+}
+
 /// A version to be stored.
 #[derive(Clone, Debug)]
 pub struct NewVersion {

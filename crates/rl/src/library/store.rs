@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::model::{AliasMove, NewVersion, PolicyRecord, VersionRecord};
+use serde_json::Value;
+
+use super::model::{AliasMove, NeighbourRow, NewVersion, PolicyRecord, VersionRecord};
 use crate::{
     error::{Result, corrupt_json_error},
     model::PRODUCTION_ALIAS,
@@ -139,6 +141,37 @@ pub async fn versions(conn: &mut Connection, name: &str, page: &PageRequest) -> 
 pub async fn get_version(conn: &mut Connection, name: &str, number: u32) -> Result<Option<VersionRecord>> {
     let version = sql!("SELECT ", VersionRecord::COLUMNS, " FROM am_policy_versions WHERE name = $1 AND version = $2");
     Ok(version.bind(name).bind(i64::from(number)).fetch_optional(conn).await?)
+}
+
+row! {
+    NeighbourRow {
+        version => to_u32,
+        seed => |seed: Option<i64>| seed.map(i64::cast_unsigned),
+        environment,
+        scores => JsonOr::into_inner,
+        trained_with = "{array {member training parameters}, {member training algorithm}, {member training settings}, {member training steps}}"
+            => |texts: Json<Vec<Value>>| texts_of(texts.into_inner()),
+    }
+}
+
+/// The first values of a list as texts.
+fn texts_of<const COUNT: usize>(values: Vec<Value>) -> [Option<String>; COUNT] {
+    let mut values = values.into_iter();
+    std::array::from_fn(|_| match values.next()? {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        other => Some(other.to_string()),
+    })
+}
+
+/// Read the versions of a policy between two numbers that were trained, in ascending order.
+pub async fn neighbours(conn: &mut Connection, name: &str, (from, to): (u32, u32)) -> Result<Vec<NeighbourRow>> {
+    let rows = sql!(
+        "SELECT ",
+        NeighbourRow::COLUMNS,
+        " FROM am_policy_versions WHERE name = $1 AND version >= $2 AND version <= $3 AND source = 'trained' ORDER BY version",
+    );
+    Ok(rows.bind(name).bind(i64::from(from)).bind(i64::from(to)).fetch_all(conn).await?)
 }
 
 /// Sum the bytes of the weights that an owner uploaded.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     TrainingCaller, TrainingRuns,
+    labels::{LabelChange, RunLabels},
     model::{ControlRequest, RunStatus, TrainingRun},
     store,
     training_event::TrainingEventKind,
@@ -90,6 +91,26 @@ impl TrainingRuns {
                 }
                 (status, _) => Err(wrong_state_error("resumed", status)),
             }
+        })
+        .await
+    }
+
+    /// Give a run another name or other tags, whatever its status.
+    ///
+    /// # Errors
+    /// [`RlError::Invalid`] for a name or a tag that does not fit; [`RlError::NotFound`].
+    #[boxed]
+    pub async fn relabel(
+        &self,
+        caller: &TrainingCaller,
+        id: &TrainingRunId,
+        labels: LabelChange,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<TrainingRun>> {
+        RunLabels::default().changed(labels.clone()).faults().finish()?;
+        self.change(caller, id, "relabel", once, async move |tx: &mut Tx, run: &TrainingRun, now| {
+            let before = RunLabels { name: run.name.clone(), tags: run.tags.clone() };
+            store::save_labels(tx, run, &before.changed(labels), now).await
         })
         .await
     }

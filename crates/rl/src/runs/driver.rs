@@ -4,6 +4,7 @@
 //! process that takes over, with bit-identical results; events about them are sent again, after an event that says so.
 
 mod best_weights;
+mod environment;
 mod publication;
 
 use std::{
@@ -28,9 +29,10 @@ use super::{
     training_event::TrainingEventKind,
 };
 use crate::{
+    environments::{EnvironmentError, EnvironmentSource},
     error::{Result, RlError, corrupt_json_error},
     library::{self, NewVersion, write_atomically_with},
-    training::{self, Trainer, TrainerCheckpoint},
+    training::{self, Trainer, TrainerCheckpoint, TrainingError},
 };
 use am_audit::EventType;
 use am_core::crypto::HashingStream;
@@ -81,6 +83,8 @@ pub(super) struct TrainingDriver {
     hurries: bool,
     /// Best evaluated weights; `None`: none were evaluated.
     best: Option<BestWeights>,
+    /// Where the environment comes from; known once training begins.
+    source: EnvironmentSource,
 }
 
 impl TrainingDriver {
@@ -107,6 +111,7 @@ impl TrainingDriver {
             new_points: false,
             hurries: claims > 1,
             best: None,
+            source: EnvironmentSource::default(),
         }
     }
 
@@ -118,6 +123,12 @@ impl TrainingDriver {
         let ended = match outcome {
             Ok(Ok(())) => return,
             Ok(Err(RlError::Db(error))) => Err(RlError::Db(error)),
+            // Without a checkpoint: an advance that was broken off may have changed the trainer.
+            Ok(Err(RlError::Training(TrainingError::Environment(EnvironmentError::BridgeGone(why))))) => {
+                tracing::info!(run = id.as_str(), why, "a training run waits for its bridge");
+                let error = Some(format!("waits for its bridge: {why}"));
+                self.end(RunStatus::Queued, RunEnding { error, ..RunEnding::default() }, None)
+            }
             Ok(Err(error)) => {
                 tracing::warn!(run = id.as_str(), %error, "a training run failed");
                 self.end(RunStatus::Failed, RunEnding { error: Some(error.to_string()), ..RunEnding::default() }, None)
@@ -135,6 +146,11 @@ impl TrainingDriver {
     fn train(&mut self) -> Result<()> {
         training::lower_thread_priority(self.inner.settings.threads, self.inner.settings.slots);
         self.check_owner()?;
+        // A bridge may be silent: until its first answer the run can be paused and cancelled as one that is trained.
+        if self.needs_bridge() && !self.mark_running()? {
+            return Ok(());
+        }
+        self.source = self.find_source()?;
         let mut trainer = self.make_trainer()?;
         let mut anew = None;
         if let Some(error) = self.restore(trainer.as_mut()) {
@@ -143,7 +159,8 @@ impl TrainingDriver {
             (self.record, self.before, self.best) = (TrainingRecord::default(), 0.0, None);
             anew = Some(format!("its checkpoint at step {} cannot be used: {error}", self.run.steps_done));
         } else if self.kept.is_none() && self.run.started_at.is_some() {
-            anew = Some("its process ended before the first checkpoint".to_owned());
+            let what = if self.needs_bridge() { "its process or its bridge" } else { "its process" };
+            anew = Some(format!("{what} ended before the first checkpoint"));
         }
         if !self.begin(trainer.steps(), anew)? {
             return Ok(());
@@ -164,7 +181,7 @@ impl TrainingDriver {
     fn make_trainer(&self) -> Result<Box<dyn Trainer>> {
         let device = Device::cuda_if_available();
         match &self.run.task {
-            TrainingTask::Train(work) => work.plan().make_trainer(device).map_err(RlError::from_plan_error),
+            TrainingTask::Train(work) => self.plan(work).make_trainer(device).map_err(RlError::from_plan_error),
             TrainingTask::Learn(lesson) => {
                 self.runtime.block_on(self.inner.learner(&self.run.id, lesson, device)).map(|one| Box::new(one) as _)
             }
@@ -390,7 +407,9 @@ impl TrainingDriver {
                 (_, Some(ControlRequest::Cancel)) => (RunStatus::Cancelled, RunEnding::default(), None),
                 // The pause was withdrawn before it took effect.
                 (RunStatus::Paused, None) => (RunStatus::Queued, ending, new),
-                (RunStatus::Queued, Some(ControlRequest::Pause)) => (RunStatus::Paused, ending, new),
+                (RunStatus::Queued, Some(ControlRequest::Pause)) => {
+                    (RunStatus::Paused, RunEnding { error: None, ..ending }, new)
+                }
                 (status, _) => (status, ending, new),
             };
             if let Some(mut new) = new {
@@ -431,7 +450,7 @@ impl TrainingDriver {
                 .data("version", json!(ending.version))
                 .data("promotion", json!(ending.promotion))
                 .data("execution_time", json!(seconds))
-                .error("training_failed", ending.error.as_deref());
+                .error("training_failed", ending.error.as_deref().filter(|_| status == RunStatus::Failed));
             let entry = entry.change(Some(json!({"status": RunStatus::Running})), Some(json!({"status": status})));
             audit.append(tx, vec![entry]).await?;
             store::append_event(tx, &id, kind, data, now).await?;

@@ -1,7 +1,6 @@
 //! Evaluation of policies: returns of whole episodes, and the exact expected return where the environment allows it.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::{
     environments::{ActionSpace, EnvironmentDescription, ReferenceReturns},
@@ -55,7 +54,15 @@ pub fn score_policy(
     let mut environments = plan.environments(together)?;
     let actions = environments.description().actions.clone();
     let evaluated = evaluate_episodes(greedy, &mut environments, count, seed)?;
-    let one = plan.environment()?;
+    // Of an environment in another process only episodes are known.
+    let Some(one) = plan.environment()? else {
+        return Ok(EvaluationScores {
+            episodes: evaluated,
+            expected_return: None,
+            reference: None,
+            share_of_optimum: None,
+        });
+    };
     let mut failed = None;
     let expected_return = one.expected_return(&mut |observations| {
         let mut chosen = ChosenActions::Discrete(Vec::new());
@@ -91,23 +98,21 @@ fn action_rows(chosen: &ChosenActions, space: &ActionSpace) -> Vec<f64> {
     }
 }
 
-/// Evaluate a stored version in the environment called `environment`.
+/// Evaluate a stored version in the environment of `plan`, whose algorithm takes the environment's own actions.
 ///
 /// # Errors
 /// [`RlError::Invalid`] when no environment has that name, or its states or actions differ from the version's.
 pub fn score_weights(
     weights: &[u8],
-    environment: String,
-    parameters: Option<Value>,
+    plan: &TrainingPlan,
     count: usize,
     seed: u64,
 ) -> Result<EvaluationScores, RlError> {
     // Threads inside an operation cost small networks more than they save, and the other cores serve requests.
     tch::set_num_threads(1);
     let mut network = PolicyNetwork::from_safetensors(weights)?;
-    // The plan's algorithm only determines the form of actions: index or numbers.
-    let plan = TrainingPlan { environment, parameters, algorithm: Algorithm::Ppo, settings: None, steps: 1, seed };
-    let described = plan.environment().map_err(RlError::from_plan_error)?.description().clone();
+    let plan = TrainingPlan { algorithm: Algorithm::Ppo, ..plan.clone() };
+    let described = plan.world().map_err(RlError::from_plan_error)?;
     check_shapes(&described, network.form()).map_err(|why| RlError::invalid("environment", why))?;
     network.settle().map_err(TrainingError::from)?;
     let greedy = |observations: &[f32], chosen: &mut ChosenActions| {

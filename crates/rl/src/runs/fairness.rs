@@ -102,6 +102,7 @@ mod tests {
             status: RunStatus::Queued,
             created_at: at(created),
             served_at: served.map(at),
+            needs_bridge: false,
         }
     }
 

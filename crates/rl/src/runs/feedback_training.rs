@@ -4,6 +4,7 @@ use tch::Device;
 
 use super::{
     TrainingCaller, TrainingRuns, TrainingRunsInner,
+    labels::RunLabels,
     model::{FeedbackTask, TrainingRun, TrainingTask},
     store,
 };
@@ -58,7 +59,7 @@ impl TrainingRuns {
         .await?;
         let feedback_sha256 = sha256_hex(text.as_bytes());
         let lesson = FeedbackTask { agent_id, from: from.reference, settings, rows, feedback_sha256 };
-        self.queue(caller, policy, TrainingTask::Learn(lesson), Some(text), once).await
+        self.queue(caller, (policy, RunLabels::default()), TrainingTask::Learn(lesson), Some(text), once).await
     }
 }
 

@@ -3,17 +3,22 @@
 //! A run is driven by the process that holds the lock on its file, which the kernel releases when the process ends.
 //! Another process then finds the run without a driver and resumes it from its last checkpoint.
 
+mod bridging;
 mod control;
 mod control_handle;
 mod curve_export;
 mod driver;
+mod enqueue;
+mod environment_choice;
 mod evaluation;
 mod event_file;
 mod event_source;
 mod fairness;
 mod feedback_training;
+mod labels;
 mod limits;
 mod metrics;
+mod mlflow_store;
 mod model;
 mod promotion;
 mod queue;
@@ -34,15 +39,16 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    control_handle::ControlHandle, fairness::TrainingUsage, metrics::TrainingMetrics, training_event::TrainingEventKind,
-};
 pub use self::{
+    bridging::BridgeSettings,
     curve_export::curve_csv,
+    enqueue::{enqueue_run, enqueue_runs},
     evaluation::{EvaluationScores, VersionEvaluation, score_policy, score_weights},
     event_file::event_file,
     feedback_training::FeedbackTraining,
+    labels::{LabelChange, RunLabels, wanted_labels},
     limits::TrainingLimits,
+    mlflow_store::mlflow_store,
     model::{
         CheckpointRef, ControlRequest, FeedbackTask, NewTrainingRun, RunFilter, RunStatus, TrainingRequest,
         TrainingRun, TrainingSpec, TrainingTask, is_run_id, run_id,
@@ -50,12 +56,17 @@ pub use self::{
     promotion::{PromotionDecision, PromotionGate},
     quota::{TrainingCaller, TrainingQuotas, TrainingRole},
     record::{CurvePoint, EvaluationPoint},
-    spec::{default_policy_name, validate_spec},
+    spec::{default_policy_name, validate_spec, validate_spec_in},
+};
+use self::{
+    control_handle::ControlHandle, fairness::TrainingUsage, metrics::TrainingMetrics, training_event::TrainingEventKind,
 };
 use super::{
+    environments::{BridgeHub, EnvironmentSource},
     error::{Result, RlError},
     library::{PolicyLibrary, run_blocking},
     model::PolicyReference,
+    own_environments::OwnEnvironments,
 };
 use am_audit::{AuditLog, EventType};
 use am_core::{
@@ -93,6 +104,8 @@ pub struct TrainingRunSettings {
     pub slice: Duration,
     /// Limits of runs, by the role of who asks for them.
     pub quotas: TrainingQuotas,
+    /// Limits of bridges to environments in other processes.
+    pub bridge: BridgeSettings,
 }
 
 /// Service for training runs. Cheap to clone.
@@ -105,6 +118,8 @@ struct TrainingRunsInner {
     ids: IdGenerator,
     hub: StreamHub,
     library: PolicyLibrary,
+    environments: OwnEnvironments,
+    bridges: BridgeHub,
     settings: TrainingRunSettings,
     metrics: TrainingMetrics,
     /// Runs driven by this process.
@@ -159,13 +174,16 @@ impl TrainingRuns {
         fs::create_dir_all(&settings.directory)
             .map_err(|error| RlError::Storage(format!("{}", settings.directory.display()), error))?;
         let usage = Mutex::new(TrainingUsage::new(settings.slice));
-        let (metrics, driven, wake, left, stop, evaluating) = Default::default();
+        let environments = OwnEnvironments::new(db.clone(), clock.clone(), library.audit().clone());
+        let (bridges, metrics, driven, wake, left, stop, evaluating) = Default::default();
         Ok(Self(Arc::new(TrainingRunsInner {
             db,
             clock,
             ids,
             hub,
             library,
+            environments,
+            bridges,
             settings,
             metrics,
             driven,
@@ -187,7 +205,7 @@ impl TrainingRuns {
         run_id(&self.0.ids.hex(12))
     }
 
-    /// Queue a run for a policy of `caller`, or for a new one.
+    /// Queue a run for a policy of `caller`, or for a new one, under a name and tags of its own.
     ///
     /// # Errors
     /// [`RlError::Invalid`] for settings that cannot be trained or more steps than the caller's role may ask for,
@@ -196,15 +214,35 @@ impl TrainingRuns {
     pub async fn create(
         &self,
         caller: &TrainingCaller,
-        policy: Option<String>,
+        (policy, labels): (Option<String>, RunLabels),
         work: TrainingSpec,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<TrainingRun>> {
-        let work = validate_spec(work)?;
-        self.limits(caller.role).check_steps(work.steps)?;
+        let mut violations = labels.faults();
+        let checked = self.choose_environment(work).await;
+        let work = match checked.and_then(|(work, source)| self.checked(caller, work, source)) {
+            Err(RlError::Invalid(found)) => violations.take(Err(found)),
+            other => Some(other?),
+        };
+        let work = violations.finish_with(work)?;
         let policy = policy.unwrap_or_else(|| default_policy_name(&work));
         self.0.library.check_may_publish(&caller.principal, &policy).await?;
-        self.queue(caller, policy, TrainingTask::Train(work), None, once).await
+        self.queue(caller, (policy, labels), TrainingTask::Train(work), None, once).await
+    }
+
+    /// Check what a run of `caller` is to do in [its environment](Self::choose_environment), and fill in every default.
+    ///
+    /// # Errors
+    /// [`RlError::Invalid`] for settings that cannot be trained or more steps than the caller's role may ask for.
+    pub fn checked(
+        &self,
+        caller: &TrainingCaller,
+        work: TrainingSpec,
+        source: EnvironmentSource,
+    ) -> Result<TrainingSpec> {
+        let work = validate_spec_in(work, source)?;
+        self.limits(caller.role).check_steps(work.steps)?;
+        Ok(work)
     }
 
     /// Return the limits of runs that callers of this role ask for.
@@ -215,14 +253,14 @@ impl TrainingRuns {
     async fn queue(
         &self,
         caller: &TrainingCaller,
-        policy: String,
+        (policy, labels): (String, RunLabels),
         task: TrainingTask,
         feedback: Option<String>,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<TrainingRun>> {
         let (limits, caller) = (self.limits(caller.role), caller.principal.clone());
         let (id, owner_id, now) = (self.new_id(), caller.id(), self.0.now());
-        let new = NewTrainingRun { id, owner_id, policy, task, feedback, limits };
+        let new = NewTrainingRun { id, owner_id, policy, labels, task, feedback, limits };
         let audit = self.0.audit().clone();
         let entry = audit_entry(now, TrainingEventKind::Queued.word())
             .by(&caller)
@@ -241,6 +279,11 @@ impl TrainingRuns {
             .await?;
         self.wake();
         Ok(done)
+    }
+
+    /// Environments that callers sent as tables.
+    pub fn environments(&self) -> &OwnEnvironments {
+        &self.0.environments
     }
 
     /// Look for queued runs now.
@@ -292,9 +335,11 @@ impl TrainingRuns {
                 let found = caller.admit(&id, store::get(tx.conn().await?, &id).await?)?;
                 change(tx, &found, now).await?;
                 let changed = store::get(tx.conn().await?, &id).await?.ok_or_else(|| not_found_error(&id))?;
-                let state = |run: &TrainingRun| Some(json!({"status": run.status, "asked": run.wish}));
+                let state = |run: &TrainingRun| {
+                    Some(json!({"status": run.status, "asked": run.wish, "name": run.name, "tags": run.tags}))
+                };
                 let event = match changed.status {
-                    RunStatus::Cancelled => EventType::ExecutionCancelled,
+                    RunStatus::Cancelled if !found.status.is_final() => EventType::ExecutionCancelled,
                     _ => EventType::WorkflowUpdated,
                 };
                 let entry = am_audit::AuditEntry::new(event, now)
@@ -389,9 +434,9 @@ impl TrainingRuns {
         let Some(environment) = environment.or(record.environment) else {
             return Err(RlError::invalid("environment", "is missing: the policy was not trained on one"));
         };
+        let (environment, plan) = self.evaluation_plan(environment, parameters, seed).await?;
         let _one = self.0.evaluating.lock().await;
-        let named = environment.clone();
-        let scores = run_blocking(move || score_weights(&weights, named, parameters, episodes, seed));
+        let scores = run_blocking(move || score_weights(&weights, &plan, episodes, seed));
         Ok(VersionEvaluation { policy: record.reference, environment, scores: scores.await? })
     }
 
@@ -409,24 +454,6 @@ impl TrainingRuns {
             left.await;
         }
     }
-}
-
-/// Store a queued run in the caller's transaction; call [`TrainingRuns::wake`] after the commit. The settings are already
-/// validated. A run beyond its limits is stored as failed, with the limit in its error.
-///
-/// # Errors
-/// Returns a database error when a query or the transaction fails.
-#[boxed]
-pub async fn enqueue_run(tx: &mut Tx, new: &NewTrainingRun, now: Timestamp) -> Result<()> {
-    let open = store::count_unended(tx.conn().await?, &[new.owner_id.to_string()]).await?;
-    store::insert(tx, new, now).await?;
-    if let Err(refused) = new.limits.check_steps(new.task.steps()).and_then(|()| new.limits.check_open(open)) {
-        let ending = store::RunEnding { error: Some(refused.to_string()), ..store::RunEnding::default() };
-        store::save_release(tx, &new.id, RunStatus::Failed, &ending, now).await?;
-        let data = json!({"policy": new.policy, "error": ending.error});
-        store::append_event(tx, &new.id, TrainingEventKind::Failed, data, now).await?;
-    }
-    Ok(())
 }
 
 /// Cancel a run, at its next report if it is being trained. Returns false if it has ended already.

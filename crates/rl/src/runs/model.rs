@@ -1,16 +1,21 @@
 //! Types of training runs, as stored and shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
+    labels::RunLabels,
     limits::TrainingLimits,
     promotion::{PromotionDecision, PromotionGate},
     record::{CurvePoint, EvaluationPoint},
 };
-use crate::training::{Algorithm, OfflineSettings, TrainingPlan};
+use crate::{
+    environments::{BRIDGE_ENVIRONMENT, EnvironmentSource},
+    own_environments::is_own_reference,
+    training::{Algorithm, OfflineSettings, TrainingPlan},
+};
 use am_core::ids::{AgentId, PrincipalId, TrainingRunId};
 use am_db::{codec::Timestamp, owner, page::TimeSpan, stored_enum};
 
@@ -91,6 +96,11 @@ struct TaskDocument {
     evaluations: Option<u32>,
     /// Kind `train`: condition under which the aliases are set; null: none.
     promote_if: Option<PromotionGate>,
+    /// Kind `train`: SHA-256 of an environment that was sent as tables.
+    environment_sha256: Option<String>,
+    /// Kind `train`: highest expected return over an episode of an environment that was sent as tables, which the run's
+    /// returns are measured by.
+    optimal_return: Option<f64>,
     /// Kind `learn`: the agent whose feedback it is.
     agent_id: Option<AgentId>,
     /// Kind `learn`: the version that is changed, `name@version`.
@@ -118,6 +128,14 @@ impl TrainingTask {
         match self {
             Self::Train(work) => work.steps,
             Self::Learn(lesson) => lesson.settings.epochs,
+        }
+    }
+
+    /// The environment as it is stored with the run; `None`: it is built in, or there is none.
+    pub(super) fn own_environment(&self) -> Option<&str> {
+        match self {
+            Self::Train(work) => work.own_environment(),
+            Self::Learn(_) => None,
         }
     }
 
@@ -182,6 +200,12 @@ pub struct TrainingSpec {
     /// Condition under which the aliases are set; null: none.
     #[serde(default)]
     pub promote_if: Option<PromotionGate>,
+    /// SHA-256 of an environment that was sent as tables; null: it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment_sha256: Option<String>,
+    /// Highest expected return over an episode of an environment that was sent as tables; null: it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimal_return: Option<f64>,
 }
 
 /// Request for a training run. Members not listed here are ignored.
@@ -191,9 +215,18 @@ pub struct TrainingRequest {
     /// Policy that gets a new version; default `<environment>-<algorithm>`.
     #[serde(default)]
     pub policy: Option<String>,
-    /// Name of the environment.
+    /// Name of the run, for people: 1 to 120 characters; null: none.
+    #[serde(default)]
+    #[schema(example = "larger networks")]
+    pub name: Option<String>,
+    /// Tags by which the run is found, at most 20: 1 to 64 letters, digits, `.`, `_`, `-`, `:` or `=` each.
+    #[serde(default)]
+    #[schema(example = json!(["team:pricing"]))]
+    pub tags: Vec<String>,
+    /// Name of the environment: a built-in one, `name` or `name@version` of one that was sent as tables, or `bridge`.
     pub environment: String,
-    /// Parameters of the environment by name; those left out keep their default.
+    /// Parameters of the environment by name; those left out keep their default. Of `bridge`: the `environment`'s name, the number of
+    /// `observations`, the `actions` and the `horizon`.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub parameters: Option<Value>,
@@ -242,6 +275,11 @@ fn default_evaluation_episodes() -> usize {
 }
 
 impl TrainingRequest {
+    /// The name and the tags of the run.
+    pub fn labels(&self) -> RunLabels {
+        RunLabels { name: self.name.clone(), tags: self.tags.clone() }
+    }
+
     /// Convert to the work of a run; [`super::validate_spec`] validates it.
     pub fn work(self) -> TrainingSpec {
         let Self { environment, parameters, algorithm, settings, steps, seed, .. } = self;
@@ -258,13 +296,15 @@ impl TrainingRequest {
             aliases,
             evaluations,
             promote_if,
+            environment_sha256: None,
+            optimal_return: None,
         }
     }
 }
 
 impl TrainingSpec {
-    /// Return the plan that its trainer is created from.
-    pub fn plan(&self) -> TrainingPlan {
+    /// Return the plan that its trainer is created from, with the environment from `source`.
+    pub fn plan(&self, source: EnvironmentSource) -> TrainingPlan {
         TrainingPlan {
             environment: self.environment.clone(),
             parameters: self.parameters.clone(),
@@ -272,7 +312,14 @@ impl TrainingSpec {
             settings: self.settings.clone(),
             steps: self.steps,
             seed: self.seed,
+            source,
         }
+    }
+
+    /// The environment as it is stored with the run; `None`: it is built in.
+    pub(super) fn own_environment(&self) -> Option<&str> {
+        let own = self.environment == BRIDGE_ENVIRONMENT || is_own_reference(&self.environment);
+        own.then_some(self.environment.as_str())
     }
 }
 
@@ -285,6 +332,8 @@ pub struct NewTrainingRun {
     pub owner_id: PrincipalId,
     /// Policy that gets a new version.
     pub policy: String,
+    /// Name and tags of the run.
+    pub labels: RunLabels,
     /// Work of the run.
     pub task: TrainingTask,
     /// Feedback as JSON; `None` for training in an environment.
@@ -306,6 +355,8 @@ pub struct OpenRun {
     pub created_at: Timestamp,
     /// Time when a run of this owner last began or went on; `None`: none did.
     pub served_at: Option<Timestamp>,
+    /// Whether it needs a bridge, which is connected to one process.
+    pub needs_bridge: bool,
 }
 
 /// Build a run's id from random hex digits.
@@ -342,6 +393,12 @@ pub struct TrainingRun {
     pub owner_id: PrincipalId,
     /// Policy that gets a new version.
     pub policy: String,
+    /// Name of the run, for people; null: it has none.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Tags by which the run is found.
+    #[serde(default)]
+    pub tags: Vec<String>,
     /// Work of the run.
     #[serde(flatten)]
     #[schema(value_type = TaskDocument)]
@@ -402,7 +459,7 @@ pub struct TrainingRun {
     pub scores: Option<Value>,
     /// Cause of the end of a completed run: `steps` or `max_seconds`.
     pub ended_by: Option<String>,
-    /// Error message of a failed run.
+    /// Error message of a failed run, or why a queued one waits for its bridge; null: neither.
     pub error: Option<String>,
     /// Time of the request.
     pub created_at: Timestamp,
@@ -421,6 +478,8 @@ pub struct RunFilter {
     pub policy: Option<String>,
     /// Restricts the list to these statuses; empty: any.
     pub status: Vec<RunStatus>,
+    /// Restricts the list to runs with all of these labels, as [`super::wanted_labels`] makes them; empty: any.
+    pub labels: BTreeSet<String>,
     /// Restricts the list to runs that ended in this time.
     pub ended: TimeSpan,
     /// Whether the list has everybody's runs; only an admin may ask for them.

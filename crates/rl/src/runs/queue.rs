@@ -67,7 +67,9 @@ impl TrainingRuns {
         if self.0.settings.slots == 0 {
             return Ok(());
         }
-        let open = store::list_open(&mut *self.0.db.read().await?).await?;
+        let mut open = store::list_open(&mut *self.0.db.read().await?).await?;
+        // Without its bridge a run only waits, and needs no place; its bridge may be connected to another process.
+        open.retain(|run| !run.needs_bridge || self.0.bridges.is_connected(&run.id));
         for run in fairness::order(&open, &self.owners(), &self.usage()) {
             if !self.has_place() || self.0.stop.is_cancelled() {
                 break;

@@ -1,12 +1,15 @@
 //! Who may ask for how much training, and who may change whose runs.
 
+use serde::{Deserialize, Serialize};
+
 use super::{limits::TrainingLimits, model::TrainingRun, not_found_error};
 use crate::error::Result;
 use am_core::ids::TrainingRunId;
 use am_db::principal::Principal;
 
 /// Role of a caller, as far as training depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TrainingRole {
     /// May see, pause, resume and cancel everybody's runs.
     Admin,

@@ -1,15 +1,21 @@
 //! Table `am_training_runs`, and the events of runs.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::{
     curve_export::remaining_seconds,
+    labels::RunLabels,
     model::{CheckpointRef, ControlRequest, NewTrainingRun, OpenRun, RunFilter, RunStatus, TrainingRun, TrainingTask},
     promotion::PromotionDecision,
     record::TrainingRecord,
     training_event::TrainingEventKind,
 };
-use crate::error::{Result, corrupt_json_error};
+use crate::{
+    environments::BRIDGE_ENVIRONMENT,
+    error::{Result, corrupt_json_error},
+};
 use am_core::ids::{PrincipalId, TrainingRunId};
 use am_db::{
     Connection, FromRow as _, Tx,
@@ -29,6 +35,8 @@ row! {
         id: TrainingRunId,
         owner_id: PrincipalId,
         policy: String,
+        name: Option<String>,
+        tags: Vec<String> => JsonOr::into_inner,
         task: TrainingTask = "work" => Json::into_inner,
         status: RunStatus,
         wish: Option<ControlRequest>,
@@ -58,6 +66,7 @@ row! {
         status,
         created_at,
         served_at,
+        needs_bridge => |environment: Option<String>| environment.as_deref() == Some(BRIDGE_ENVIRONMENT),
     }
 }
 
@@ -74,6 +83,8 @@ fn run_from_row(row: TrainingRunRow, with_curve: bool) -> TrainingRun {
         owner_id: row.owner_id,
         reference: row.version.map(|version| format!("{}@{version}", row.policy)),
         policy: row.policy,
+        name: row.name,
+        tags: row.tags,
         task: row.task,
         status: row.status,
         wish: row.wish,
@@ -112,9 +123,12 @@ pub async fn insert(tx: &mut Tx, new: &NewTrainingRun, now: Timestamp) -> Result
         id: &new.id,
         owner_id: &new.owner_id,
         policy: &new.policy,
+        name: &new.labels.name,
+        tags: json_text(&new.labels.tags)?,
         work: json_text(&new.task)?,
         status: RunStatus::Queued,
         steps: new.task.steps().cast_signed(),
+        own_environment: new.task.own_environment(),
         created_at: now,
         updated_at: now,
     })
@@ -123,8 +137,36 @@ pub async fn insert(tx: &mut Tx, new: &NewTrainingRun, now: Timestamp) -> Result
     if let Some(feedback) = &new.feedback {
         insert!("am_training_feedback" { run_id: &new.id, feedback: feedback }).execute(tx.conn().await?).await?;
     }
-    let data = serde_json::json!({"policy": new.policy, "steps": new.task.steps()});
+    insert_labels(tx, &new.id, &new.owner_id, &new.labels, now).await?;
+    let data = serde_json::json!({"policy": new.policy, "name": new.labels.name, "steps": new.task.steps()});
     append_event(tx, &new.id, TrainingEventKind::Queued, data, now).await
+}
+
+/// Store what a run of this time is found by.
+async fn insert_labels(
+    tx: &mut Tx,
+    id: &TrainingRunId,
+    owner: &PrincipalId,
+    labels: &RunLabels,
+    created_at: Timestamp,
+) -> Result<()> {
+    for label in labels.labels() {
+        let row = insert!("am_training_labels" { id: id, label: label, owner_id: owner, created_at: created_at });
+        row.execute(tx.conn().await?).await?;
+    }
+    Ok(())
+}
+
+/// Give a run another name and other tags.
+pub async fn save_labels(tx: &mut Tx, run: &TrainingRun, labels: &RunLabels, now: Timestamp) -> Result<()> {
+    let row = update!("am_training_runs" {
+        name: &labels.name,
+        tags: json_text(&labels.tags)?,
+        updated_at: now,
+    } where "id = $1" (&run.id));
+    row.execute(tx.conn().await?).await?;
+    sql!("DELETE FROM am_training_labels WHERE id = $1").bind(&run.id).execute(tx.conn().await?).await?;
+    insert_labels(tx, &run.id, &run.owner_id, labels, run.created_at).await
 }
 
 /// Append an event to a run's stream.
@@ -167,11 +209,48 @@ pub async fn list(
     filter: &RunFilter,
     page: &PageRequest,
 ) -> Result<(Vec<TrainingRun>, i64)> {
+    if !filter.labels.is_empty() {
+        return list_labelled(conn, owner, filter, page).await;
+    }
     let runs = bind_filter(sql!("SELECT ", TrainingRunRow::COLUMNS, MATCHING, "{page $6}"), owner, filter);
     let runs: Vec<TrainingRunRow> = runs.bind_page(page).fetch_all(&mut *conn).await?;
     let total = bind_filter(sql!("SELECT count(*)", MATCHING, "{span $6}"), owner, filter);
     let total = total.bind_span(page.created).fetch_value(conn).await?;
     Ok((runs.into_iter().map(|row| run_from_row(row, false)).collect(), total))
+}
+
+const LABELLED: &str = " FROM am_training_labels g {then} am_training_runs r ON r.id = g.id
+     WHERE g.label = $1 [AND g.owner_id = $2] [AND r.policy = $3] [AND r.status IN ($4)] [AND r.ended_at > $5] [AND r.ended_at < $6]
+         AND NOT EXISTS (SELECT 1 FROM {texts $7} AS w
+             WHERE NOT EXISTS (SELECT 1 FROM am_training_labels o WHERE o.id = g.id AND o.label = w.value)) ";
+
+/// Bind the parameters of [`LABELLED`]: the rows of the first label are gone through, and must have the others.
+fn bind_labelled(query: Query, owner: &Principal, filter: &RunFilter) -> Result<Query> {
+    let mut labels = filter.labels.iter();
+    let query = query.bind(labels.next()).bind_some((!filter.all).then(|| owner.id()));
+    let query = query.bind_some(filter.policy.as_ref()).bind_all_some(some_of(&filter.status)).bind_span(filter.ended);
+    Ok(query.bind(json_text(&labels.collect::<Vec<_>>())?))
+}
+
+/// The same as [`list`], of the runs that have all labels of the filter.
+async fn list_labelled(
+    conn: &mut Connection,
+    owner: &Principal,
+    filter: &RunFilter,
+    page: &PageRequest,
+) -> Result<(Vec<TrainingRun>, i64)> {
+    let ids = bind_labelled(sql!("SELECT g.id", LABELLED, "{page g. $8}"), owner, filter)?;
+    let ids: Vec<TrainingRunId> = ids.bind_page(page).fetch_values(&mut *conn).await?;
+    let total = bind_labelled(sql!("SELECT count(*)", LABELLED, "{span g. $8}"), owner, filter)?;
+    let total = total.bind_span(page.created).fetch_value(&mut *conn).await?;
+    if ids.is_empty() {
+        return Ok((Vec::new(), total));
+    }
+    let rows = sql!("SELECT ", TrainingRunRow::COLUMNS, " FROM am_training_runs WHERE id IN ($1)").bind_all(ids.iter());
+    let rows: Vec<TrainingRunRow> = rows.fetch_all(conn).await?;
+    let mut runs: HashMap<TrainingRunId, TrainingRun> =
+        rows.into_iter().map(|row| (row.id.clone(), run_from_row(row, false))).collect();
+    Ok((ids.iter().filter_map(|id| runs.remove(id)).collect(), total))
 }
 
 /// Read the runs that a process may have to drive: queued ones, and running ones whose process may have died. Each with the
@@ -180,7 +259,8 @@ pub async fn list_open(conn: &mut Connection) -> Result<Vec<OpenRun>> {
     let open = sql!(
         "SELECT id, owner_id, status, created_at,
              (SELECT max(other.served_at) FROM am_training_runs other
-              WHERE other.owner_id = am_training_runs.owner_id) AS served_at
+              WHERE other.owner_id = am_training_runs.owner_id) AS served_at,
+             own_environment
          FROM am_training_runs WHERE status IN ('queued', 'running')",
     );
     Ok(open.fetch_all(conn).await?)
@@ -207,7 +287,8 @@ pub async fn claim(tx: &mut Tx, id: &TrainingRunId, now: Timestamp) -> Result<Op
 /// Mark a run as driven by this process. Returns false if it is no longer open.
 pub async fn mark_running(tx: &mut Tx, id: &TrainingRunId, steps: u64, seconds: f64, now: Timestamp) -> Result<bool> {
     let begun = sql!(
-        "UPDATE am_training_runs SET status = $2, steps_done = $3, seconds = $4, started_at = coalesce(started_at, $5)
+        "UPDATE am_training_runs SET status = $2, steps_done = $3, seconds = $4, started_at = coalesce(started_at, $5),
+             error = NULL
          WHERE id = $1 AND status IN ('queued', 'running')",
     );
     let begun = begun.bind(id).bind(RunStatus::Running).bind(steps.cast_signed()).bind(seconds).bind(now);

@@ -1,5 +1,7 @@
 //! Runs on a real database: to their end, paused, cancelled, and from one process to the next.
 
+mod environments;
+
 use serde_json::json;
 
 use super::*;
@@ -48,6 +50,7 @@ impl Ground {
                 miner_steps: 1000,
                 open_runs: 3,
             },
+            bridge: BridgeSettings { patience: Duration::from_secs(3), most: 2 },
         };
         let runs = TrainingRuns::new(db.clone(), clock, ids, StreamHub::default(), library.clone(), settings).unwrap();
         tokio::spawn(runs.clone().work());
@@ -90,7 +93,7 @@ async fn a_run_ends_with_a_version_that_serves() {
     let ground = Ground::new();
     let Process { library, runs, .. } = ground.process(1).await;
     let owner = caller("key_a");
-    let run = runs.create(&owner, None, work(320), None).await.unwrap().value;
+    let run = runs.create(&owner, (None, RunLabels::default()), work(320), None).await.unwrap().value;
     assert_eq!((run.status, run.policy.as_str()), (RunStatus::Queued, "cartpole-v1-ppo"));
     let TrainingTask::Train(whole) = run.task else { panic!() };
     assert!(whole.settings.unwrap()["gamma"].is_number(), "what was left out is written out");
@@ -119,7 +122,7 @@ async fn a_run_goes_from_process_to_process_to_the_same_bits() {
     let owner = caller("key_a");
     let first = whole.process(1).await;
     let long = || TrainingSpec { evaluations: 3, ..work(2000) };
-    let run = first.runs.create(&owner, None, long(), None).await.unwrap().value;
+    let run = first.runs.create(&owner, (None, RunLabels::default()), long(), None).await.unwrap().value;
     let through = first.runs.ended(&run.id).await.unwrap();
     let weights = |library: PolicyLibrary| async move {
         library.version(&"cartpole-v1-ppo@1".parse().unwrap()).await.unwrap().sha256
@@ -128,7 +131,7 @@ async fn a_run_goes_from_process_to_process_to_the_same_bits() {
     first.runs.stop().await;
 
     let mut process = parts.process(2).await;
-    let run = process.runs.create(&owner, None, long(), None).await.unwrap().value;
+    let run = process.runs.create(&owner, (None, RunLabels::default()), long(), None).await.unwrap().value;
     for seed in 3..6 {
         // A few events on, the process stops.
         let seen = process.runs.events(&owner, &run.id, 0, 10_000).await.unwrap().len() as i64;
@@ -154,8 +157,9 @@ async fn a_run_is_paused_resumed_and_cancelled() {
     let Process { library, runs, .. } = ground.process(1).await;
     let owner = caller("key_a");
     // So long that it does not end by itself.
-    let run = runs.create(&owner, Some("p".into()), work(50_000_000), None).await.unwrap().value;
-    let second = runs.create(&owner, Some("q".into()), work(64), None).await.unwrap().value;
+    let run =
+        runs.create(&owner, (Some("p".into()), RunLabels::default()), work(50_000_000), None).await.unwrap().value;
+    let second = runs.create(&owner, (Some("q".into()), RunLabels::default()), work(64), None).await.unwrap().value;
     let until = async |wanted: RunStatus| {
         let mut subscription = runs.0.hub.subscribe(&run.id);
         loop {
@@ -197,12 +201,12 @@ async fn time_is_a_limit_and_what_does_not_fit_is_named() {
     let Process { runs, .. } = ground.process(1).await;
     let owner = caller("key_a");
     let short = TrainingSpec { max_seconds: Some(0.2), ..work(50_000_000) };
-    let run = runs.create(&owner, Some("p".into()), short, None).await.unwrap().value;
+    let run = runs.create(&owner, (Some("p".into()), RunLabels::default()), short, None).await.unwrap().value;
     let ended = runs.ended(&run.id).await.unwrap();
     assert_eq!((ended.status, ended.ended_by.as_deref()), (RunStatus::Completed, Some("max_seconds")));
     assert!(ended.steps_done < 50_000_000 && ended.version == Some(1));
     let refused = async |policy: &str, work: TrainingSpec| {
-        runs.create(&owner, Some(policy.into()), work, None).await.unwrap_err().to_string()
+        runs.create(&owner, (Some(policy.into()), RunLabels::default()), work, None).await.unwrap_err().to_string()
     };
     let wrong = TrainingSpec { settings: Some(json!({"gama": 1})), ..work(10) };
     assert!(refused("p", wrong).await.starts_with("settings.gama: unknown field"));
@@ -244,10 +248,16 @@ async fn an_endless_run_makes_place_for_another_owners() {
     let (greedy, other) = (caller("key_a"), caller("key_b"));
     let mut endless = Vec::new();
     for policy in ["p", "q", "r"] {
-        endless.push(runs.create(&greedy, Some(policy.into()), work(50_000_000), None).await.unwrap().value.id);
+        endless.push(
+            runs.create(&greedy, (Some(policy.into()), RunLabels::default()), work(50_000_000), None)
+                .await
+                .unwrap()
+                .value
+                .id,
+        );
     }
     until(&runs, &greedy, &endless[0], RunStatus::Running).await;
-    let short = runs.create(&other, Some("s".into()), work(64), None).await.unwrap().value;
+    let short = runs.create(&other, (Some("s".into()), RunLabels::default()), work(64), None).await.unwrap().value;
     let ended = tokio::time::timeout(Duration::from_secs(60), runs.ended(&short.id)).await;
     assert_eq!(ended.expect("a turn is never without progress").unwrap().status, RunStatus::Completed);
     // It goes on from where it was; the owner's other runs wait for it.
@@ -309,19 +319,20 @@ async fn limits_of_a_role_and_of_a_principal_are_named() {
     let ground = Ground::new();
     let Process { db, runs, .. } = ground.process_with(1, 0).await;
     let miner = TrainingCaller { role: TrainingRole::Miner, ..caller("key_m") };
-    let refused = runs.create(&miner, None, work(1001), None).await.unwrap_err().to_string();
+    let refused = runs.create(&miner, (None, RunLabels::default()), work(1001), None).await.unwrap_err().to_string();
     assert_eq!(refused, "steps: 1001 is more than the 1000 that a run of yours may have (TRAINING_MAX_STEPS_MINER)");
     let mut queued = Vec::new();
     for _ in 0..3 {
-        queued.push(runs.create(&miner, None, work(1000), None).await.unwrap().value.id);
+        queued.push(runs.create(&miner, (None, RunLabels::default()), work(1000), None).await.unwrap().value.id);
     }
-    let refused = runs.create(&miner, None, work(64), None).await;
+    let refused = runs.create(&miner, (None, RunLabels::default()), work(64), None).await;
     assert!(matches!(&refused, Err(RlError::Quota(why)) if why.contains("TRAINING_MAX_OPEN_RUNS")), "{refused:?}");
     // What a workflow's step asks for is stored as failed: the step has to end.
     let new = NewTrainingRun {
         id: "train_000000000001".into(),
         owner_id: "key_m".into(),
         policy: "p".into(),
+        labels: RunLabels::default(),
         task: TrainingTask::Train(work(64)),
         feedback: None,
         limits: runs.limits(TrainingRole::Admin),
@@ -333,12 +344,12 @@ async fn limits_of_a_role_and_of_a_principal_are_named() {
     assert!(failed.error.unwrap().contains("TRAINING_MAX_OPEN_RUNS"));
     // A paused run counts; one that has ended does not.
     runs.pause(&miner, &queued[0], None).await.unwrap();
-    assert!(runs.create(&miner, None, work(64), None).await.is_err());
+    assert!(runs.create(&miner, (None, RunLabels::default()), work(64), None).await.is_err());
     // An admin may end what is another's.
     let admin = TrainingCaller { role: TrainingRole::Admin, ..caller("key_a") };
     assert!(matches!(runs.cancel(&caller("key_c"), &queued[0], None).await, Err(RlError::NotFound(_))));
     assert_eq!(runs.cancel(&admin, &queued[0], None).await.unwrap().value.status, RunStatus::Cancelled);
-    runs.create(&miner, None, work(64), None).await.unwrap();
+    runs.create(&miner, (None, RunLabels::default()), work(64), None).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -346,7 +357,7 @@ async fn a_run_that_is_claimed_three_times_without_progress_is_given_up() {
     let ground = Ground::new();
     let Process { db, runs, .. } = ground.process_with(1, 0).await;
     let owner = caller("key_a");
-    let id = runs.create(&owner, None, work(1000), None).await.unwrap().value.id;
+    let id = runs.create(&owner, (None, RunLabels::default()), work(1000), None).await.unwrap().value.id;
     let checkpoint = async |steps: u64| {
         let (id, now) = (id.clone(), runs.0.now());
         let kept = Some(CheckpointRef { file: "f".into(), sha256: String::new(), steps });
@@ -380,7 +391,7 @@ async fn a_run_that_begins_anew_says_so_and_why() {
     let ground = Ground::new();
     let owner = caller("key_a");
     let first = ground.process(1).await;
-    let id = first.runs.create(&owner, None, work(50_000_000), None).await.unwrap().value.id;
+    let id = first.runs.create(&owner, (None, RunLabels::default()), work(50_000_000), None).await.unwrap().value.id;
     until(&first.runs, &owner, &id, RunStatus::Running).await;
     first.runs.stop().await;
     let kept = first.runs.get(&owner, &id).await.unwrap().checkpoint.unwrap();
@@ -410,7 +421,7 @@ async fn the_best_evaluated_weights_become_the_version() {
     let mut earlier = 0;
     for seed in 0..8 {
         let spec = TrainingSpec { evaluations: 6, seed, ..work(960) };
-        let run = runs.create(&owner, Some("p".into()), spec, None).await.unwrap().value;
+        let run = runs.create(&owner, (Some("p".into()), RunLabels::default()), spec, None).await.unwrap().value;
         let run = runs.ended(&run.id).await.unwrap();
         assert_eq!((run.status, run.evaluated.len()), (RunStatus::Completed, 6), "{:?}", run.error);
         let most = run.evaluated.iter().map(|point| point.mean).fold(f64::MIN, f64::max);
@@ -430,13 +441,15 @@ async fn an_alias_is_moved_only_to_what_is_better_beyond_chance() {
     let owner = caller("key_a");
     let gated =
         |steps: u64| TrainingSpec { promote_if: Some(PromotionGate::Better), evaluation_episodes: 10, ..work(steps) };
-    let refused = async |spec: TrainingSpec| runs.create(&owner, None, spec, None).await.unwrap_err().to_string();
+    let refused = async |spec: TrainingSpec| {
+        runs.create(&owner, (None, RunLabels::default()), spec, None).await.unwrap_err().to_string()
+    };
     let few = TrainingSpec { evaluation_episodes: 9, ..gated(64) };
     assert!(refused(few).await.starts_with("evaluation_episodes: must be 10 or more"));
     assert!(refused(TrainingSpec { aliases: Vec::new(), ..gated(64) }).await.starts_with("promote_if: needs aliases"));
     let mut decided = Vec::new();
     for _ in 0..2 {
-        let run = runs.create(&owner, Some("p".into()), gated(320), None).await.unwrap().value;
+        let run = runs.create(&owner, (Some("p".into()), RunLabels::default()), gated(320), None).await.unwrap().value;
         let run = runs.ended(&run.id).await.unwrap();
         assert_eq!(run.status, RunStatus::Completed, "{:?}", run.error);
         decided.push(run.promotion.unwrap().remove(0));

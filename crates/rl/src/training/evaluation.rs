@@ -51,7 +51,7 @@ pub fn evaluate_episodes(
     count: usize,
     seed: u64,
 ) -> Result<EpisodeStats, TrainingError> {
-    environments.reset(seed);
+    environments.reset(seed)?;
     let each = count.div_ceil(environments.len());
     let mut counts = vec![0; environments.len()];
     let (mut totals, mut steps) = (Vec::with_capacity(count), 0f64);

@@ -10,7 +10,7 @@ use super::{
     PpoSettings, PpoTrainer, RainbowSettings, RainbowTrainer, SacSettings, SacTrainer, Trainer, TrainingError,
     check_range, discrete_action_names,
 };
-use crate::environments::{ActionSpace, Environment, VectorEnv, make_environment, with_score_actions};
+use crate::environments::{ActionSpace, Environment, EnvironmentDescription, EnvironmentSource, VectorEnv};
 
 /// A training algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +112,9 @@ pub struct TrainingPlan {
     /// Seed. Equal plans and seeds give equal policies on processors of the same kind.
     #[serde(default)]
     pub seed: u64,
+    /// Where the environment comes from; no part of what is written.
+    #[serde(skip)]
+    pub source: EnvironmentSource,
 }
 
 impl TrainingPlan {
@@ -130,8 +133,7 @@ impl TrainingPlan {
                 Box::new(RainbowTrainer::new(settings, self.environments(1)?, self.steps, self.seed, device)?)
             }
             AlgorithmSettings::Sac(settings) => {
-                let actions =
-                    make_environment(&self.environment, self.parameters.as_ref())?.description().actions.clone();
+                let actions = self.world()?.actions;
                 let sac = SacTrainer::new(settings, self.environments(1)?, self.steps, self.seed, device)?;
                 Box::new(sac.with_score_actions(matches!(actions, ActionSpace::Discrete { .. })))
             }
@@ -149,42 +151,71 @@ impl TrainingPlan {
     /// Return the settings, checked alone, against the environment, and against the number of steps.
     fn checked_settings(&self) -> Result<AlgorithmSettings, TrainingError> {
         check_range("steps", self.steps, 1, 100_000_000)?;
-        let one = self.environment()?;
+        let described = self.description()?;
         let settings = self.settings()?;
         match &settings {
             AlgorithmSettings::Ppo(settings) => {
                 settings.validate()?;
-                discrete_action_names("PPO", one.description())?;
+                discrete_action_names("PPO", &described)?;
+                if let EnvironmentSource::Bridge(bridge) = &self.source {
+                    bridge.check_count(settings.environments)?;
+                }
             }
             AlgorithmSettings::Rainbow(settings) => {
                 settings.validate()?;
-                discrete_action_names("Rainbow DQN", one.description())?;
+                discrete_action_names("Rainbow DQN", &described)?;
                 settings.check_learns(self.steps)?;
             }
             AlgorithmSettings::Sac(settings) => {
                 settings.validate()?;
                 settings.check_learns(self.steps)?;
+                // Elsewhere discrete actions are taken as scores.
+                if matches!(described.actions, ActionSpace::Discrete { .. }) {
+                    let reason =
+                        "SAC takes continuous actions through a bridge; PPO and Rainbow DQN take discrete ones";
+                    return Err(TrainingError::Setting { name: "algorithm", reason: reason.to_owned() });
+                }
             }
         }
         Ok(settings)
     }
 
-    /// Create one environment, as the policy sees it.
-    ///
-    /// # Errors
-    /// When the name or a parameter is unknown.
-    pub fn environment(&self) -> Result<Box<dyn Environment>, TrainingError> {
-        let one = make_environment(&self.environment, self.parameters.as_ref())?;
-        Ok(if self.algorithm == Algorithm::Sac { with_score_actions(one) } else { one })
+    /// Whether actions are numbers, one for each discrete action of the environment.
+    fn scores(&self) -> bool {
+        self.algorithm == Algorithm::Sac
     }
 
-    /// Create several environments, as the policy sees them: SAC acts in discrete ones through [`score_actions`].
+    /// Create one environment, as the policy sees it: SAC acts in discrete ones through [`crate::environments::with_score_actions`]. `None`:
+    /// the environment is in another process.
     ///
     /// # Errors
     /// When the name or a parameter is unknown.
+    pub fn environment(&self) -> Result<Option<Box<dyn Environment>>, TrainingError> {
+        Ok(self.source.simulated(&self.environment, self.parameters.as_ref(), self.scores())?)
+    }
+
+    /// Describe the environment as the policy sees it.
+    ///
+    /// # Errors
+    /// When the name or a parameter is unknown.
+    pub fn description(&self) -> Result<EnvironmentDescription, TrainingError> {
+        Ok(self.source.description(&self.environment, self.parameters.as_ref(), self.scores())?)
+    }
+
+    /// Describe the environment with its own actions.
+    ///
+    /// # Errors
+    /// When the name or a parameter is unknown.
+    pub fn world(&self) -> Result<EnvironmentDescription, TrainingError> {
+        Ok(self.source.description(&self.environment, self.parameters.as_ref(), false)?)
+    }
+
+    /// Create several environments, as the policy sees them.
+    ///
+    /// # Errors
+    /// When the name or a parameter is unknown, or a bridge is not connected.
     pub fn environments(&self, count: usize) -> Result<VectorEnv, TrainingError> {
-        let all: Result<Vec<_>, _> = (0..count).map(|_| self.environment()).collect();
-        Ok(VectorEnv::new(all?)?)
+        Ok(self.source.vector(&self.environment, self.parameters.as_ref(), self.scores(), count)?)
     }
 
     fn settings(&self) -> Result<AlgorithmSettings, TrainingError> {

@@ -1,13 +1,16 @@
-//! `/api/v1/agents/performance/rl`: environments, policies, training runs, strategies.
+//! `/api/v1/agents/performance/rl`: environments, policies, training runs, sweeps, strategies.
 
 mod act;
 mod aliases;
-mod environments;
+mod bridge;
+mod compare;
+pub(in crate::routes) mod environments;
 mod outcomes;
 mod policies;
 mod run_curve;
 mod runs;
 mod strategies;
+mod sweeps;
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -16,8 +19,10 @@ use crate::{app::App, http::openapi::routes};
 /// The routes of policies and their training.
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::default()
-        .routes(routes!(environments::list_environments))
-        .routes(routes!(environments::get_environment))
+        .routes(routes!(environments::list_environments, environments::publish_environment))
+        .routes(routes!(environments::get_environment, environments::delete_environment))
+        .routes(routes!(environments::get_environment_tables))
+        .routes(routes!(environments::list_environment_versions))
         .routes(routes!(environments::get_environment_calibration))
         .routes(routes!(policies::list_policies))
         .routes(routes!(policies::get_policy))
@@ -33,13 +38,20 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(act::act_with_policy))
         .routes(routes!(outcomes::report_act_outcome))
         .routes(routes!(act::evaluate_policy))
+        .routes(routes!(compare::compare_versions, compare::evaluate_versions))
         .routes(routes!(runs::create_training_run, runs::list_training_runs))
-        .routes(routes!(runs::get_training_run, runs::delete_training_run))
+        .routes(routes!(runs::get_training_run, runs::update_training_run, runs::delete_training_run))
         .routes(routes!(runs::stream_training_events))
         .routes(routes!(run_curve::get_training_curve))
+        .routes(routes!(run_curve::export_training_run))
+        .routes(routes!(bridge::open_training_bridge))
         .routes(routes!(runs::pause_training_run))
         .routes(routes!(runs::resume_training_run))
         .routes(routes!(runs::cancel_training_run))
+        .routes(routes!(sweeps::create_sweep, sweeps::list_sweeps))
+        .routes(routes!(sweeps::get_sweep))
+        .routes(routes!(sweeps::get_sweep_trials))
+        .routes(routes!(sweeps::cancel_sweep))
         .routes(routes!(strategies::list_strategies))
         .routes(routes!(strategies::optimize_strategy))
         .routes(routes!(strategies::deploy_strategy))

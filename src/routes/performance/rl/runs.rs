@@ -5,14 +5,14 @@ use axum::{
     http::{StatusCode, request::Parts},
     response::Response,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     app::App,
     http::{
-        AnyCaller, ApiError, JsonBody, KeyRole, PathParams, QueryParams,
+        AnyCaller, ApiCaller, ApiError, JsonBody, KeyRole, PathParams, QueryParams,
         idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson, IdempotentOk},
         openapi::LastEventIdHeader,
         pagination::{PageQuery, Paginator},
@@ -28,7 +28,9 @@ use am_db::idempotency::{IdempotencyKey, IdempotentResult};
 use am_retention::RetentionKind;
 use am_rl::{
     RlError, calibration,
-    runs::{RunFilter, RunStatus, TrainingCaller, TrainingRequest, TrainingRole, TrainingRun},
+    runs::{
+        LabelChange, RunFilter, RunStatus, TrainingCaller, TrainingRequest, TrainingRole, TrainingRun, wanted_labels,
+    },
 };
 
 /// Extractor for callers of training runs.
@@ -40,14 +42,18 @@ impl<S: Send + Sync> FromRequestParts<S> for TrainingKey {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let AnyCaller(caller) = AnyCaller::from_request_parts(parts, state).await?;
-        let role = match caller.role {
-            KeyRole::Admin => TrainingRole::Admin,
-            KeyRole::Client => TrainingRole::Client,
-            // The extractor admits no agent's key.
-            KeyRole::Miner | KeyRole::Agent => TrainingRole::Miner,
-        };
-        Ok(Self(TrainingCaller { principal: caller.principal, role }))
+        Ok(Self(training_caller(&caller)))
     }
+}
+
+/// The caller of a route that admits no agent's key, as training runs know it.
+pub fn training_caller(caller: &ApiCaller) -> TrainingCaller {
+    let role = match caller.role {
+        KeyRole::Admin => TrainingRole::Admin,
+        KeyRole::Client => TrainingRole::Client,
+        KeyRole::Miner | KeyRole::Agent => TrainingRole::Miner,
+    };
+    TrainingCaller { principal: caller.principal.clone(), role }
 }
 
 /// Start a training run
@@ -93,14 +99,14 @@ pub async fn queue_training_run(
             Err(error) => return Err(error.into()),
         }
     }
-    let policy = request.policy.clone();
+    let (policy, labels) = (request.policy.clone(), request.labels());
     // Trainings of a policy begin with what an optimisation found for it, where one was applied.
     if let (None, Some(name)) = (&request.settings, &policy) {
         let algorithm = request.algorithm.to_string();
         let tuned = app.performance.optimisation.tuned_settings(name, &algorithm, &request.environment).await?;
         request.settings = tuned.map(|tuned| Value::Object(tuned.settings));
     }
-    Ok(app.training.create(caller, policy, request.work(), once).await?)
+    Ok(app.training.create(caller, (policy, labels), request.work(), once).await?)
 }
 
 /// Filter of training runs.
@@ -114,6 +120,13 @@ pub struct RunsQuery {
     #[serde(default, deserialize_with = "crate::http::several")]
     #[param(value_type = Option<Vec<RunStatus>>, style = Form, explode = false)]
     status: Vec<RunStatus>,
+    /// Only runs with all of these tags, with commas between them. Default: any.
+    #[serde(default, deserialize_with = "crate::http::several")]
+    #[param(value_type = Option<Vec<String>>, style = Form, explode = false)]
+    tags: Vec<String>,
+    /// Only runs whose name has all words of this text, in upper or lower case. Default: any.
+    #[serde(default, deserialize_with = "crate::http::empty_as_none")]
+    name: Option<String>,
     /// Whether to list everybody's runs, for admins. Default: the caller's own.
     #[serde(default)]
     all: bool,
@@ -141,8 +154,13 @@ pub async fn list_training_runs(
     if query.all && caller.role != TrainingRole::Admin {
         return Err(ApiError::forbidden("Only an admin may list everybody's training runs"));
     }
-    let filter =
-        RunFilter { policy: query.policy, status: query.status, ended: ended.span(&app.clock), all: query.all };
+    let filter = RunFilter {
+        policy: query.policy,
+        status: query.status,
+        labels: wanted_labels(query.name.as_deref(), &query.tags),
+        ended: ended.span(&app.clock),
+        all: query.all,
+    };
     let found = app.training.list(&caller.principal, &filter, &paging.page).await?;
     Ok(paging.answer(found, |run| (run.created_at, &run.id)))
 }
@@ -173,6 +191,49 @@ pub async fn get_training_run(
         Some(wait) if !run.status.is_final() => Ok(JsonBody(app.training.wait(&caller, &id, wait).await?)),
         _ => Ok(JsonBody(run)),
     }
+}
+
+/// Another name or other tags of a training run. What is left out stays as it is.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(example = json!({"name": "larger networks", "tags": ["team:pricing"]}))]
+pub struct TrainingRunUpdate {
+    /// Name for people, 1 to 120 characters; null: none any more.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    name: Option<Option<String>>,
+    /// All tags, which replace the present ones.
+    tags: Option<Vec<String>>,
+}
+
+/// Tell null from a member that is left out.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+/// Rename a training run, or change its tags
+///
+/// Whatever its status.
+#[utoipa::path(
+    patch, path = "/api/v1/agents/performance/rl/runs/{run_id}", operation_id = "rl_runs_update", tag = "rl_runs",
+    security(("ApiKey" = ["admin", "client", "miner"])),
+    params(
+        ("run_id" = TrainingRunId, Path, description = "Id of the training run: `train_` and 12 hexadecimal digits"),
+        IdempotencyHeader,
+    ),
+    request_body = TrainingRunUpdate,
+    responses(
+        (status = 200, body = TrainingRun, description = "The training run"),
+        (status = 404, description = "The caller has no training run of this id"),
+    )
+)]
+pub async fn update_training_run(
+    State(app): State<App>,
+    TrainingKey(caller): TrainingKey,
+    PathParams(id): PathParams<TrainingRunId>,
+    request: IdempotentJson<TrainingRunUpdate>,
+) -> Result<IdempotentOk<TrainingRun>, ApiError> {
+    let labels = LabelChange { name: request.body.name, tags: request.body.tags };
+    Ok(IdempotentOk(app.training.relabel(&caller, &id, labels, request.once).await?))
 }
 
 /// A page of a run's events.

@@ -134,6 +134,8 @@ pub async fn optimize_strategy(
     let algorithm = body.algorithm.as_deref().unwrap_or("ppo").parse();
     let work = TrainingRequest {
         policy: Some(body.policy.unwrap_or_else(|| strategy_policy(strategy, &caller.principal))),
+        name: None,
+        tags: Vec::new(),
         environment: environment.to_owned(),
         parameters: body.parameters,
         calibrate: body.calibrate.unwrap_or(true),

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     PolicyReference,
-    environments::{self, ActionSpace},
+    environments::ActionSpace,
     error::{Result, RlError, corrupt_json_error},
     library::{self, NewVersion, PolicyLibrary, store_weights},
     network::PolicyNetwork,
@@ -65,13 +65,13 @@ pub(super) async fn settle_gates(
     Ok(())
 }
 
-/// Evaluate the present weights of `trainer`.
-fn score_trainer(work: &TrainingSpec, trainer: &dyn Trainer, seed: u64) -> Result<EvaluationScores> {
-    let greedy = |observations: &[f32], chosen: &mut training::ChosenActions| trainer.greedy(observations, chosen);
-    Ok(score_policy(&greedy, &work.plan(), work.evaluation_episodes, seed)?)
-}
-
 impl TrainingDriver {
+    /// Evaluate the present weights of `trainer`.
+    fn score_trainer(&self, work: &TrainingSpec, trainer: &dyn Trainer, seed: u64) -> Result<EvaluationScores> {
+        let greedy = |observations: &[f32], chosen: &mut training::ChosenActions| trainer.greedy(observations, chosen);
+        Ok(score_policy(&greedy, &self.plan(work), work.evaluation_episodes, seed)?)
+    }
+
     /// Evaluate the present weights if that is due, and keep them if none were better.
     pub(super) fn evaluate_if_due(&mut self, trainer: &dyn Trainer) -> Result<()> {
         let TrainingTask::Train(work) = &self.run.task else { return Ok(()) };
@@ -83,7 +83,7 @@ impl TrainingDriver {
     }
 
     fn evaluate_now(&mut self, work: &TrainingSpec, trainer: &dyn Trainer) -> Result<()> {
-        let scores = score_trainer(work, trainer, SELECTION_SEED)?;
+        let scores = self.score_trainer(work, trainer, SELECTION_SEED)?;
         let point = EvaluationPoint {
             steps: trainer.steps(),
             mean: scores.episodes.mean,
@@ -111,11 +111,10 @@ impl TrainingDriver {
         }
         match self.best.take().filter(|best| best.steps != steps) {
             Some(BestWeights { steps, weights, .. }) => {
-                let (name, parameters) = (work.environment.clone(), work.parameters.clone());
-                let scores = score_weights(&weights, name, parameters, work.evaluation_episodes, EVALUATION_SEED)?;
+                let scores = score_weights(&weights, &self.plan(work), work.evaluation_episodes, EVALUATION_SEED)?;
                 Ok((weights, steps, scores))
             }
-            None => Ok((trainer.weights()?, steps, score_trainer(work, trainer, EVALUATION_SEED)?)),
+            None => Ok((trainer.weights()?, steps, self.score_trainer(work, trainer, EVALUATION_SEED)?)),
         }
     }
 
@@ -134,8 +133,7 @@ impl TrainingDriver {
             let current = format!("{}@{version}", self.run.policy);
             let reference: PolicyReference = current.parse().map_err(|error| corrupt_json_error("an alias", error))?;
             let (_, weights) = self.runtime.block_on(library.weights(&reference))?;
-            let (name, parameters) = (work.environment.clone(), work.parameters.clone());
-            match score_weights(&weights, name, parameters, work.evaluation_episodes, EVALUATION_SEED) {
+            match score_weights(&weights, &self.plan(work), work.evaluation_episodes, EVALUATION_SEED) {
                 Ok(old) => Ok(PromotionDecision::compared(alias, current, &old, scores)),
                 Err(error @ RlError::Invalid(_)) => {
                     let reason = format!("its version cannot be evaluated here: {error}");
@@ -155,25 +153,19 @@ impl TrainingDriver {
         (steps, taken): (u64, u64),
         scores: &EvaluationScores,
     ) -> Result<NewVersion> {
-        let environment = work.plan().environment()?;
-        let described = environment.description();
-        let action_names = match &described.actions {
-            ActionSpace::Discrete { names } => names.clone(),
-            // Scores of discrete actions are stored as numbers; the actions' names are those of the environment.
-            ActionSpace::Continuous { .. } => {
-                let world =
-                    environments::make_environment(&work.environment, None).map_err(training::TrainingError::from)?;
-                match &world.description().actions {
-                    ActionSpace::Discrete { names } => names.clone(),
-                    ActionSpace::Continuous { .. } => Vec::new(),
-                }
-            }
+        let plan = self.plan(work);
+        let described = plan.description()?;
+        // Scores of discrete actions are stored as numbers; the actions' names are those of the environment.
+        let action_names = match plan.world()?.actions {
+            ActionSpace::Discrete { names } => names,
+            ActionSpace::Continuous { .. } => Vec::new(),
         };
         let curve = self.record.points.iter();
         let training = json!({
             "run_id": self.run.id,
             "environment": work.environment,
             "parameters": work.parameters,
+            "environment_sha256": work.environment_sha256,
             "algorithm": work.algorithm,
             "settings": work.settings,
             "steps": steps,

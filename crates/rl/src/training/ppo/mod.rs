@@ -78,7 +78,7 @@ impl PpoTrainer {
         let mut generator = TrainingRng::seed_from_u64(seed);
         let mut values = shapes[0].orthogonal(&mut generator, 0.01);
         values.extend(shapes[1].orthogonal(&mut generator, 1.0));
-        environments.reset(seed);
+        environments.reset(seed)?;
         let parameters = NetworkParameters::new(&values, device)?;
         let mut offset = 0;
         Ok(Self {

@@ -97,7 +97,7 @@ impl RainbowTrainer {
         };
         let mut generator = TrainingRng::seed_from_u64(seed);
         let values = shapes.draw(&mut generator, settings.noisy.then_some(settings.noise as f32));
-        environment.reset(seed);
+        environment.reset(seed)?;
         let mut online = RainbowNetwork::new(&values, &shapes, settings.noisy, device)?;
         let mut target = RainbowNetwork::new(&values, &shapes, settings.noisy, device)?;
         online.resample(&mut generator)?;
@@ -319,6 +319,9 @@ impl Trainer for RainbowTrainer {
         }
         self.present = checkpoint.state("rainbow")?;
         self.environment.restore(&checkpoint.state("environment")?)?;
+        if self.environment.forgets_its_state() {
+            self.present.window.clear();
+        }
         Ok(())
     }
 

@@ -30,6 +30,11 @@ impl NStepWindow {
         Self { steps, gamma, waiting: VecDeque::with_capacity(steps) }
     }
 
+    /// Forget the incomplete returns: what follows does not belong to them.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+    }
+
     /// Add a step; `keep` receives the transitions that it completes, at the end of an episode all of them. After a
     /// termination the next state has the value 0, after a truncation its own.
     #[expect(clippy::too_many_arguments, reason = "a step's parts")]

@@ -101,7 +101,7 @@ impl SacTrainer {
         let critics = MlpShape { copies: 2, ..MlpShape::new(width + actions, &settings.hidden, 1) };
         let actor = SacNetwork::new(&actor.uniform(&mut generator), &actor, device)?;
         let values = critics.uniform(&mut generator);
-        environment.reset(seed);
+        environment.reset(seed)?;
         let temperature = NetworkParameters::new(&[settings.temperature.ln() as f32], Device::Cpu)?;
         let capacity = settings.replay.min(usize::try_from(total).unwrap_or(usize::MAX)).max(1);
         Ok(Self {
