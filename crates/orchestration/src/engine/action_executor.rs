@@ -31,7 +31,7 @@ use am_core::{
 use am_jobs::{JobQueue, JobState, NewJob};
 use am_rl::{
     ActError, PolicyReference, PolicyServer,
-    runs::{NewTrainingRun, RunStatus, TrainingRole, TrainingRuns, TrainingTask, run_id},
+    runs::{NewTrainingRun, RunLabels, RunStatus, TrainingRole, TrainingRuns, TrainingTask, run_id},
     state_by_names, state_from_json,
 };
 use am_security::sandbox::SandboxService;
@@ -133,8 +133,9 @@ impl ActionExecutor {
                 let owner_id = run.client_id.clone();
                 // Only admins have workflows.
                 let limits = self.training.limits(TrainingRole::Admin);
-                let new = NewTrainingRun { id: id.clone(), owner_id, policy, task, feedback: None, limits };
-                return Ok((ActionInvocation::Train { id }, Some(ExternalTask::Training(new))));
+                let labels = RunLabels::default();
+                let new = NewTrainingRun { id: id.clone(), owner_id, policy, labels, task, feedback: None, limits };
+                return Ok((ActionInvocation::Train { id }, Some(ExternalTask::Training(Box::new(new)))));
             }
             StepAction::Agent(spec) => {
                 let granted = run.granted_price(at, self.config.step_price);
@@ -180,7 +181,7 @@ impl ActionExecutor {
                     requested_at: now,
                     ttl,
                 };
-                return Ok((ActionInvocation::Job { id }, Some(ExternalTask::Job(row))));
+                return Ok((ActionInvocation::Job { id }, Some(ExternalTask::Job(Box::new(row)))));
             }
         };
         Ok((call, None))

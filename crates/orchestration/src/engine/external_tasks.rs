@@ -20,9 +20,9 @@ use am_rl::runs::{self, NewTrainingRun, is_run_id};
 #[derive(Debug)]
 pub enum ExternalTask {
     /// Job for one of the coordinator's miners.
-    Job(NewJob),
+    Job(Box<NewJob>),
     /// Training run of this service.
-    Training(NewTrainingRun),
+    Training(Box<NewTrainingRun>),
     /// Assignment for an agent of the registry.
     Agent(Box<NewAssignment>),
 }
