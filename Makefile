@@ -91,6 +91,10 @@ bench-portfolio: ## Measure the portfolio optimisers beside PyPortfolioOpt, 500 
 bench-search: ## Compare the search for settings with Optuna on three functions
 	scripts/bench-search.sh
 
+.PHONY: bench-gym-bridge
+bench-gym-bridge: libtorch ## Measure a training through a bridge beside Gymnasium's own steps
+	scripts/bench-gym-bridge.sh
+
 .PHONY: bench-meta
 bench-meta: libtorch ## Train meta-learning's gates, measure MAML beside plain PyTorch on one core
 	scripts/bench-meta.sh

@@ -2,8 +2,9 @@
 # What tests need beside Rust, in target/tools, so that nothing on the machine changes: nginx for the test that puts it
 # in front of the service, bubblewrap for sandboxes, PostgreSQL, which prepares every statement, and promtool, which tries the
 # alarms, where they are not installed unpacked from Debian's packages; and a Python with the coordinator's SQLAlchemy, which
-# reads what the service wrote, with onnxruntime, which runs exported policies, with httpx for the examples, and with what
-# validates the OpenAPI document and generates a client from it; the TypeScript generator; jq's test suite; and a sentence encoder. Prints the
+# reads what the service wrote, with onnxruntime, which runs exported policies, with MLflow's client and TensorBoard, which read
+# exported runs, with Gymnasium, with httpx for the examples, and with what validates the OpenAPI document and generates a client from it;
+# the TypeScript generator and a local chain; jq's test suite; and a sentence encoder. Prints the
 # directories to put on PATH.
 #
 #   PATH="$(scripts/test-tools.sh):$PATH" cargo test --workspace --all-features

@@ -56,7 +56,7 @@ use am_orchestration::{
     review::PolicyReview,
     workflows::WorkflowService,
 };
-use am_portfolio::PortfolioService;
+use am_portfolio::{PortfolioService, SettlementSetup};
 use am_retention::{RetentionService, RetentionSettings};
 use am_rl::{
     PolicyServer, learning::LearningService, library::PolicyLibrary, outcomes::OutcomeService, runs::TrainingRuns,
@@ -306,6 +306,7 @@ impl App {
         let retention = RetentionService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), retention);
         let runner = market::WorkflowRuns::new(&executions, &workflows, &signer);
         let market = market::open_market(&config, &ledger, runner, &db, &clock, &ids, &audit);
+        let settlement = SettlementSetup::open(&config.portfolios.settlement).await?;
         let portfolios = PortfolioService::new(
             db.clone(),
             clock.clone(),
@@ -313,9 +314,10 @@ impl App {
             audit.clone(),
             ledger.clone(),
             config.portfolios.clone(),
-            Arc::new(allocation_policies::LibraryPolicies(library.clone())),
+            (Arc::new(allocation_policies::LibraryPolicies(library.clone())), settlement),
         )?;
-        let runs = performance::ExecutionParts::new((&executions, &workflows), &library, (&jq, &texts), &signer);
+        let runs =
+            performance::ExecutionParts::new((&executions, &workflows), (&library, &training), (&jq, &texts), &signer);
         let performance = PerformanceServices::open(&config, &db, &clock, &ids, &audit, &tasks, &runs);
         let creativity = CreativityService::new(
             (db.clone(), clock.clone(), ids.clone()),

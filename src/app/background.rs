@@ -33,6 +33,7 @@ pub(super) fn start(services: &Services, keys: &ApiKeyService, witnesses: &Witne
     services.performance.start(supervisor);
     supervisor.start("portfolios", |stop| services.portfolios.clone().review_loop(stop));
     supervisor.start("prices", |stop| services.portfolios.clone().poll_prices(stop));
+    supervisor.start("settlements", |stop| services.portfolios.clone().settlement_loop(stop));
     supervisor.start("retention", |stop| services.retention.clone().work(stop));
     supervisor.start("messages.housekeeping", |stop| services.messages.clone().work(stop));
 }

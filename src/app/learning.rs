@@ -72,6 +72,7 @@ pub(super) fn open_training(
             miner_steps: config.rl.training_miner_steps,
             open_runs: config.rl.training_open_runs,
         },
+        bridge: runs::BridgeSettings { patience: config.rl.training_bridge_step, most: config.rl.training_bridges },
     };
     Ok(TrainingRuns::new(db.clone(), clock.clone(), ids.clone(), hub.clone(), library.clone(), settings)?)
 }

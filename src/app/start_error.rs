@@ -68,6 +68,9 @@ pub enum StartError {
     /// The price source of portfolios cannot be called.
     #[error("PORTFOLIO_PRICE_URL: {0}")]
     Portfolios(#[from] am_portfolio::PortfolioError),
+    /// Portfolios cannot be settled in the contract.
+    #[error("PORTFOLIO_SETTLEMENT: {0}")]
+    Settlement(#[from] am_portfolio::SettlementStartError),
     /// What creativity needs cannot be had.
     #[error(transparent)]
     Creativity(#[from] am_creativity::CreativityStartError),

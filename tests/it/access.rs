@@ -72,7 +72,9 @@ async fn every_operation_requires_a_key_of_its_role() {
             template.contains("/agents/ledger/") && !for_operators.iter().any(|end| template.ends_with(end));
         // Portfolios are a client's, too; their prices are recorded by admins.
         let of_portfolios = template.starts_with(PORTFOLIOS);
-        let of_clients = of_portfolios && !(method == Method::POST && template.contains("/portfolios/prices"));
+        let by_admins = ["/portfolios/prices", "/portfolios/settlements/"];
+        let by_admins = method == Method::POST && by_admins.iter().any(|part| template.contains(part));
+        let of_clients = of_portfolios && !by_admins;
         // Hosts and their capacity are configured by admins.
         let of_performance = (template.starts_with(PERFORMANCE) && !template.contains("/capacity/hosts"))
             || template.starts_with(CREATIVITY);

@@ -48,7 +48,9 @@ const COMMON_COLUMNS: [&str; 29] = [
     "topic",
 ];
 /// Indexes of what is open, due or waiting, which do not grow with what was ever stored.
-const OPEN_INDEXES: [&str; 36] = [
+const OPEN_INDEXES: [&str; 38] = [
+    "am_settlements_pending",
+    "am_settlements_flight",
     "am_evaluations_open",
     "am_evaluation_results_open",
     "am_allocations_due",
@@ -93,6 +95,7 @@ const SMALL_TABLES: &[(&str, &str)] = &[
     ("am_capacity_hosts", "at most a thousand, which admins configure"),
     ("am_workers", "one row for each process"),
     ("am_socket_processes", "one row for each process"),
+    ("am_settlement_chains", "one row for each contract"),
     ("am_webhook_endpoints", "one row for each endpoint"),
     ("am_webhook_hooks", "at most ten of each caller"),
     ("am_webhook_counts", "one row for each endpoint, kind and state"),
@@ -123,7 +126,8 @@ const EXEMPT_TABLES: &[(&str, &str)] = &[
 const BOUNDED: &[(&str, &str)] = &[
     ("FROM agent_capabilities c LEFT JOIN", "the capabilities of one agent, at most two hundred"),
     ("WHERE r.agent_id = $1", "the allocations of one agent, until their list is complete"),
-    ("ORDER BY m.score, s.id DESC", "at most the newest thousand services that match"),
+    ("LIMIT 1000) AS m CROSS JOIN am_market_services s", "at most the newest thousand services that match"),
+    ("WHERE agent_id = w.agent ORDER BY", "the records of one agent, one as a rule"),
     ("FROM agent_reputation WHERE agent_id = $1 ORDER BY", "the records of one agent, one as a rule"),
     ("WITH c AS MATERIALIZED", "the audit log's searches go through pages of candidates"),
     ("WHERE l.id IN (SELECT value FROM json_each($1)) ORDER BY e.seq DESC", "the entries of a page"),
@@ -148,7 +152,9 @@ const BOUNDED: &[(&str, &str)] = &[
     ("SELECT count(*) FROM am_agents", "agents register themselves: a count of 10 000 takes 0.2 ms"),
     ("SELECT count(*) FROM am_background_tasks", "tasks take seconds of a core each: a count of 100 000 takes 2 ms"),
     ("SELECT count(*) FROM am_training_runs", "runs take minutes of a core each: a count of 100 000 takes 2 ms"),
+    ("SELECT count(*) FROM am_sweeps", "sweeps have trainings behind them: a count of 100 000 takes 2 ms"),
     ("SELECT count(*) FROM am_policies", "policies have runs or uploads behind them"),
+    ("SELECT count(*) FROM am_own_environments", "people make them: a count of 100 000 takes 2 ms"),
     ("SELECT count(*) FROM am_messages WHERE true", "lists of messages name an agent or a channel"),
     ("FROM job j LEFT JOIN am_jobs a ON a.id = j.id WHERE true", "the table itself, until its list is complete"),
     ("SELECT DISTINCT coalesce(a.client_id, t.client_id)", "the jobs of one batch"),

@@ -14,6 +14,7 @@ mod origins;
 mod portfolios;
 mod retention;
 mod setting_reader;
+mod settlement;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -52,6 +53,7 @@ pub use messages::MessageConfig;
 pub use origins::{ConfigOrigins, SettingOrigin, SettingSource, hidden_settings};
 pub use portfolios::PortfolioConfig;
 pub use retention::RetentionConfig;
+pub use settlement::{SettlementConfig, SettlementMode};
 pub use sources::ConfigSources;
 pub use witnesses::WitnessEndpoint;
 
@@ -313,6 +315,10 @@ settings! {
         "TRAINING_MAX_STEPS_MINER" training_miner_steps: u64 = 2_000_000, number(1..=100_000_000);
         /// Training runs of one principal that have not ended, default 32.
         "TRAINING_MAX_OPEN_RUNS" training_open_runs: u64 = 32, number(1..=10_000);
+        /// Longest time that a bridge to environments in another process may take for an answer, default 30 s.
+        "TRAINING_BRIDGE_STEP_SECONDS" training_bridge_step: Duration = Duration::from_secs(30), fraction(0.1..=3600.0);
+        /// Bridges that are connected to this process at the same time, default 16; with 0 it takes none.
+        "TRAINING_BRIDGES" training_bridges: usize = 16, number(0..=1024);
     }
 }
 

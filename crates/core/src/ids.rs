@@ -75,6 +75,7 @@ id_kinds! {
     SecurityPolicyKind SecurityPolicyId "Identifier of a security policy: `policy_` and 8 hex digits.";
     StepExecutionKind StepExecutionId "Identifier of a step of one execution: `step_exec_` and 10 hex digits.";
     StepKind StepId "Identifier of a step of a workflow: `step_` and 8 hex digits, or its key where it has no row.";
+    SweepKind SweepId "Identifier of a sweep of trainings: `sweep_` and 12 hex digits.";
     SuiteKind SuiteId "Identifier of an evaluation suite: `suite_` and 12 hex digits.";
     TemplateKind TemplateId "Identifier of a message template: `template_` and hex digits, or the name of a built-in one.";
     TraceKind TraceId "Identifier of a trace (W3C Trace Context): 32 hex digits.";

@@ -37,7 +37,18 @@ const CAUSES: &[(&str, &[&str])] = &[
         &["am_policies", "am_policy_versions", "am_policy_aliases", "am_policy_alias_moves", "am_act_outcomes"],
     ),
     ("marketplace", &["am_market_requests", "am_market_request_events", "am_market_ratings", "am_market_services"]),
-    ("training", &["am_training_runs", "am_training_feedback"]),
+    (
+        "training",
+        &[
+            "am_training_runs",
+            "am_training_feedback",
+            "am_training_labels",
+            "am_sweeps",
+            "am_sweep_trials",
+            "am_own_environments",
+            "am_own_environment_versions",
+        ],
+    ),
     (
         "audit_log",
         &["agent_audit_logs", "am_audit_entries", "am_audit_tiles", "am_audit_heads", "am_audit_cosignatures"],

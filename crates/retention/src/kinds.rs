@@ -64,6 +64,7 @@ const MARKET_REQUEST_ROWS: &[RowSource] =
 const TRAINING_RUN_ROWS: &[RowSource] = &[
     RowSource::of("am_training_runs", "id"),
     RowSource::of("am_training_feedback", "run_id"),
+    RowSource::of("am_training_labels", "id"),
     RowSource::of("am_events", "stream"),
 ];
 

@@ -39,6 +39,7 @@ impl From<am_rl::RlError> for ApiError {
             am_rl::RlError::NotFound(text) => Self::not_found(text),
             am_rl::RlError::Forbidden(text) => Self::forbidden(text),
             am_rl::RlError::Invalid(found) => found.into(),
+            am_rl::RlError::InUse(text) => Self::conflict(text).code("in_use"),
             am_rl::RlError::InvalidState(text) => Self::bad_request(text).code("invalid_state"),
             am_rl::RlError::Quota(text) => Self::quota(text),
             am_rl::RlError::Act(error) => error.into(),

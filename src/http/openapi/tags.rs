@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Each tag with its description. An operation's id begins with its tag.
-const TAGS: [(&str, &str); 52] = [
+const TAGS: [(&str, &str); 53] = [
     ("workflows", "Definitions of work in steps, and running them"),
     ("executions", "Runs of workflows, networks and plans"),
     ("receipts", "Signed proofs of what executions did"),
@@ -30,6 +30,7 @@ const TAGS: [(&str, &str); 52] = [
     ("rl_environments", "Environments that policies are trained in"),
     ("rl_policies", "Policies: versions, aliases, actions, evaluation"),
     ("rl_runs", "Training runs"),
+    ("rl_sweeps", "Sweeps: settings tried by trainings, as one background task"),
     ("rl_strategies", "Marketplace strategies, each with its environment and policy"),
     ("profiles", "Profiles of agents: reported metrics, measured work, series and ranking"),
     ("capabilities", "Capabilities of agents: what is claimed, and what evidence certifies"),

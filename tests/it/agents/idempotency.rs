@@ -297,7 +297,19 @@ async fn policies(server: &ApiClient, template: &str, path: impl Fn(&str) -> Str
         "/policies/{policy}/evaluate" => {
             (path("marketplace-ppo"), json!({"environment": "price_optimization", "episodes": 1}))
         }
+        "/environments" => (path(""), rl::environments::walk("once")),
         "/runs" => (path(""), rl::small(64)),
+        "/compare" => {
+            let other = rl::compare::uploaded(server).await;
+            let body = json!({"versions": ["marketplace-ppo@1", other], "environment": "price_optimization", "episodes": 1,
+                "seeds": [0, 1]});
+            (path(""), body)
+        }
+        "/sweeps" => (path(""), rl::sweeps::small(json!({}))),
+        "/sweeps/{sweep_id}/cancel" => {
+            let sweep = server.post(&format!("{}/sweeps", rl::RL), rl::sweeps::small(json!({}))).await.is(201);
+            (path(sweep.text("sweep_id")), json!({}))
+        }
         "/runs/{run_id}/pause" | "/runs/{run_id}/cancel" => (path(&queued().await), json!({})),
         "/runs/{run_id}/resume" => {
             let (_first, id) = (queued().await, queued().await);

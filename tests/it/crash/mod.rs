@@ -11,6 +11,8 @@ mod market;
 mod market_month;
 mod plans;
 mod retention;
+#[cfg(feature = "contract-settlement")]
+mod settlement;
 mod start_lock;
 mod training;
 

@@ -77,6 +77,9 @@ impl Things {
         things.insert("optimization_id", id(&made, "optimization_id"));
         let run = server.post(&format!("{}/runs", rl::RL), rl::small(50_000_000)).await.is(201);
         things.insert("run_id", id(&run, "id"));
+        let sweep = server.post(&format!("{}/sweeps", rl::RL), rl::sweeps::small(json!({}))).await.is(201);
+        things.insert("sweep_id", id(&sweep, "sweep_id"));
+        server.post(&format!("{}/environments", rl::RL), rl::environments::walk("walk")).await.is(201);
         let body = json!({"model": "llama-7b", "prompt": MARK});
         things.insert("job_id", id(&server.post(&format!("{SERVICES}/llm/inference"), body).await.is(201), "job_id"));
 
@@ -142,6 +145,7 @@ impl Things {
         // Half of it should be ETH, and an alert says so.
         server.post(&format!("{portfolios}/{portfolio}/snapshots"), json!({})).await.is(201);
         let alert = server.get(&format!("{portfolios}/{portfolio}/alerts")).await.ok()[0]["id"].to_string();
+        things.insert("settlement_id", crate::portfolio::insert_settlement(server).await);
         things.extend([("strategy_id", strategy), ("portfolio_id", portfolio), ("alert_id", alert)]);
         let performance = crate::performance::PERFORMANCE;
         crate::performance::resources::put_host(server, "rack-one", crate::performance::resources::host_for(100)).await;
@@ -204,6 +208,8 @@ impl Things {
             Some("name") if template.contains("/webhooks/") => "ops".to_owned(),
             // Creative capabilities have ids too.
             Some("capability_id") if template.contains("/performance/") => self.0["shown_capability_id"].clone(),
+            // Calibration is of built-in environments.
+            Some("environment") if !template.ends_with("/calibration") => "walk".to_owned(),
             // Others are asked about the first one later.
             Some("agent_id") if template.ends_with("/deregister") => "listed".to_owned(),
             Some(name) => self.0.get(name).unwrap_or_else(|| panic!("{template}: say what {name} is")).clone(),
@@ -234,6 +240,7 @@ impl Things {
             "/messages/inbox" | "/messages/stream" => "?agent_id=alice".to_owned(),
             "/portfolios/prices" if *method == Method::GET => "?token=ETH".to_owned(),
             "/performance/profiles/{agent_id}/timeseries" => "?metric=accuracy".to_owned(),
+            "/performance/rl/compare" if *method == Method::GET => "?versions=mine@1,marketplace-ppo".to_owned(),
             "/workflows/{workflow_id}/cancel" => format!("?execution_id={}", self.0["execution_id"]),
             "/security/policies" if *method == Method::POST => format!("?name={role}"),
             "/security/audit-tree/consistency" => "?from=1".to_owned(),
@@ -347,7 +354,13 @@ impl Things {
             "/performance/profiles/{agent_id}/metrics" => json!({"metrics": {"accuracy": 91}}),
             "/performance/resources/plan" => json!({"requests": [{"task_requirements": {}}]}),
             "/performance/capacity/hosts/{host_id}" => crate::performance::resources::host_for(100),
+            "/performance/rl/environments" => rl::environments::walk(role),
             "/performance/rl/runs" => rl::small(64),
+            "/performance/rl/runs/{run_id}" => json!({"name": role, "tags": [role]}),
+            "/performance/rl/sweeps" => rl::sweeps::small(json!({})),
+            "/performance/rl/compare" => {
+                json!({"versions": ["mine@1", "marketplace-ppo"], "environment": "price_optimization", "episodes": 1, "seeds": [0, 1]})
+            }
             "/performance/rl/policies/{name}/aliases/{alias}" if *method == Method::PUT => json!({"version": 1}),
             "/performance/rl/policies/{name}/split" => json!({"canary": {"version": 1, "share": 0.5}}),
             "/performance/rl/policies/{policy}/act" => json!({"state": [0, 0, 0, 0, 0, 0, 0, 0, 0]}),

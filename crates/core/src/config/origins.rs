@@ -11,7 +11,7 @@ use super::{
 use crate::validation::Violations;
 
 /// Types whose values may be shown: no secret is in any of them.
-const SHOWN_TYPES: [&str; 21] = [
+const SHOWN_TYPES: [&str; 22] = [
     "u16",
     "u32",
     "u64",
@@ -30,6 +30,7 @@ const SHOWN_TYPES: [&str; 21] = [
     "LogFormat",
     "ConstraintRule",
     "JobClockSetting",
+    "SettlementMode",
     "Vec<String>",
     "Vec<AddressBlock>",
     "Option<u64>",
@@ -182,6 +183,7 @@ mod tests {
             "MESSAGE_KEYS",
             "MINER_API_KEYS",
             "PORTFOLIO_PRICE_URL",
+            "PORTFOLIO_SETTLEMENT_RPC_URL",
             "RECEIPT_SIGNING_KEY_HEX",
             "WEBHOOKS",
         ];

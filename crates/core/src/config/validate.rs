@@ -10,7 +10,10 @@ use reqwest::Url;
 use secrecy::ExposeSecret as _;
 use tracing_subscriber::EnvFilter;
 
-use super::{AppEnvironment, Config, ConstraintRule, JobClockSetting, LogFormat, setting_reader::SettingReader};
+use super::{
+    AppEnvironment, Config, ConstraintRule, JobClockSetting, LogFormat, setting_reader::SettingReader,
+    settlement::validate_settlement,
+};
 use crate::crypto::is_valid_note_name;
 
 /// What `log_filter` accepts.
@@ -35,6 +38,7 @@ pub(super) fn validate_config(config: &Config, reader: &mut SettingReader) {
         let text = "has the scheme `http`: should be https, unless CREATIVITY_LLM_PRIVATE_ADDRESSES is true";
         reader.reject("CREATIVITY_LLM_URL", text);
     }
+    validate_settlement(&config.portfolios.settlement, reader);
     let loopback = config.host.to_canonical().is_loopback();
     if config.environment == AppEnvironment::Dev && !loopback && !config.allow_remote_dev {
         let why = "is reachable from other machines, and with APP_ENV=dev any key is accepted";
