@@ -57,6 +57,8 @@ pub(crate) struct WorkDriver {
     latest: LatestProgress,
     /// Progress of the last event that told of it.
     told: Option<LatestProgress>,
+    /// The last checkpoint of a task that waits.
+    kept: Option<String>,
     reported: Instant,
     saved: Instant,
     /// Whether the first checkpoint is due at once: the task was claimed before without one.
@@ -75,7 +77,7 @@ impl WorkDriver {
         let now = Instant::now();
         let latest = LatestProgress { done: task.done, total: task.total, note: task.note.clone() };
         let hurries = claims > 1;
-        Self { inner, handle, kind, runtime, task, latest, told: None, reported: now, saved: now, hurries }
+        Self { inner, handle, kind, runtime, task, latest, told: None, kept: None, reported: now, saved: now, hurries }
     }
 
     /// Drive the task until it has ended or is let go. If that cannot be saved, the next process that finds the task repeats the
@@ -210,17 +212,30 @@ impl WorkDriver {
 
     fn report(&mut self, context: &WorkContext, checkpoint: Option<String>) -> Result<(), WorkFault> {
         let (id, now, mut events) = (self.task.id.clone(), self.inner.now(), context.take_events());
-        let (report, progress) = self.progress(context.seconds(), checkpoint);
-        // A task that waits for days tells of it once.
-        if !self.handle.is_waiting() || self.told.as_ref() != Some(&self.latest) {
-            events.push(("progress", progress));
-            self.told = Some(self.latest.clone());
-        }
-        let wish = self.write(async move |tx: &mut Tx| {
-            let wish = store::save_report(tx, &id, report).await?;
-            store::append_events(tx, &id, events, now).await?;
-            Ok(wish)
-        })?;
+        // A task that waits for days tells of it once, and writes what has changed.
+        let waits = self.handle.is_waiting();
+        let is_told = waits && self.told.as_ref() == Some(&self.latest);
+        let is_kept = waits && (checkpoint.is_none() || checkpoint == self.kept);
+        let wish = if is_told && is_kept && events.is_empty() {
+            self.runtime.block_on(async {
+                let mut conn = self.inner.db.read().await?;
+                store::get_wish(&mut conn, &id).await
+            })?
+        } else {
+            if checkpoint.is_some() {
+                self.kept = checkpoint.clone().filter(|_| waits);
+            }
+            let (report, progress) = self.progress(context.seconds(), checkpoint);
+            if !is_told {
+                events.push(("progress", progress));
+                self.told = Some(self.latest.clone());
+            }
+            self.write(async move |tx: &mut Tx| {
+                let wish = store::save_report(tx, &id, report).await?;
+                store::append_events(tx, &id, events, now).await?;
+                Ok(wish)
+            })?
+        };
         // The request came through another process.
         if let Some(wish) = wish {
             self.handle.ask(Some(wish));

@@ -252,6 +252,12 @@ pub(crate) async fn save_release(
     Ok(())
 }
 
+/// Read what is asked of a running task.
+pub(crate) async fn get_wish(conn: &mut Connection, id: &BackgroundTaskId) -> Result<Option<WorkWish>> {
+    let wish = sql!("SELECT wish FROM am_background_tasks WHERE id = $1").bind(id);
+    Ok(wish.fetch_optional_value::<Option<WorkWish>>(conn).await?.flatten())
+}
+
 /// Set or clear what is asked of a running task.
 pub(crate) async fn set_wish(tx: &mut Tx, id: &BackgroundTaskId, wish: Option<WorkWish>) -> Result<()> {
     update!("am_background_tasks" { wish: wish } where "id = $1" (id)).execute(tx.conn().await?).await?;

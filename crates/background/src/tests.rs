@@ -45,6 +45,9 @@ impl WorkMachine for AddingMachine {
             panic!("a fault in the work");
         }
         std::thread::sleep(Duration::from_millis(self.nap));
+        if context.task().parameters["stands"] == true {
+            return Ok(WorkStep::Progress { done: 1, total: self.numbers, note: None });
+        }
         self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         self.sum += (self.state >> 11) as f64 / 2f64.powi(53);
         self.at += 1;
@@ -293,4 +296,22 @@ async fn a_task_that_only_waits_holds_no_place() {
     process.tasks.stop().await;
     let released = process.tasks.get(&caller("key_a"), &waiting.id).await.unwrap();
     assert_eq!(released.status, WorkStatus::Queued, "it is let go with the others");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_waits_writes_only_what_changes() {
+    let ground = Ground::new();
+    let (process, kind) = ground.process(1, 1).await;
+    let parameters = json!({"numbers": 1_000_000, "nap": 5, "waits": true, "stands": true});
+    let waiting = process.submit("key_a", parameters).await.unwrap();
+    process.came_on(&waiting, 0).await;
+    let mut subscription = process.tasks.0.hub.subscribe(&waiting.id);
+    let mut written = 0;
+    while tokio::time::timeout(Duration::from_secs(3), subscription.wait_for_wake()).await.is_ok() {
+        written += 1;
+        assert!(written < 3, "it writes though nothing changes");
+    }
+    process.tasks.cancel(&caller("key_a"), &waiting.id, None).await.unwrap();
+    assert_eq!(process.ended(&waiting).await.status, WorkStatus::Cancelled);
+    assert_eq!(*kind.settled.lock(), [(WorkStatus::Cancelled, None)]);
 }

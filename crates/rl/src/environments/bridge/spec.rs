@@ -73,7 +73,7 @@ impl BridgeSpec {
     pub fn read(parameters: Option<&Value>) -> Result<Self, Vec<Violation>> {
         let why = "must describe the bridge's environments: `environment`, `observations`, `actions`, `horizon`";
         let missing = || vec![Violation::new(FieldPath::default(), why)];
-        let parameters = parameters.filter(|value| !value.is_null()).ok_or_else(missing)?;
+        let parameters = parameters.filter(|value| value.is_object()).ok_or_else(missing)?;
         let spec: Self =
             serde_path_to_error::deserialize(parameters).map_err(|error| vec![Violation::unreadable(&error)])?;
         let mut violations = Violations::default();
