@@ -30,7 +30,7 @@ pub use builtin::{BUILTIN_NAME, BUILTIN_SHA256, BUILTIN_VERSION, builtin_weights
 pub use error::RlError;
 pub use marketplace_state::{ACTION_NAMES, FEATURE_NAMES, StateError, state_by_names, state_from_json};
 pub use model::{ActError, ActionMode, PolicyAction, PolicyDecision, PolicyReference, ReferenceError, VersionSelector};
-pub use network::{LoadError, PolicyActions, PolicySpec};
+pub use network::{ActionLayer, ActionLayers, LoadError, PolicyActions, PolicySpec, action_layers};
 pub use process_memory::{keep_freed_memory, release_start_memory};
 pub use serving::PolicyServer;
 

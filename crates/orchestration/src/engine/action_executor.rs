@@ -251,19 +251,9 @@ impl ActionExecutor {
     }
 
     async fn policy(&self, reference: &PolicyReference, input: &Value) -> Result<Value, ActionFailure> {
-        // The state is the input, or its member `state`.
-        let state = input.get("state").unwrap_or(input);
-        let fault = |error: String| ActionFailure::permanent(format!("the step's input: {error}"));
         // Another process may have published it a moment ago and died.
         self.training.look_for(reference).await.map_err(|error| ActionFailure::transient(error.to_string()))?;
-        let state = match state {
-            Value::Object(named) => {
-                let version =
-                    self.policies.resolve(reference).map_err(|error| ActionFailure::permanent(error.to_string()))?;
-                state_by_names(named, &version.state_names).map_err(fault)?
-            }
-            other => state_from_json(other).map_err(|error| fault(error.to_string()))?,
-        };
+        let state = policy_state(&self.policies, reference, input)?;
         let decision = self.policies.act(reference, state).await.map_err(|error| match error {
             ActError::Overloaded | ActError::Stopped => ActionFailure::transient(error.to_string()),
             _ => ActionFailure::permanent(error.to_string()),
@@ -311,6 +301,23 @@ impl ActionExecutor {
                 Err(ActionFailure::permanent(format!("training run {id} failed: {reason}")))
             }
         }
+    }
+}
+
+/// The state that a policy step's input has: the input, or its member `state`.
+pub(super) fn policy_state(
+    policies: &PolicyServer,
+    reference: &PolicyReference,
+    input: &Value,
+) -> Result<Vec<f64>, ActionFailure> {
+    let state = input.get("state").unwrap_or(input);
+    let fault = |error: String| ActionFailure::permanent(format!("the step's input: {error}"));
+    match state {
+        Value::Object(named) => {
+            let version = policies.resolve(reference).map_err(|error| ActionFailure::permanent(error.to_string()))?;
+            state_by_names(named, &version.state_names).map_err(fault)
+        }
+        other => state_from_json(other).map_err(|error| fault(error.to_string())),
     }
 }
 

@@ -18,6 +18,7 @@ mod jq_action;
 mod late_costs;
 mod lease;
 mod metrics;
+pub(crate) mod repeat;
 mod response_body;
 mod store;
 #[cfg(test)]

@@ -5,7 +5,9 @@ mod estimate;
 mod model;
 mod observation;
 mod pages;
+mod recorded;
 mod redefinition;
+mod replay;
 mod retry;
 mod store;
 mod waiting;
@@ -15,6 +17,8 @@ use std::{sync::Arc, time::Duration};
 pub use estimate::ExecutionEstimate;
 pub use model::{ExecutionFilter, StepLog};
 pub use observation::Observed;
+pub use recorded::{RecordedRun, RecordedStep};
+pub use replay::{PolicyQuestion, ReplayOutcome, ReplayTools};
 pub use waiting::{WaitKind, WaitingFor};
 
 use super::{
@@ -118,6 +122,28 @@ impl ExecutionService {
     /// When the key was used for a different request.
     pub(super) async fn started(&self, once: Option<&IdempotencyKey>) -> Result<Option<IdempotentResult<Execution>>> {
         Ok(self.db.answered(&self.clock, once).await?)
+    }
+
+    /// Run a workflow as it was at an earlier time, at most once for `once`. The caller says that it may be run: its row may have
+    /// changed since, or be gone.
+    ///
+    /// # Errors
+    /// As [`ExecutionService::execute`], but for the workflow's own row.
+    #[boxed]
+    pub async fn execute_snapshot(
+        &self,
+        caller: &Principal,
+        workflows: &WorkflowService,
+        workflow: &Workflow,
+        request: ExecutionRequest,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<Observed>> {
+        let wait = request.wait;
+        let begun = match self.started(once.as_ref()).await? {
+            Some(started) => started,
+            None => self.start(caller, workflows, workflow, request, once).await?,
+        };
+        self.observe_begun(caller, begun, wait).await
     }
 
     async fn start(

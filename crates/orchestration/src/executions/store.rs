@@ -93,6 +93,14 @@ pub async fn inputs(conn: &mut Connection, id: &ExecutionId) -> Result<JsonText>
     Ok(inputs.fetch_optional_value(conn).await?.unwrap_or_else(JsonText::none))
 }
 
+/// Read the definition that an execution goes by; none where the coordinator runs it.
+pub async fn definition_body(conn: &mut Connection, id: &ExecutionId) -> Result<Option<String>> {
+    let body = sql!(
+        "SELECT d.body FROM am_runs r JOIN am_definitions d ON d.hash = r.definition_hash WHERE r.execution_id = $1",
+    );
+    Ok(body.bind(id).fetch_optional_value(conn).await?)
+}
+
 /// Return whether an execution has ended or does not exist.
 pub async fn has_ended(conn: &mut Connection, id: &ExecutionId) -> am_db::Result<bool> {
     let status = sql!("SELECT status FROM agent_executions WHERE id = $1").bind(id);
@@ -241,10 +249,7 @@ async fn redefine(
     now: Timestamp,
 ) -> Result<()> {
     let corrupt = |error| corrupt_json_error("am_definitions.body", error);
-    let body = sql!(
-        "SELECT d.body FROM am_runs r JOIN am_definitions d ON d.hash = r.definition_hash WHERE r.execution_id = $1",
-    );
-    let body: Option<String> = body.bind(&execution.id).fetch_optional_value(tx.conn().await?).await?;
+    let body = definition_body(tx.conn().await?, &execution.id).await?;
     let old = WorkflowDefinition::from_snapshot(&body.unwrap_or_default()).map_err(corrupt)?;
     let current = WorkflowDefinition::from_snapshot(&new.plan.body).map_err(corrupt)?;
     let has_completed = |state: &Value| state.get("status").and_then(Value::as_str) == Some("completed");

@@ -11,6 +11,7 @@ mod values;
 mod verification;
 
 pub(crate) use budget::{AttemptPrice, BudgetCheck};
+pub(crate) use context::{PlannedSteps, RunContext, ScopeInputContext};
 pub use execution::Execution;
 pub(crate) use state::{AfterFailure, PendingEvent, RunLimits, RunState, round_progress};
 pub(crate) use step::{AttemptFailure, AttemptOutput, AttemptResult, StepRun};

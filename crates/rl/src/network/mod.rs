@@ -1,6 +1,7 @@
 //! Policy networks of all algorithms: loaded from safetensors with PyTorch's parameter names, evaluated in 32-bit
 //! floats.
 
+mod action_layers;
 mod error;
 mod file;
 mod forward;
@@ -16,6 +17,7 @@ use std::{sync::LazyLock, thread};
 use tch::{Kind, TchError, Tensor, no_grad_guard};
 
 pub use self::{
+    action_layers::{ActionLayer, ActionLayers, action_layers},
     error::LoadError,
     policy::with_support,
     policy_spec::{PolicyActions, PolicySpec},
