@@ -1,0 +1,4 @@
+//! Rows of instances.
+
+pub(crate) mod model;
+pub(crate) mod store;

@@ -1,0 +1,6 @@
+//! What was measured of deployments over time.
+
+pub(crate) mod series;
+pub(crate) mod store;
+
+pub use self::series::SampleSums;
