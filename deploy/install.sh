@@ -80,7 +80,7 @@ if [ -z "$root" ] && ! getent passwd agent-management >/dev/null; then
 fi
 
 put 755 "$binary" /usr/local/bin/agent-management
-for helper in jq sandbox; do
+for helper in jq sandbox agent; do
     put 755 "$(dirname "$binary")/agent-management-$helper" "/usr/local/bin/agent-management-$helper"
 done
 for library in libtorch.so libtorch_cpu.so libc10.so libgomp.so.1 libcudart.so.13 libcupti.so.13; do

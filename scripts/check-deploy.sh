@@ -20,7 +20,7 @@ case $1 in
     man) mkdir "$2" && echo page >"$2/agent-management.1" && echo page >"$2/agent-management-runs.1" ;;
 esac
 EOF
-for helper in jq sandbox; do
+for helper in jq sandbox agent; do
     printf '#!/bin/sh\n' >"$scratch/agent-management-$helper" && chmod +x "$scratch/agent-management-$helper"
 done
 root=$scratch/root

@@ -4,6 +4,7 @@ mod agent_services;
 mod allocation_policies;
 mod background;
 mod database;
+mod deployments;
 mod host;
 mod learning;
 mod market;
@@ -37,6 +38,7 @@ use am_core::{
 };
 use am_creativity::CreativityService;
 use am_db::Database;
+use am_deployment::DeploymentService;
 use am_events::StreamHub;
 use am_jobs::JobQueue;
 use am_keys::ApiKeyService;
@@ -57,6 +59,7 @@ use am_orchestration::{
     workflows::WorkflowService,
 };
 use am_portfolio::{PortfolioService, SettlementSetup};
+use am_proofs::{CircuitKeyStore, KEY_DIRECTORY, ProofParts, ProofService};
 use am_retention::{RetentionService, RetentionSettings};
 use am_rl::{
     PolicyServer, learning::LearningService, library::PolicyLibrary, outcomes::OutcomeService, runs::TrainingRuns,
@@ -158,6 +161,10 @@ pub struct Services {
     pub portfolios: PortfolioService,
     /// Creative capabilities, ideas and synthesis.
     pub creativity: CreativityService,
+    /// Proofs of executions that others can verify.
+    pub proofs: ProofService,
+    /// Deployments: processes that serve workflows.
+    pub deployments: DeploymentService,
     /// Removal of what is old or was deleted, and its archives.
     pub retention: RetentionService,
     /// Marketplace of agents' services.
@@ -319,13 +326,34 @@ impl App {
         let runs =
             performance::ExecutionParts::new((&executions, &workflows), (&library, &training), (&jq, &texts), &signer);
         let performance = PerformanceServices::open(&config, &db, &clock, &ids, &audit, &tasks, &runs);
+        let proofs = ProofService::new(ProofParts {
+            db: db.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            audit: audit.clone(),
+            tasks: tasks.clone(),
+            executions: executions.clone(),
+            workflows: workflows.clone(),
+            library: library.clone(),
+            jq: jq.clone(),
+            signer: signer.clone(),
+            keys: CircuitKeyStore::new(config.data_dir.join(KEY_DIRECTORY)),
+        });
         let creativity = CreativityService::new(
             (db.clone(), clock.clone(), ids.clone()),
             audit.clone(),
             tasks.clone(),
             &config.creativity,
         )?;
+        let deployments = deployments::open_deployments(
+            &config,
+            &executables,
+            deployments::DeployedWorkflows::new(&executions, &workflows),
+            (&db, &clock, &ids),
+            (&audit, &webhooks),
+        )?;
         let mut registry = Registry::default();
+        deployments.register(&mut registry);
         creativity.register(&mut registry);
         performance.register(&mut registry);
         portfolios.register(&mut registry);
@@ -397,6 +425,8 @@ impl App {
             delivery,
             portfolios,
             creativity,
+            proofs,
+            deployments,
             retention,
             market,
             performance,

@@ -75,6 +75,8 @@ pub async fn serve_until_stopped(config: Config) -> Result<(), ServeError> {
             drained.cancel();
         }
     });
+    // Instances ask from now on only.
+    app.deployments.serves_at(address.port());
     tracing::info!(%address, environment = ?app.shared.config.environment, key_id = app.signer.key_id(), "ready");
     service_manager::notify(&[
         sd_notify::NotifyState::Ready,

@@ -97,6 +97,14 @@ enum CliCommand {
     /// List entries of the audit log, the newest first. Reads the database; a server may run or not.
     #[command(after_help = "Example:\n  agent-management audit --since 7d --by ci --kind workflow_deleted")]
     Audit(commands::audit_list::AuditListArguments),
+    /// Serve one workflow of a running service as an instance of a deployment.
+    ///
+    /// Answers /health, /metrics and /invoke on a port of 127.0.0.1. The service starts instances by itself; the token that it gives each
+    /// is read from a file or from standard input, never from an argument.
+    #[command(
+        after_help = "Example:\n  agent-management agent --workflow agent_0123abcd --port 20000 --token-file token --kept-id deploy_0123.1"
+    )]
+    Agent(am_agent_process::InstanceArguments),
     /// Check the settings.
     #[command(subcommand)]
     Config(commands::config_check::ConfigCommand),
@@ -154,6 +162,26 @@ enum CliCommand {
         /// Public key, 64 hex digits, from `/api/v1/agents/receipts/keys`. Repeatable: the receipt may be signed with any
         /// of them.
         #[arg(long, value_name = "HEX", required = true)]
+        public_key: Vec<String>,
+    },
+    /// Make the keys of circuits for zero-knowledge proofs, in the data directory. A server that runs takes them at once.
+    #[command(
+        after_help = "Example:\n  agent-management proof-keys openings-v1-8x4 policy-v1-9-32-32-4 --ptau powersOfTau28_hez_final_17.ptau"
+    )]
+    ProofKeys(commands::proofs::ProofKeysArguments),
+    /// Verify proofs of executions offline. Exit status 0: valid; 1: not valid.
+    ///
+    /// Takes the answers of /api/v1/agents/integration/integrations/zk/{execution_id} and of its proofs/{number}, or the three files
+    /// that snarkjs takes: a proof, its public signals and a verification key.
+    #[command(
+        after_help = "Example:\n  agent-management verify-proof proof.json public.json verification_key.json"
+    )]
+    VerifyProof {
+        /// Files, in any order.
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+        /// Public key of receipts, 64 hex digits, for the signature of a document's statement. Repeatable.
+        #[arg(long, value_name = "HEX")]
         public_key: Vec<String>,
     },
     /// Write the audit log to standard output as JSON lines. Reads the database; a server may run or not.
@@ -254,6 +282,7 @@ fn main() -> ExitCode {
         CliCommand::Audit(list) => run_with_config(arguments.config, |config| {
             run_to_completion(commands::audit_list::list_entries(&config, list))?
         }),
+        CliCommand::Agent(instance) => am_agent_process::run_instance(instance).map_err(Into::into),
         CliCommand::Config(commands::config_check::ConfigCommand::Check { json }) => {
             commands::config_check::check_config(arguments.config, json)
         }
@@ -280,6 +309,10 @@ fn main() -> ExitCode {
             .map(|json| print_output(&json))
             .map_err(Into::into),
         CliCommand::VerifyReceipt { file, public_key } => commands::verify_receipt(&file, &public_key),
+        CliCommand::ProofKeys(circuits) => {
+            run_with_config(arguments.config, |config| commands::proofs::make_keys(&config, &circuits))
+        }
+        CliCommand::VerifyProof { files, public_key } => commands::proofs::verify_proof(&files, &public_key),
         CliCommand::ExportAudit => {
             run_with_config(arguments.config, |config| run_to_completion(commands::audit::export_log(config))?)
         }

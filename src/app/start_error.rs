@@ -74,6 +74,9 @@ pub enum StartError {
     /// What creativity needs cannot be had.
     #[error(transparent)]
     Creativity(#[from] am_creativity::CreativityStartError),
+    /// What deployments need cannot be had.
+    #[error("deployments: {0}")]
+    Deployments(#[from] am_deployment::DeploymentError),
     /// The HTTP client cannot be built.
     #[error("the HTTP client: {0}")]
     Client(#[from] reqwest::Error),

@@ -11,6 +11,7 @@ pub mod keys;
 pub mod ledger;
 pub mod messages;
 pub mod output;
+pub mod proofs;
 pub mod shell;
 mod since_moment;
 

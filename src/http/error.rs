@@ -6,11 +6,13 @@
 mod background;
 mod communication;
 mod creativity;
+mod deployments;
 mod learning;
 mod ledger;
 mod marketplace;
 mod performance;
 mod portfolios;
+mod proofs;
 mod retention;
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};

@@ -4,6 +4,8 @@
 pub mod agents;
 /// Creative capabilities, ideas, synthesis.
 pub mod creativity;
+/// Processes that serve workflows.
+pub mod deployment;
 mod export;
 /// Routes for alerts from other systems.
 pub mod integration;
@@ -47,6 +49,7 @@ pub fn route_groups() -> OpenApiRouter<App> {
         .merge(creativity::router())
         .merge(security::router())
         .merge(integration::router())
+        .merge(deployment::router())
         .merge(services::router())
 }
 

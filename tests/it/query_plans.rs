@@ -48,9 +48,13 @@ const COMMON_COLUMNS: [&str; 29] = [
     "topic",
 ];
 /// Indexes of what is open, due or waiting, which do not grow with what was ever stored.
-const OPEN_INDEXES: [&str; 38] = [
+const OPEN_INDEXES: [&str; 42] = [
     "am_settlements_pending",
     "am_settlements_flight",
+    "am_deployments_live",
+    "am_deployment_instances_live",
+    "am_deployment_instances_port",
+    "am_deployment_alerts_raised",
     "am_evaluations_open",
     "am_evaluation_results_open",
     "am_allocations_due",

@@ -14,11 +14,12 @@ use crate::{
 
 const README: &str = include_str!("../../README.md");
 const API: &str = include_str!("../../docs/API.md");
-const DOCUMENTS: [(&str, &str); 15] = [
+const DOCUMENTS: [(&str, &str); 16] = [
     ("README.md", README),
     ("CHANGELOG.md", include_str!("../../CHANGELOG.md")),
     ("docs/API.md", API),
     ("docs/ARCHITECTURE.md", include_str!("../../docs/ARCHITECTURE.md")),
+    ("docs/DEPLOYMENTS.md", include_str!("../../docs/DEPLOYMENTS.md")),
     ("docs/ECONOMY.md", include_str!("../../docs/ECONOMY.md")),
     ("docs/FAILURES.md", include_str!("../../docs/FAILURES.md")),
     ("docs/GLOSSARY.md", include_str!("../../docs/GLOSSARY.md")),
@@ -44,6 +45,15 @@ fn readme_tour_ends_with_a_verified_receipt() {
          if python3 \"$here/receipt.py\" forged.json \"$key\"; then exit 9; fi\necho 'a forged one is refused'";
     let said = run_blocks("README.md", &tour, &[("receipt.py", &offline.code)], verify);
     assert!(said.starts_with("valid") && said.contains("a forged one is refused"), "{said}");
+}
+
+/// Runs the blocks of the deployment in one bash, with real processes.
+#[test]
+fn readme_deployment_is_rolled_out_undone_repaired_and_removed() {
+    let walk = blocks(README, "deployment");
+    let section = README.split("\n## ").find(|section| section.starts_with("A deployment")).unwrap();
+    assert_eq!(section.matches("```sh").count(), walk.len(), "each block is tried");
+    run_blocks("README.md", &walk, &[], "true");
 }
 
 /// Each example is a workflow's `steps`; `steps` ones are taken, `refused` ones are refused with just these words.

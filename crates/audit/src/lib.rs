@@ -16,7 +16,7 @@ mod export;
 mod key_entries;
 mod leaf;
 mod look_through;
-mod merkle;
+pub mod merkle;
 mod model;
 mod proofs;
 mod sealing;

@@ -4,6 +4,7 @@ mod background;
 mod client_ids;
 mod connections;
 mod creativity;
+mod deployments;
 mod endpoints;
 mod error;
 mod group;
@@ -45,6 +46,7 @@ use crate::money::Money;
 pub use background::BackgroundConfig;
 pub use connections::{AddressBlock, ConnectionConfig};
 pub use creativity::CreativityConfig;
+pub use deployments::DeploymentConfig;
 pub use endpoints::check_hook_url;
 pub use error::ConfigError;
 pub use http_method::HttpMethod;
@@ -189,6 +191,8 @@ settings! {
         portfolios: PortfolioConfig;
         /// Settings of creativity.
         creativity: CreativityConfig;
+        /// Settings of deployments.
+        deployments: DeploymentConfig;
         /// Settings of retention.
         retention: RetentionConfig;
         /// Settings of the marketplace of services.

@@ -71,6 +71,8 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (61, "own_environments", include_str!("../../../migrations/0061_own_environments.sql")),
     (62, "run_environments", include_str!("../../../migrations/0062_run_environments.sql")),
     (63, "settlements", include_str!("../../../migrations/0063_settlements.sql")),
+    (64, "deployments", include_str!("../../../migrations/0064_deployments.sql")),
+    (65, "proofs", include_str!("../../../migrations/0065_proofs.sql")),
 ];
 
 /// Result of a migration.

@@ -60,6 +60,8 @@ pub enum WebhookEventKind {
     RequestDecided,
     /// The mean of a metric of an agent has changed.
     ProfileChanged,
+    /// An alert of a deployment was raised, became more urgent, or is over.
+    DeploymentAlert,
     /// An audit entry needs investigation.
     SecurityAlert,
     /// The audit log has a new signed head.
@@ -70,7 +72,7 @@ pub enum WebhookEventKind {
 
 impl WebhookEventKind {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::JobCompleted,
         Self::JobFailed,
         Self::JobCanceled,
@@ -96,6 +98,7 @@ impl WebhookEventKind {
         Self::RequestDisputed,
         Self::RequestDecided,
         Self::ProfileChanged,
+        Self::DeploymentAlert,
         Self::SecurityAlert,
         Self::AuditHead,
         Self::EndpointTest,
@@ -134,6 +137,7 @@ impl WebhookEventKind {
             Self::RequestDisputed => "market_request.disputed",
             Self::RequestDecided => "market_request.decided",
             Self::ProfileChanged => "profile.changed",
+            Self::DeploymentAlert => "deployment.alert",
             Self::SecurityAlert => "security.alert",
             Self::AuditHead => "audit.head",
             Self::EndpointTest => "test",

@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 /// Each tag with its description. An operation's id begins with its tag.
-const TAGS: [(&str, &str); 53] = [
+const TAGS: [(&str, &str); 55] = [
     ("workflows", "Definitions of work in steps, and running them"),
     ("executions", "Runs of workflows, networks and plans"),
     ("receipts", "Signed proofs of what executions did"),
+    ("proofs", "Proofs of executions that others can verify"),
     ("networks", "Workflows that work together on a task"),
     ("plans", "Tasks that are split into sub-tasks for agents"),
     ("assignments", "Sub-tasks that were given to agents"),
@@ -55,6 +56,7 @@ const TAGS: [(&str, &str); 53] = [
     ("audit", "The audit log and its Merkle tree"),
     ("portfolios", "Strategies, holdings, trades, rebalancing, risk and performance of agents' portfolios"),
     ("webhooks", "Calls to other systems when something happens"),
+    ("deployments", "Processes that serve workflows: configurations, rollouts, instances, calls, health, figures, alerts"),
     ("alerts", "Audit entries that somebody should look at"),
     ("system", "Health, metrics and this document"),
 ];

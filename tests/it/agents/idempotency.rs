@@ -15,9 +15,13 @@ use crate::{
     services::SERVICES,
 };
 
-/// Take a file instead of JSON; `rl/policies.rs` and `relations/records.rs` try them.
-pub(super) const UPLOADS: [&str; 2] =
-    ["/api/v1/agents/performance/rl/policies/{name}/versions", "/api/v1/agents/{agent_id}/messages/import"];
+/// Take a file instead of JSON, or an instance's token instead of a key; `rl/policies.rs`, `relations/records.rs` and
+/// `deployment/calls.rs` try them.
+pub(super) const UPLOADS: [&str; 3] = [
+    "/api/v1/agents/performance/rl/policies/{name}/versions",
+    "/api/v1/agents/{agent_id}/messages/import",
+    "/api/v1/agents/integration/deployments/instances/{instance_id}/execute",
+];
 
 struct Case {
     template: String,
@@ -86,6 +90,8 @@ pub(super) async fn prepare(server: &ApiClient, template: &str) -> (String, Valu
         other if other.starts_with("/performance/meta-learning/") => {
             crate::performance::meta::prepare(server, other).await
         }
+        other if other.starts_with("/integration/integrations/zk/") => crate::proofs::prepare(server, other).await,
+        other if other.starts_with("/integration/") => crate::deployment::prepare(server, other).await,
         "/receipts/verify" => (path(""), json!({"receipt": {}})),
         "/networks" => (path(""), json!({"name": "once"})),
         "/networks/{network_id}/execute" | "/networks/{network_id}/optimize" => {
@@ -334,7 +340,8 @@ async fn counts(server: &ApiClient) -> Vec<String> {
 
 #[tokio::test]
 async fn every_post_is_idempotent_across_a_restart() {
-    let server = TestApp::builder().env("WEBHOOKS", webhook_to_nobody()).env("WEBHOOK_RETRY_SCALE", 0).start().await;
+    let builder = TestApp::builder().env("WEBHOOKS", webhook_to_nobody()).env("WEBHOOK_RETRY_SCALE", 0);
+    let server = builder.env("DEPLOYMENT_ALLOW_ROOT", true).start().await;
     let document = server.get("/openapi.json").await.ok();
     let posts = operations(&document).into_iter().filter(|(method, _)| method == Method::POST);
     let mut cases = Vec::new();

@@ -19,7 +19,13 @@ const MUTATIONS: usize = 12;
 const ATTEMPTS: usize = 3;
 
 /// What changes by itself: beats of processes, presence, what is on its way, the sealing of the log, scores counted from it.
-const BACKGROUND: [&str; 16] = [
+const BACKGROUND: [&str; 22] = [
+    "am_deployments",
+    "am_deployment_instances",
+    "am_deployment_changes",
+    "am_deployment_samples",
+    "agent_deployment_configs",
+    "agent_deployment_instances",
     "am_workers",
     "am_presence",
     "am_assignment_notices",
@@ -161,6 +167,7 @@ async fn refused_requests_leave_nothing() {
     println!("seed {seed}");
     let mut random = SmallRng::seed_from_u64(seed);
     let builder = TestApp::builder().env("WEBHOOKS", webhook_to_nobody()).env("WEBHOOK_RETRY_SCALE", 0);
+    let builder = builder.env("DEPLOYMENT_ALLOW_ROOT", true).env("DEPLOYMENT_HOLD_SECONDS", 1);
     // Nothing trains by itself: what is queued stays as it is.
     let server = builder.env("TRAINING_SLOTS", 0).start().await;
     let document = server.get("/openapi.json").await.ok();

@@ -175,6 +175,7 @@ async fn serve(config: Config, clock: TestClock) -> (App, BoxCloneSyncService<Re
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let limits = ConnectionLimits::from_config(&app.shared.config);
+    app.deployments.serves_at(port);
     tokio::spawn(serve_connections(listener, service.clone(), limits, app.supervisor.stopping().clone()));
     (app, service, port)
 }

@@ -110,6 +110,7 @@ fn last_lines(log: &str) -> String {
 }
 
 /// A client of the service's API, with the admin key.
+#[derive(Clone)]
 pub struct ApiClient {
     port: u16,
     client: Client,

@@ -31,6 +31,8 @@ fn turn(method: &Method, template: &str) -> u8 {
         // What remains of a job, once it is ended and told.
         Method::DELETE if template.ends_with("/jobs/{job_id}/record") => 4,
         Method::DELETE => 2,
+        // A call waits for an instance, until the deployment has ended.
+        Method::POST if template.ends_with("/invoke") => 3,
         // Ends with the job.
         Method::GET if template.ends_with("/jobs/{job_id}/events") => 3,
         Method::POST if template.ends_with("/cancel") || template.ends_with("/fail") => 1,

@@ -169,6 +169,11 @@ impl Things {
         let evaluation = server.post(&format!("{suite}/evaluate"), body).await.is(201);
         crate::performance::suites::ended(server, &evaluation).await;
         things.insert("evaluation_id", id(&evaluation, "id"));
+        let deployment = crate::deployment::make(server, &things["workflow_id"], MARK, json!({})).await;
+        things.insert("deployment_alert_id", crate::deployment::raised_alert(server, &deployment, 0xabcdef).await);
+        things.insert("instance_id", crate::deployment::stored_instance(server, &deployment).await);
+        things.insert("deployment_id", deployment.clone());
+        things.insert("config_id", deployment);
         let fixed = [
             ("host_id", "rack-one"),
             ("token", "ETH"),
@@ -185,6 +190,8 @@ impl Things {
             ("entity_type", "agent"),
             ("entity_id", "alice"),
             ("service_type", "whisper"),
+            ("circuit", "openings-v1-1x1"),
+            ("number", "0"),
         ];
         things.extend(fixed.map(|(name, value)| (name, value.to_owned())));
         Self(things)
@@ -237,6 +244,11 @@ impl Things {
         template: &str,
     ) -> RequestBuilder {
         let query = match template.strip_prefix(AGENTS).unwrap_or_default() {
+            "/integration/deployments/config" => {
+                format!("?workflow_id={}&deployment_name={role}", self.0["workflow_id"])
+            }
+            "/integration/production/deploy" => format!("?workflow_id={}", self.0["workflow_id"]),
+            "/integration/deployments/{config_id}/scale" => "?target_instances=1".to_owned(),
             "/messages/inbox" | "/messages/stream" => "?agent_id=alice".to_owned(),
             "/portfolios/prices" if *method == Method::GET => "?token=ETH".to_owned(),
             "/performance/profiles/{agent_id}/timeseries" => "?metric=accuracy".to_owned(),
@@ -272,6 +284,7 @@ impl Things {
             "/{agent_id}/status" => json!({"status": "active"}),
             "/networks/{network_id}/execute" => json!({"task": {"x": 1}}),
             "/receipts/verify" => json!({"receipt": {}}),
+            "/integration/integrations/zk/verify" => crate::proofs::nowhere(),
             "/security/webhooks" => json!({"url": "https://example.com/hook", "events": ["test"]}),
             "/portfolios" => {
                 let strategy = self.0["strategy_id"].parse::<i64>().unwrap();
@@ -332,6 +345,10 @@ impl Things {
                 "fail" => json!({"attempt": 1, "error": "no"}),
                 _ => json!({"attempt": 1}),
             },
+            "/integration/production/deploy" => {
+                json!({"deployment_config": {"deployment_name": format!("own-{role}")}})
+            }
+            "/integration/deployments/alerts/{deployment_alert_id}/silence" => json!({"seconds": 60}),
             "/performance/meta-learning/models" => crate::performance::meta::draft(role, &json!({})),
             "/performance/meta-learning/models/{model_id}/adapt" => json!({"draw": 1}),
             "/performance/capabilities" => crate::performance::capabilities::draft("alice"),

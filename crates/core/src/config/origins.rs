@@ -11,7 +11,9 @@ use super::{
 use crate::validation::Violations;
 
 /// Types whose values may be shown: no secret is in any of them.
-const SHOWN_TYPES: [&str; 22] = [
+const SHOWN_TYPES: [&str; 24] = [
+    "(u16, u16)",
+    "Option<(u32, u32)>",
     "u16",
     "u32",
     "u64",
