@@ -73,8 +73,16 @@ async fn openapi_python_client_drives_the_server() {
 }
 
 /// What operations need in their query before the body is read, where they have such a parameter.
-const NEEDED: [(&str, &str); 5] =
-    [("name", "x"), ("execution_success", "true"), ("workflow_id", "x"), ("agent_id", "x"), ("metric", "accuracy")];
+const NEEDED: [(&str, &str); 8] = [
+    ("name", "x"),
+    ("execution_success", "true"),
+    ("workflow_id", "x"),
+    ("agent_id", "x"),
+    ("metric", "accuracy"),
+    ("deployment_name", "x"),
+    ("target_environment", "production"),
+    ("target_instances", "1"),
+];
 
 /// Whether an operation has this parameter.
 fn has_parameter(stated: &Value, name: &str) -> bool {

@@ -68,19 +68,19 @@ pub enum SupervisorRequest {
 pub enum SupervisorAnswer {
     /// It is there.
     Pong {
-        /// Its process.
+        /// Id of its process.
         pid: u32,
     },
     /// It is done, or begun.
     Done,
-    /// All instances.
+    /// All instances that it keeps.
     Instances {
         /// In the order of their ids.
         instances: Vec<KeptInstance>,
     },
     /// It was not done.
     Failed {
-        /// Why.
+        /// Why it was not.
         error: String,
     },
 }

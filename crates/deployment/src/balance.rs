@@ -64,11 +64,6 @@ impl CallBalance {
         }
     }
 
-    /// Whether there is an instance that calls may go to.
-    pub fn is_empty(&self) -> bool {
-        self.endpoints.is_empty()
-    }
-
     /// Calls under way at an instance, whether more may go to it or not.
     pub fn in_flight(&self, id: &str) -> u32 {
         self.endpoints.get(id).map(|one| one.in_flight).or_else(|| self.leaving.get(id).copied()).unwrap_or(0)

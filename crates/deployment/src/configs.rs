@@ -55,10 +55,8 @@ impl DeploymentService {
         let work = async move |tx: &mut Tx| {
             let record = me.insert_new(tx, &by, (workflow, name), checked).await?;
             let now = record.document.created_at;
-            me.0.parts
-                .audit
-                .append(tx, vec![me.entry(Actor::Caller(&by), "created", &record.document.id, now)])
-                .await?;
+            let entry = me.entry(Actor::Caller(&by), "created", &record.document.id, now);
+            me.0.parts.audit.append(tx, vec![entry]).await?;
             Ok(record.document)
         };
         self.db().write_idempotent(&self.0.parts.clock, once, work).await

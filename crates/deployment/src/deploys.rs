@@ -77,7 +77,7 @@ pub struct ScaleAnswer {
     pub scaling_action: String,
     /// Where the deployment stands.
     pub status: DeploymentStatus,
-    /// When.
+    /// When it was set.
     pub scaled_at: Timestamp,
 }
 

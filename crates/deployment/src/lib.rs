@@ -102,7 +102,7 @@ pub struct DeploymentSettings {
 
 /// What deployments are made of.
 pub struct DeploymentParts {
-    /// The database.
+    /// Where all of it is stored.
     pub db: Database,
     /// Source of the time.
     pub clock: Clock,
@@ -116,7 +116,7 @@ pub struct DeploymentParts {
     pub workflows: Arc<dyn WorkflowSource>,
     /// Who keeps instances running.
     pub supervisor: Arc<dyn InstanceSupervisor>,
-    /// Settings.
+    /// What operators set.
     pub settings: DeploymentSettings,
 }
 

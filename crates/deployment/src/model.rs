@@ -57,7 +57,7 @@ am_db::stored_enum! {
     pub enum RevisionState {
         /// It is being rolled out.
         Candidate = "CANDIDATE" / "candidate",
-        /// It serves.
+        /// It serves calls.
         Active = "ACTIVE" / "active",
         /// It served before.
         Superseded = "SUPERSEDED" / "superseded",
@@ -89,7 +89,7 @@ pub struct DeploymentSettingsDocument {
     pub gpu_memory_mb: Option<i64>,
     /// Fewest instances; 0 lets the last one end when there are no calls.
     pub min_instances: i64,
-    /// Most instances.
+    /// Maximum number of instances.
     pub max_instances: i64,
     /// Whether the number of instances follows the load.
     pub auto_scaling: bool,
@@ -115,7 +115,7 @@ pub struct DeploymentSettingsDocument {
     pub enable_logging: bool,
     /// Kept; calls are traced by the service.
     pub enable_tracing: bool,
-    /// Kept.
+    /// Kept for clients; it changes nothing.
     pub log_level: String,
 }
 
@@ -164,7 +164,7 @@ pub struct DeploymentDocument {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = DeploymentHealthCheck)]
 pub struct HealthCheckRecord {
-    /// When.
+    /// When it was made.
     pub timestamp: Timestamp,
     /// What it found.
     pub status: InstanceHealth,
@@ -270,9 +270,9 @@ pub struct ChangeDocument {
     pub kind: String,
     /// Revision that it is about; null: none.
     pub revision: Option<i64>,
-    /// Why.
+    /// Why it happened.
     pub reason: String,
-    /// When.
+    /// When it happened.
     pub created_at: Timestamp,
 }
 
@@ -290,7 +290,6 @@ pub(crate) struct DeploymentRecord {
 #[derive(Clone, Debug)]
 pub(crate) struct InstanceRecord {
     pub id: String,
-    pub deployment_id: String,
     pub number: i64,
     pub revision: i64,
     pub port: i64,
@@ -299,17 +298,14 @@ pub(crate) struct InstanceRecord {
     pub health: InstanceHealth,
     pub consecutive_failures: i64,
     pub draining_at: Option<Timestamp>,
-    pub created_at: Timestamp,
 }
 
 /// A revision as instances are started from it and calls are run.
 #[derive(Clone, Debug)]
 pub(crate) struct RevisionRecord {
     pub number: i64,
-    pub state: RevisionState,
     pub workflow: JsonText,
     pub workflow_etag: String,
-    pub settings: DeploymentSettingsDocument,
 }
 
 /// A workflow as it is at one moment.

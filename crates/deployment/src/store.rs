@@ -286,10 +286,8 @@ row! {
 row! {
     RevisionRecord {
         number,
-        state,
         workflow,
         workflow_etag,
-        settings = "config" => Json::into_inner,
     }
 }
 

@@ -76,7 +76,7 @@ async fn a_deployment_to_production_is_all_or_nothing() {
     let bad = server.post(&path, json!({"deployment_config": {"command": "id"}})).await.is(422);
     assert_eq!(crate::kit::locations(&bad), [json!(["body", "deployment_config", "command"])]);
     assert_eq!(server.get(&deployments("configs")).await.ok(), json!([]));
-    let limits = json!({"error_rate": {"warning": 1, "critical": 2}});
+    let limits = json!({"error_rate": {"warning": 1.0, "critical": 2.0}});
     let body = json!({
         "deployment_config": {"max_instances": 2, "health_check_interval": 1},
         "integration_config": {"alert_thresholds": limits},

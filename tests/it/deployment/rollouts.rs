@@ -70,7 +70,7 @@ async fn rolled_under_load(strategy: &str) -> Value {
     let others = json!({"rollout_strategy": strategy});
     let (workflow, id) = deployed(&server, ".n * 2", "shop", 2, others).await;
     let before = call(&server, &id, json!({"n": 2})).await.ok();
-    assert_eq!((&before["revision"], &before["result"]["a"]), (&json!(1), &json!(4)), "{before}");
+    assert_eq!((&before["revision"], &before["result"]["step_results"]["a"]), (&json!(1), &json!(4)), "{before}");
     redefine(&server, &workflow, ".n * 3").await;
     let load = CallLoad::start(&server, &id, 3, false);
     load.until(10).await;
@@ -84,7 +84,7 @@ async fn rolled_under_load(strategy: &str) -> Value {
     assert_eq!((&found["status"], &found["revision"]), (&json!("deployed"), &json!(2)), "{found}");
     assert_eq!(instances.len(), 2);
     let after = call(&server, &id, json!({"n": 2})).await.ok();
-    assert_eq!((&after["revision"], &after["result"]["a"]), (&json!(2), &json!(6)), "{after}");
+    assert_eq!((&after["revision"], &after["result"]["step_results"]["a"]), (&json!(2), &json!(6)), "{after}");
     let told = reasons(&server, &id).await;
     assert!(told.iter().any(|(kind, _)| kind == "promote"), "{told:?}");
     assert!(told.iter().all(|(_, reason)| !reason.is_empty()));
@@ -139,7 +139,7 @@ async fn a_rollback_restores_what_served_before() {
     assert_eq!((&begun["restored_revision"], &begun["revision"]), (&json!(1), &json!(3)), "{begun}");
     assert_eq!(settled(&server, &id).await["revision"], 3);
     let after = call(&server, &id, json!({})).await.ok();
-    assert_eq!((&after["revision"], &after["result"]["a"]), (&json!(3), &json!(1)), "{after}");
+    assert_eq!((&after["revision"], &after["result"]["step_results"]["a"]), (&json!(3), &json!(1)), "{after}");
     let forbidden = super::make(&server, &workflow, "fixed", json!({"rollback_enabled": false})).await;
     let refused = server.post(&deployments(&format!("{forbidden}/rollback")), json!({})).await.is(409);
     assert_eq!(refused["code"], "rollback_disabled");

@@ -29,7 +29,7 @@ async fn commitments_are_proved_and_verified_by_others() {
     put_keys(&server, "openings-v1-2x1");
     let mut step = jq(".x + 1");
     step["requires_proof"] = json!(true);
-    let execution = completed(&server, json!({"a": step, "b": jq("\"secret\"")}), json!({"x": 3})).await;
+    let execution = completed(&server, json!({"a": step, "b": jq("\"swordfish\"")}), json!({"x": 3})).await;
     let proof = proved(&server, &execution).await;
     assert_eq!(
         (&proof["integration_status"], &proof["integration_errors"]),
@@ -45,7 +45,7 @@ async fn commitments_are_proved_and_verified_by_others() {
     assert!(made["constraints"].as_u64().unwrap() > 3000 && made["proving_seconds"].as_f64().unwrap() > 0.0);
     assert!(made["setup"].text("trust").contains("sound only as far as that party"));
     assert_eq!(made["signals"][0], json!(["root", proof["workflow_proof"]["root"]]));
-    assert!(!proof.to_string().contains("secret"), "values stay private");
+    assert!(!proof.to_string().contains("swordfish"), "values stay private");
 
     let export = server.get(&format!("{ZK}/{execution}/proofs/0")).await.ok();
     let key = server.get(&format!("{AGENTS}/receipts/keys")).await.ok()["keys"][0].text("public_key_hex").to_owned();

@@ -41,7 +41,7 @@ am_db::stored_enum! {
     pub enum DeploymentAlertState {
         /// Nobody has taken note of it.
         Open = "OPEN" / "open",
-        /// Somebody has.
+        /// Somebody has taken note.
         Acknowledged = "ACKNOWLEDGED" / "acknowledged",
         /// It is over.
         Resolved = "RESOLVED" / "resolved",

@@ -24,7 +24,6 @@ pub(crate) struct NewInstance<'n> {
 /// Whom a token speaks for.
 #[derive(Clone, Debug)]
 pub(crate) struct InstanceCaller {
-    pub id: String,
     pub deployment_id: String,
     pub revision: i64,
     pub token_hash: String,
@@ -41,7 +40,7 @@ pub(crate) struct InstanceFigures {
     pub health: InstanceHealth,
     /// Percent of a core.
     pub cpu_usage: Option<f64>,
-    /// MiB.
+    /// Memory in MiB.
     pub memory_usage: Option<i64>,
     pub requests: i64,
     pub errors: i64,

@@ -92,7 +92,6 @@ impl From<InstanceRow> for InstanceDocument {
 row! {
     InstanceRecord from "a." {
         id,
-        deployment_id,
         number,
         revision,
         port,
@@ -101,13 +100,11 @@ row! {
         health = "r.health_status",
         consecutive_failures = "r.consecutive_failures",
         draining_at,
-        created_at,
     }
 }
 
 row! {
     InstanceCaller from "a." {
-        id,
         deployment_id,
         revision,
         token_hash,
