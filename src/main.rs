@@ -173,9 +173,7 @@ enum CliCommand {
     ///
     /// Takes the answers of /api/v1/agents/integration/integrations/zk/{execution_id} and of its proofs/{number}, or the three files
     /// that snarkjs takes: a proof, its public signals and a verification key.
-    #[command(
-        after_help = "Example:\n  agent-management verify-proof proof.json public.json verification_key.json"
-    )]
+    #[command(after_help = "Example:\n  agent-management verify-proof proof.json public.json verification_key.json")]
     VerifyProof {
         /// Files, in any order.
         #[arg(value_name = "FILE", required = true)]

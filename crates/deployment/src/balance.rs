@@ -64,6 +64,13 @@ impl CallBalance {
         }
     }
 
+    /// Say anew which instances are of the revision that is rolled out.
+    pub fn retarget(&mut self, is_target: impl Fn(&str) -> bool) {
+        for (id, endpoint) in &mut self.endpoints {
+            endpoint.is_target = is_target(id);
+        }
+    }
+
     /// Calls under way at an instance, whether more may go to it or not.
     pub fn in_flight(&self, id: &str) -> u32 {
         self.endpoints.get(id).map(|one| one.in_flight).or_else(|| self.leaving.get(id).copied()).unwrap_or(0)

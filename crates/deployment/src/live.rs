@@ -19,6 +19,8 @@ use crate::{
     scaling::ScalingWatch,
 };
 
+/// Share of the calls for instances of another revision than the serving one: they get calls only where it has none.
+pub(crate) const LAST_RESORT: f64 = f64::MIN_POSITIVE;
 /// Response times of the serving revision that are kept for the 95th percentile.
 const KEPT_TIMES: usize = 512;
 /// Samples that alerts look at: a minute.
@@ -101,6 +103,13 @@ pub(crate) struct LiveDeployment {
 }
 
 impl LiveDeployment {
+    /// Send calls to this revision from now on, and to others only where it has no instance.
+    pub fn serve(&mut self, revision: i64) {
+        self.share = Some(LAST_RESORT);
+        let Self { balance, instances, .. } = self;
+        balance.retarget(|id| instances.get(id).is_none_or(|one| one.revision != revision));
+    }
+
     pub fn new(owner_id: PrincipalId) -> Self {
         Self {
             owner_id,

@@ -29,7 +29,7 @@ pub(crate) struct DeploymentMetrics {
 
 impl Default for DeploymentMetrics {
     fn default() -> Self {
-        Self {
+        let made = Self {
             instances: Family::default(),
             calls: Counter::default(),
             failed_calls: Counter::default(),
@@ -39,7 +39,15 @@ impl Default for DeploymentMetrics {
             rollouts: Family::default(),
             look_failures: Counter::default(),
             call_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
+        };
+        // A series that is not there until it counts something can't be watched for its first change.
+        for end in ["promoted", "undone"] {
+            made.rollouts.get_or_create(&[("end", end.to_owned())]);
         }
+        for health in ["healthy", "degraded", "unhealthy", "unknown"] {
+            made.instances.get_or_create(&[("health", health.to_owned())]);
+        }
+        made
     }
 }
 

@@ -10,9 +10,9 @@ pub const LEAST_PORT: u16 = 1024;
 /// Ports from `low` to `high`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortRange {
-    /// The lowest.
+    /// The lowest of them.
     pub low: u16,
-    /// The highest.
+    /// The highest of them.
     pub high: u16,
 }
 

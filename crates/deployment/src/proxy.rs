@@ -33,9 +33,9 @@ pub struct CallRequest {
 /// What an instance answered.
 #[derive(Clone, Debug)]
 pub struct CallAnswer {
-    /// Status code.
+    /// HTTP status code.
     pub status: u16,
-    /// Body: JSON.
+    /// Body, which is JSON.
     pub body: Bytes,
     /// Name of the instance.
     pub instance_id: String,

@@ -73,7 +73,7 @@ pub struct DeploymentHealthReport {
     pub unknown_instances: u64,
     /// When an instance was last checked; null: none was.
     pub last_health_check: Option<Timestamp>,
-    /// The instances.
+    /// Its instances that are not gone.
     pub instances: Vec<InstanceHealthReport>,
 }
 
@@ -126,7 +126,7 @@ pub struct DeploymentMetricsReport {
 pub struct DeploymentSummary {
     /// Id of the deployment.
     pub deployment_id: String,
-    /// Its name.
+    /// Name of the deployment.
     pub deployment_name: String,
     /// Where it stands.
     pub status: DeploymentStatus,
@@ -169,7 +169,7 @@ pub struct DeploymentDashboard {
     pub alerts: Vec<DeploymentAlert>,
     /// The newest deployments, at most 50.
     pub deployments: Vec<DeploymentSummary>,
-    /// When.
+    /// When it was made.
     pub generated_at: Timestamp,
 }
 

@@ -24,7 +24,16 @@ use am_db::{Database, disk_usage::page_usage};
 const CAUSES: &[(&str, &[&str])] = &[
     (
         "executions",
-        &["agent_executions", "agent_step_executions", "am_runs", "am_events", "am_execution_list", "am_sandboxes", "am_proofs", "am_proof_parts"],
+        &[
+            "agent_executions",
+            "agent_step_executions",
+            "am_runs",
+            "am_events",
+            "am_execution_list",
+            "am_sandboxes",
+            "am_proofs",
+            "am_proof_parts",
+        ],
     ),
     ("definitions", &["am_definitions"]),
     ("workflows", &["ai_agent_workflows", "agent_steps", "am_workflow_list"]),

@@ -56,7 +56,10 @@ const TAGS: [(&str, &str); 55] = [
     ("audit", "The audit log and its Merkle tree"),
     ("portfolios", "Strategies, holdings, trades, rebalancing, risk and performance of agents' portfolios"),
     ("webhooks", "Calls to other systems when something happens"),
-    ("deployments", "Processes that serve workflows: configurations, rollouts, instances, calls, health, figures, alerts"),
+    (
+        "deployments",
+        "Processes that serve workflows: configurations, rollouts, instances, calls, health, figures, alerts",
+    ),
     ("alerts", "Audit entries that somebody should look at"),
     ("system", "Health, metrics and this document"),
 ];

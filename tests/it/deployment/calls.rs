@@ -14,7 +14,11 @@ async fn a_call_runs_the_snapshot_and_tells_what_became_of_it() {
     let server = builder().start().await;
     let (workflow, id) = deployed(&server, ".n + 1", "shop", 1, json!({})).await;
     let answer = call(&server, &id, json!({"n": 41})).await.ok();
-    assert_eq!((&answer["status"], &answer["result"]["step_results"]["a"]), (&json!("completed"), &json!(42)), "{answer}");
+    assert_eq!(
+        (&answer["status"], &answer["result"]["step_results"]["a"]),
+        (&json!("completed"), &json!(42)),
+        "{answer}"
+    );
     assert_eq!(answer["instance_id"], "shop-production-1");
     let run = server.get(&format!("/api/v1/agents/executions/{}", answer.text("execution_id"))).await.ok();
     assert_eq!(run["workflow_id"], json!(workflow), "the execution is its owner's, like any other");
@@ -86,7 +90,11 @@ async fn what_is_scaled_to_zero_wakes_for_a_call_that_waits() {
     }
     healthy(&server, &id, 0, 1).await;
     let answer = call(&server, &id, json!({})).await.ok();
-    assert_eq!((&answer["status"], &answer["result"]["step_results"]["a"]), (&json!("completed"), &json!(7)), "{answer}");
+    assert_eq!(
+        (&answer["status"], &answer["result"]["step_results"]["a"]),
+        (&json!("completed"), &json!(7)),
+        "{answer}"
+    );
     let changes = server.get(&deployments(&format!("{id}/changes"))).await.ok();
     let reasons: Vec<&str> = changes["changes"].as_array().unwrap().iter().map(|row| row.text("reason")).collect();
     assert!(reasons.contains(&"0 to 1 instances: 1 calls wait"), "{reasons:?}");

@@ -6,12 +6,17 @@ mod refusals;
 mod reports;
 mod rollouts;
 
+use std::sync::atomic::{AtomicU16, Ordering};
+
 use serde_json::{Value, json};
 
 use crate::{
     harness::{Answer, ApiClient, AppBuilder, TestApp, poll_interval},
     kit::{AGENTS, JsonDocument, jq, sql},
 };
+
+/// Ports of each service.
+const PORTS: u16 = 50;
 
 /// The prefix of the group.
 pub const INTEGRATION: &str = "/api/v1/agents/integration";
@@ -21,9 +26,12 @@ pub fn deployments(what: &str) -> String {
     format!("{INTEGRATION}/deployments/{what}")
 }
 
-/// An application that may start instances, whoever runs the tests.
+/// An application that may start instances, whoever runs the tests, and has ports of its own: tests run beside each other.
 pub fn builder() -> AppBuilder {
-    TestApp::builder().env("DEPLOYMENT_ALLOW_ROOT", true)
+    static SERVICES: AtomicU16 = AtomicU16::new(0);
+    let low = 21_000 + SERVICES.fetch_add(1, Ordering::Relaxed) * PORTS;
+    let ports = format!("{low}-{}", low + PORTS - 1);
+    TestApp::builder().env("DEPLOYMENT_ALLOW_ROOT", true).env("DEPLOYMENT_PORTS", ports)
 }
 
 /// A configuration whose checks are quick.

@@ -24,7 +24,7 @@ async fn bad_configurations_name_their_members() {
     for (body, member) in [
         (json!({"port_range": [80, 90]}), json!(["body", "port_range"])),
         (json!({"port_range": "1000-30000"}), json!(["body", "port_range"])),
-        (json!({"port_range": [20000, 20001]}), json!(["body", "port_range"])),
+        (json!({"port_range": [30000, 30001]}), json!(["body", "port_range"])),
         (json!({"command": "/bin/sh"}), json!(["body", "command"])),
         (json!({"command": "agent --allow-root; id"}), json!(["body", "command"])),
         (json!({"min_instances": -1}), json!(["body", "min_instances"])),

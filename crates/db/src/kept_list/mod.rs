@@ -384,7 +384,8 @@ mod tests {
         let settings = DatabaseSettings { readers: 1, busy_timeout: Duration::from_secs(5) };
         let db = Database::open(&folder.path().join("t.db"), &settings).await.unwrap();
         crate::migrate::migrate(&db, &am_core::ambient::Clock::system()).await.unwrap();
-        let added = "INSERT INTO job (id, client_id, state, payload, constraints, ttl_seconds, requested_at, expires_at)
+        let added =
+            "INSERT INTO job (id, client_id, state, payload, constraints, ttl_seconds, requested_at, expires_at)
              VALUES ('a', 'c', 'QUEUED', '{}', '{}', 60, '2026-01-01 10:00:00', '2026-01-02 10:00:00')";
         let add = async move |tx: &mut Tx| {
             Ok::<_, DatabaseError>(sqlx::raw_sql(added).execute(tx.conn().await?).await.map(drop)?)

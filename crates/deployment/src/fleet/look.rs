@@ -12,13 +12,11 @@ use am_db::Tx;
 use super::checks::CheckResult;
 use crate::{
     DeploymentError, DeploymentService, Result, alerts, instances,
-    live::{LiveDeployment, LiveInstance},
+    live::{LAST_RESORT, LiveDeployment, LiveInstance},
     model::{DeploymentRecord, DeploymentStatus, InstanceHealth, InstanceRecord, InstanceState},
     tokens,
 };
 
-/// Share of the calls for instances of another revision than the serving one: they get calls only where it has none.
-const LAST_RESORT: f64 = f64::MIN_POSITIVE;
 /// Calls of a draining instance that may still be on their way when it is taken from the balance.
 const DRAIN_SETTLE: Duration = Duration::from_millis(300);
 

@@ -210,6 +210,10 @@ impl DeploymentService {
         (document.deployment_time, document.updated_at) = (Some(now), now);
         store::promote_revision(tx, &document.id, rollout.target, now).await?;
         store::update_deployment(tx, record).await?;
+        // Before anybody can read that it is promoted. Were this not committed, the next look would set it right.
+        if let Some(live) = self.0.live.lock().deployments.get_mut(&record.document.id) {
+            live.serve(rollout.target);
+        }
         let document = &record.document;
         store::note_change(tx, &document.id, "promote", Some(rollout.target), (reason, now)).await?;
         let told = (DeploymentAlertRule::RolloutUndone, AlertChange::Resolve);
