@@ -172,10 +172,13 @@ enum CliCommand {
     /// Verify proofs of executions offline. Exit status 0: valid; 1: not valid.
     ///
     /// Takes the answers of /api/v1/agents/integration/integrations/zk/{execution_id} and of its proofs/{number}, or the three files
-    /// that snarkjs takes: a proof, its public signals and a verification key.
-    #[command(after_help = "Example:\n  agent-management verify-proof proof.json public.json verification_key.json")]
+    /// that snarkjs takes: a proof, its public signals and a verification key. Prints which of their parts hold, which do not, and
+    /// what could not be verified with what was given. Needs no server, no database and no settings.
+    #[command(
+        after_help = "Examples:\n  agent-management verify-proof proof.json public.json verification_key.json\n  agent-management verify-proof document.json export.json --public-key \"$KEY\""
+    )]
     VerifyProof {
-        /// Files, in any order.
+        /// Files, in any order; `-` reads standard input.
         #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
         /// Public key of receipts, 64 hex digits, for the signature of a document's statement. Repeatable.

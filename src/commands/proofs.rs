@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::BufReader,
+    io::{BufReader, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -77,8 +77,15 @@ pub fn make_keys(config: &Config, arguments: &ProofKeysArguments) -> Result<(), 
     Ok(())
 }
 
+/// Read a file; `-` is standard input.
 fn read_bytes(file: &Path) -> Result<(String, Vec<u8>), CommandError> {
-    let bytes = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let read = if file.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        fs::read(file)
+    };
+    let bytes = read.map_err(|error| format!("{}: {error}", file.display()))?;
     Ok((file.display().to_string(), bytes))
 }
 

@@ -287,6 +287,8 @@ fn command_line_lists_its_commands() {
         "message-keys",
         "openapi",
         "verify-receipt",
+        "proof-keys",
+        "verify-proof",
         "verify-audit",
         "export-audit",
         "--config",

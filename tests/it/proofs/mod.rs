@@ -1,6 +1,7 @@
 //! Proofs of executions: what each level checks, what is stored, what others verify, what is refused.
 
 mod agreement;
+mod command;
 mod refusals;
 mod zero_knowledge;
 

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A proof once its background task has ended.
-async fn proved(server: &ApiClient, execution: &str) -> Value {
+pub(super) async fn proved(server: &ApiClient, execution: &str) -> Value {
     let begun = asked(server, execution, "zero-knowledge").await;
     assert_eq!(begun["integration_status"], "in_progress", "{begun}");
     assert!(begun["workflow_verification"].is_null() && begun["completed_at"].is_null());
