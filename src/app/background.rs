@@ -31,6 +31,7 @@ pub(super) fn start(services: &Services, keys: &ApiKeyService, witnesses: &Witne
     supervisor.start("trust", |stop| services.trust.clone().work(stop));
     supervisor.start("market", |stop| services.market.clone().work(stop));
     services.performance.start(supervisor);
+    supervisor.start("proofs", |stop| services.proofs.clone().work(stop));
     supervisor.start("deployments", |stop| services.deployments.clone().watch_fleet(stop));
     supervisor.start("portfolios", |stop| services.portfolios.clone().review_loop(stop));
     supervisor.start("prices", |stop| services.portfolios.clone().poll_prices(stop));

@@ -115,6 +115,7 @@ const SMALL_TABLES: &[(&str, &str)] = &[
     ("am_ledger_budgets", "at most 100 of each principal, and held in memory"),
     ("am_ledger_reservations", "what open executions that budgets bind may still spend"),
     ("am_ledger_waits", "executions that wait for a budget"),
+    ("am_proof_orders", "executions that ended within the last seconds, until their proof is begun"),
     ("am_late_jobs", "jobs that outlive their execution, until they are booked"),
 ];
 

@@ -73,6 +73,7 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (63, "settlements", include_str!("../../../migrations/0063_settlements.sql")),
     (64, "deployments", include_str!("../../../migrations/0064_deployments.sql")),
     (65, "proofs", include_str!("../../../migrations/0065_proofs.sql")),
+    (66, "proof_orders", include_str!("../../../migrations/0066_proof_orders.sql")),
 ];
 
 /// Result of a migration.

@@ -1,7 +1,8 @@
 //! Proofs of executions that others can verify: inclusion in the signed receipt, steps done again, and zero-knowledge proofs.
 //!
 //! A proof is asked for an execution that has completed. The levels basic and full are answered at once; zero-knowledge proofs are
-//! made as background work. What was proved is written to the step's and the execution's rows.
+//! made as background work. What was proved is written to the step's and the execution's rows. Proofs that steps require by their
+//! definition are begun when the execution has completed.
 
 mod checks;
 mod error;
@@ -10,6 +11,7 @@ mod key_store;
 mod model;
 mod network;
 mod offline;
+mod orders;
 mod plan;
 mod record;
 mod service;

@@ -56,7 +56,7 @@ const REPLAY_TIME: Duration = Duration::from_secs(20);
 
 /// The service for proofs. Cheap to clone.
 #[derive(Clone)]
-pub struct ProofService(Arc<ProofParts>);
+pub struct ProofService(pub(crate) Arc<ProofParts>);
 
 /// What proofs are made of.
 pub struct ProofParts {
@@ -103,9 +103,9 @@ fn no_proof(id: &ExecutionId) -> ProofError {
 }
 
 /// What is known of a run before anything is written.
-struct CheckedRun {
+pub(crate) struct CheckedRun {
     results: Vec<StepProofResult>,
-    problems: Vec<ProofProblem>,
+    pub(crate) problems: Vec<ProofProblem>,
     receipt: Value,
     steps_root: String,
     plan: Option<ProvingPlan>,
@@ -126,7 +126,7 @@ impl ProofService {
         Self(Arc::new(parts))
     }
 
-    fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         Timestamp(self.0.clock.now())
     }
 
@@ -153,14 +153,24 @@ impl ProofService {
             return Err(ProofError::Conflict("invalid_state", text));
         }
         let run = self.0.executions.recorded(caller, id, self.0.workflows.names()).await?;
-        let checked = self.check(&run, level).await?;
+        let checked = match level {
+            VerificationLevel::ZeroKnowledge => self.check_provable(&run).await?,
+            _ => self.check(&run, level).await?,
+        };
         let (me, caller, now) = (self.clone(), caller.clone(), self.now());
         let work = async move |tx: &mut Tx| me.begin(tx, &caller, run, level, checked, now).await;
         self.0.db.write_idempotent(&self.0.clock, once, work).await
     }
 
-    /// Check each step, and decide what is to be proved.
-    async fn check(&self, run: &RecordedRun, level: VerificationLevel) -> Result<CheckedRun> {
+    /// Check each step at the highest level, and decide what is to be proved.
+    pub(crate) async fn check_provable(&self, run: &RecordedRun) -> Result<CheckedRun> {
+        let mut checked = self.check(run, VerificationLevel::ZeroKnowledge).await?;
+        checked.plan = Some(self.plan(run, &mut checked.results).await?);
+        Ok(checked)
+    }
+
+    /// Check each step.
+    pub(crate) async fn check(&self, run: &RecordedRun, level: VerificationLevel) -> Result<CheckedRun> {
         let receipt: Value = run.execution.execution_receipt.parse().unwrap_or(None).unwrap_or(Value::Null);
         let payload = receipt.get("payload").cloned().unwrap_or(Value::Null);
         let described = payload.get("steps").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -207,11 +217,7 @@ impl ProofService {
                 note: lists.note,
             });
         }
-        let plan = match level {
-            VerificationLevel::ZeroKnowledge => Some(self.plan(run, &mut results).await?),
-            _ => None,
-        };
-        Ok(CheckedRun { results, problems, receipt: payload, steps_root: tree.root(), plan })
+        Ok(CheckedRun { results, problems, receipt: payload, steps_root: tree.root(), plan: None })
     }
 
     async fn repeat(&self, run: &RecordedRun, at: usize, until: Duration) -> ReplayOutcome {
@@ -286,7 +292,8 @@ impl ProofService {
         Ok(Some(PlannedPolicy { circuit: form.to_string(), reference: query.reference.to_string(), state, action }))
     }
 
-    async fn begin(
+    /// Store a proof, with its background work where it has a plan, and tell the log.
+    pub(crate) async fn begin(
         &self,
         tx: &mut Tx,
         caller: &Principal,

@@ -146,6 +146,34 @@ pub(crate) async fn write_execution(tx: &mut Tx, execution: &ExecutionId, proof:
     Ok(())
 }
 
+/// Some executions whose proofs were ordered and not begun.
+pub(crate) async fn ordered(conn: &mut Connection, limit: i64) -> Result<Vec<ExecutionId>> {
+    let found = sql!("SELECT execution_id FROM am_proof_orders ORDER BY execution_id LIMIT $1").bind(limit);
+    found.fetch_values(conn).await
+}
+
+/// Take an order. False: another process took it.
+pub(crate) async fn take_order(tx: &mut Tx, execution: &ExecutionId) -> Result<bool> {
+    let taken = sql!("DELETE FROM am_proof_orders WHERE execution_id = $1").bind(execution);
+    Ok(taken.execute(tx.conn().await?).await? > 0)
+}
+
+/// The client of an execution, as it is stored; `None`: the execution is gone.
+pub(crate) async fn client(conn: &mut Connection, execution: &ExecutionId) -> Result<Option<String>> {
+    let found = sql!("SELECT client_id FROM agent_executions WHERE id = $1").bind(execution);
+    found.fetch_optional_value(conn).await
+}
+
+/// Say of steps that wait for a proof that they get none.
+pub(crate) async fn fail_pending(tx: &mut Tx, execution: &ExecutionId, now: Timestamp) -> Result<()> {
+    let failed = update!("agent_step_executions" {
+        verification_status: "failed",
+        updated_at: now,
+    } where "execution_id = $1 AND verification_status = 'pending'" (execution));
+    failed.execute(tx.conn().await?).await?;
+    Ok(())
+}
+
 /// Whether a proof of the execution is being made.
 pub(crate) async fn under_way(conn: &mut Connection, execution: &ExecutionId) -> Result<Option<ProofRecord>> {
     let found = latest(conn, execution).await?;

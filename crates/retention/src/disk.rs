@@ -33,6 +33,7 @@ const CAUSES: &[(&str, &[&str])] = &[
             "am_sandboxes",
             "am_proofs",
             "am_proof_parts",
+            "am_proof_orders",
         ],
     ),
     ("definitions", &["am_definitions"]),

@@ -47,6 +47,7 @@ const EXECUTION_ROWS: &[RowSource] = &[
     RowSource::of("agent_step_executions", "execution_id"),
     RowSource::of("am_proofs", "execution_id"),
     RowSource::of("am_proof_parts", "execution_id"),
+    RowSource::of("am_proof_orders", "execution_id"),
     RowSource::of("am_runs", "execution_id"),
     RowSource::of("am_events", "stream"),
     RowSource::of("am_sandboxes", "execution_id"),

@@ -56,7 +56,7 @@ pub struct StepLogDocument {
     memory_usage: Option<f64>,
     /// Number of attempts after the first.
     retry_count: i64,
-    /// `verified` or `failed`; null: not verified.
+    /// `verified`, `failed`, or `pending` while the proof that the step requires is made; null: not verified.
     verification_status: Option<String>,
     /// Results of the verification checks; null: none.
     #[schema(value_type = Option<Object>)]

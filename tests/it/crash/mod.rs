@@ -10,6 +10,7 @@ mod lists;
 mod market;
 mod market_month;
 mod plans;
+mod proofs;
 mod retention;
 #[cfg(feature = "contract-settlement")]
 mod settlement;

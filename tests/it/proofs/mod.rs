@@ -3,6 +3,7 @@
 mod agreement;
 mod command;
 mod refusals;
+mod required;
 mod zero_knowledge;
 
 use am_proofs::CircuitKeyStore;

@@ -2,8 +2,9 @@
 
 use super::{audit_entries, external_tasks::ExternalTask};
 use crate::{
+    definition::CompiledStep,
     model::{ExecutionStatus, StepType, VerificationLevel},
-    run::{Execution, PendingEvent, RunState, StepRun},
+    run::{Execution, PendingEvent, RunState, StepRun, StepVerification},
 };
 use am_audit::{AuditEntry, SecurityLevel};
 use am_core::{
@@ -91,6 +92,8 @@ pub struct RunRow {
     pub now: Timestamp,
     pub active_seconds: f64,
     pub reserved_cost: Money,
+    /// Whether it has ended, and the proof of a step that requires one is to be made.
+    pub wants_proof: bool,
 }
 
 /// Row of `agent_step_executions`.
@@ -101,6 +104,8 @@ pub struct StepRow {
     /// Columns `input_data` and `output_data`.
     pub input: String,
     pub output: String,
+    /// Whether the proof that it requires is still to be made.
+    pub awaits_proof: bool,
     pub step: StepRun,
 }
 
@@ -128,21 +133,23 @@ impl RunCheckpoint {
             now,
             active_seconds: run.active_seconds(now),
             reserved_cost: run.steps.iter().map(|step| step.reserved).sum(),
+            wants_proof: hold == Ownership::Ended
+                && run.plan.steps.iter().zip(&run.steps).any(|(spec, step)| awaits_proof(spec, step)),
         };
-        let types = run.plan.steps.iter().map(|step| step.step_type);
         let steps = run
             .steps
             .iter_mut()
-            .zip(types)
+            .zip(&run.plan.steps)
             .filter(|(step, _)| step.dirty)
-            .map(|(step, step_type)| {
+            .map(|(step, spec)| {
                 step.dirty = false;
                 StepRow {
                     row_id: step.row_id.clone(),
                     step_id: step.step_id.clone(),
-                    step_type,
+                    step_type: spec.step_type,
                     input: json_text(&step.input),
                     output: json_text(&step.output),
+                    awaits_proof: awaits_proof(spec, step),
                     step: step.clone(),
                 }
             })
@@ -193,6 +200,11 @@ impl RunCheckpoint {
             updated_at: run.now,
         }
     }
+}
+
+/// Whether a step requires a proof by its definition and none came with its result.
+fn awaits_proof(spec: &CompiledStep, step: &StepRun) -> bool {
+    spec.requires_proof && step.verification.as_ref().is_some_and(StepVerification::lacks_proof)
 }
 
 /// Serialize a step's input or output as JSON.

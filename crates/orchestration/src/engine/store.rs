@@ -21,7 +21,7 @@ pub struct SaveOutcome {
 /// A row of `agent_step_executions`, new or written over.
 macro_rules! step_row {
     ($rows:expr, $run:expr, $row:expr, $($conflict:tt)*) => {{
-        let StepRow { row_id, step_id, step_type, input, output, step } = $row;
+        let StepRow { row_id, step_id, step_type, input, output, awaits_proof, step } = $row;
         push_row!($rows, "agent_step_executions" {
             id: row_id,
             execution_id: &$run.id,
@@ -33,7 +33,7 @@ macro_rules! step_row {
             gpu_accelerated: step.gpu,
             memory_usage: step.memory_mb,
             step_proof: step.verification.as_ref().and_then(|done| JsonText::from_value(done).ok()).unwrap_or_else(JsonText::none),
-            verification_status: verification_status(step),
+            verification_status: verification_status(step, *awaits_proof),
             error_message: &step.error,
             retry_count: i64::from(step.attempts.saturating_sub(1)),
             started_at: step.started_at,
@@ -105,6 +105,7 @@ pub fn insert_rows(save: &RunCheckpoint, new: &NewExecution, definition_known: b
     for step in &save.steps {
         step_row!(rows, run, step,);
     }
+    push_proof_order(&mut rows, save);
     am_events::add_event_rows(&mut rows, &run.id, &number_events(save, 1))?;
     Ok(rows)
 }
@@ -125,6 +126,7 @@ pub async fn save_run(tx: &mut Tx, save: &RunCheckpoint, trail: RowBatch) -> Res
             update on (id) except (execution_id, step_id, created_at)
         );
     }
+    push_proof_order(&mut rows, save);
     let mut events = number_events(save, last_event - save.events.len() as i64 + 1);
     am_events::order_times(tx.conn().await?, &save.run.id, &mut events).await?;
     am_events::add_event_rows(&mut rows, &save.run.id, &events)?;
@@ -185,8 +187,23 @@ fn total_seconds(run: &RunRow) -> Option<f64> {
     Some(run.completed_at?.seconds_since(run.started_at?))
 }
 
-fn verification_status(step: &StepRun) -> Option<&'static str> {
-    Some(if step.verification.as_ref()?.verified { "verified" } else { "failed" })
+fn verification_status(step: &StepRun, awaits_proof: bool) -> Option<&'static str> {
+    let verified = step.verification.as_ref()?.verified;
+    Some(match (verified, awaits_proof) {
+        (true, _) => "verified",
+        (false, true) => "pending",
+        (false, false) => "failed",
+    })
+}
+
+/// Order the proof of a run that ends with a step that requires one.
+fn push_proof_order(rows: &mut RowBatch, save: &RunCheckpoint) {
+    if save.run.wants_proof {
+        push_row!(rows, "am_proof_orders" {
+            execution_id: &save.run.id,
+            ordered_at: save.run.now,
+        } update on (execution_id));
+    }
 }
 
 async fn update_run(tx: &mut Tx, save: &RunCheckpoint) -> Result<(i64, bool)> {

@@ -43,7 +43,7 @@ pub struct StepLog {
     pub memory_usage: Option<f64>,
     /// Number of attempts after the first.
     pub retry_count: i64,
-    /// Result of the verification: `verified` or `failed`; null: not verified.
+    /// Result of the verification: `verified`, `failed`, or `pending` while a proof is made; null: not verified.
     pub verification_status: Option<String>,
     /// Input of the step.
     pub input: JsonText,

@@ -194,6 +194,13 @@ pub async fn cancel(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result
     .bind(&execution.id)
     .execute(tx.conn().await?)
     .await?;
+    // No proof is made of what did not complete.
+    update!("agent_step_executions" {
+        verification_status: "failed",
+        updated_at: now,
+    } where "execution_id = $1 AND verification_status = 'pending'" (&execution.id))
+    .execute(tx.conn().await?)
+    .await?;
     let seconds = execution.started_at.map(|started| now.seconds_since(started));
     update!("agent_executions" {
         status: ExecutionStatus::Cancelled,

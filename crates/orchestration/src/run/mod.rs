@@ -14,5 +14,5 @@ pub(crate) use budget::{AttemptPrice, BudgetCheck};
 pub(crate) use context::{PlannedSteps, RunContext, ScopeInputContext};
 pub use execution::Execution;
 pub(crate) use state::{AfterFailure, PendingEvent, RunLimits, RunState, round_progress};
-pub(crate) use step::{AttemptFailure, AttemptOutput, AttemptResult, StepRun};
+pub(crate) use step::{AttemptFailure, AttemptOutput, AttemptResult, StepRun, StepVerification};
 pub(crate) use store::append_event;

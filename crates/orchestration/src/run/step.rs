@@ -13,6 +13,9 @@ use am_core::{
 };
 use am_db::codec::Timestamp;
 
+/// Name of the check that a proof was made.
+pub(super) const PROOF_CHECK: &str = "proof";
+
 /// State of a step in a run.
 #[derive(Clone, Debug)]
 pub struct StepRun {
@@ -163,4 +166,11 @@ pub struct StepVerification {
     pub checks_failed: Vec<String>,
     /// Names of checks without a measurement: they neither pass nor fail.
     pub not_measured: Vec<String>,
+}
+
+impl StepVerification {
+    /// Whether a proof was asked for and did not come with the result.
+    pub fn lacks_proof(&self) -> bool {
+        self.checks_failed.iter().any(|check| check == PROOF_CHECK)
+    }
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::step::{StepRun, StepVerification};
+use super::step::{PROOF_CHECK, StepRun, StepVerification};
 use crate::{
     definition::ExecutionPlan,
     model::{ExecutionStatus, VerificationLevel},
@@ -15,7 +15,7 @@ const MAX_VERIFIED_SECONDS: f64 = 3600.0;
 const MAX_VERIFIED_MEMORY_MB: f64 = 8192.0;
 
 /// Verify the result of `step` at `level`. The highest level requires a proof; a step can require one by itself. A
-/// proof comes with the result; this service cannot create one.
+/// proof comes with the result, or is made after the run's end.
 pub fn verify_step(
     level: VerificationLevel,
     requires_proof: bool,
@@ -40,7 +40,7 @@ pub fn verify_step(
         note("memory_usage", step.memory_mb.map(|used| used < MAX_VERIFIED_MEMORY_MB));
     }
     if requires_proof || level == VerificationLevel::ZeroKnowledge {
-        note("proof", Some(proof.is_some_and(|proof| !proof.is_null())));
+        note(PROOF_CHECK, Some(proof.is_some_and(|proof| !proof.is_null())));
     }
     StepVerification { level, verified: failed.is_empty(), checks_passed: passed, checks_failed: failed, not_measured }
 }
