@@ -87,6 +87,9 @@ for library in libtorch.so libtorch_cpu.so libc10.so libgomp.so.1 libcudart.so.1
     put 644 "$libtorch/lib/$library" "/usr/local/lib/agent-management/$library"
 done
 put 644 "$here/agent-management.service" /etc/systemd/system/agent-management.service
+# For DEPLOYMENT_SUPERVISOR=systemd: the unit of the instances, and what lets the service start them. Nothing is started by them being there.
+put 644 "$here/aitbc-agent@.service" /etc/systemd/system/aitbc-agent@.service
+put 644 "$here/aitbc-agent.rules" /etc/polkit-1/rules.d/50-aitbc-agent.rules
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

@@ -67,8 +67,14 @@ cp -r /lib/systemd/system "$root/usr/lib/systemd/system"
 ln -s ../usr/lib/systemd "$root/lib/systemd"
 complaints=$(systemd-analyze verify --man=no --root="$root" agent-management.service 2>&1 | grep -F agent-management || true)
 [ -z "$complaints" ] || fail "$complaints"
+# Of the template an instance, as the service names them.
+complaints=$(systemd-analyze verify --man=no --root="$root" aitbc-agent@deploy_1.1.service 2>&1 | grep -F aitbc-agent || true)
+[ -z "$complaints" ] || fail "$complaints"
 
 # Exposure in tenths: 3.0 at most.
 verdict=$(systemd-analyze security --no-pager --offline=true --threshold=30 deploy/agent-management.service) ||
+    fail "$(tail -n 1 <<<"$verdict")"
+tail -n 1 <<<"$verdict"
+verdict=$(systemd-analyze security --no-pager --offline=true --threshold=20 deploy/aitbc-agent@.service) ||
     fail "$(tail -n 1 <<<"$verdict")"
 tail -n 1 <<<"$verdict"

@@ -3,9 +3,9 @@
 # in front of the service, bubblewrap for sandboxes, PostgreSQL, which prepares every statement, and promtool, which tries the
 # alarms, where they are not installed unpacked from Debian's packages; and a Python with the coordinator's SQLAlchemy, which
 # reads what the service wrote, with onnxruntime, which runs exported policies, with MLflow's client and TensorBoard, which read
-# exported runs, with Gymnasium, with httpx for the examples, and with what validates the OpenAPI document and generates a client from it;
-# the TypeScript generator and a local chain; jq's test suite; and a sentence encoder. Prints the
-# directories to put on PATH.
+# exported runs, with Gymnasium, with python-dbusmock, which stands for systemd, with httpx for the examples, and with what validates
+# the OpenAPI document and generates a client from it; the TypeScript generator and a local chain; jq's test suite; and a sentence
+# encoder. Prints the directories to put on PATH.
 #
 #   PATH="$(scripts/test-tools.sh):$PATH" cargo test --workspace --all-features
 set -euo pipefail
@@ -36,6 +36,11 @@ unpacked nginx nginx -v
 unpacked bubblewrap bwrap --version
 unpacked postgresql-15 postgres --version
 unpacked prometheus promtool --version
+# For the mock of systemd: a bus, and its bindings for Debian's own Python.
+mock_path=$place/dbusmock:$place/usr/lib/python3/dist-packages
+unpacked dbus-daemon dbus-daemon --version
+unpacked python3-dbus env PYTHONPATH="$mock_path" /usr/bin/python3 -c 'import dbus'
+unpacked python3-gi env PYTHONPATH="$mock_path" /usr/bin/python3 -c 'from gi.repository import GLib'
 
 requirements=$PWD/scripts/test-requirements.txt
 brought() {
@@ -51,6 +56,18 @@ if ! brought; then
     if ! { python3 -m venv "$place/venv" && "$place/venv/bin/pip" --quiet --disable-pip-version-check install -r "$requirements"; } </dev/null >&2; then
         say "that did not work, and the tests that run it will fail: it needs python3 (3.11 or newer) with venv and pip"
         rm -rf "$place/venv"
+    fi
+fi
+
+# It runs in Debian's Python, so that it has a directory of its own.
+dbusmock=python-dbusmock==0.38.1
+if [ "$(cat "$place/dbusmock/version" 2>/dev/null)" != "$dbusmock" ]; then
+    say "bringing $dbusmock into $place/dbusmock"
+    rm -rf "$place/dbusmock"
+    if "$place/venv/bin/pip" --quiet --disable-pip-version-check install --no-deps --target "$place/dbusmock" "$dbusmock" </dev/null >&2; then
+        echo "$dbusmock" >"$place/dbusmock/version"
+    else
+        say "that did not work, and the tests of the systemd supervisor will fail"
     fi
 fi
 

@@ -351,7 +351,8 @@ impl App {
             deployments::DeployedWorkflows::new(&executions, &workflows),
             (&db, &clock, &ids),
             (&audit, &webhooks),
-        )?;
+        )
+        .await?;
         let mut registry = Registry::default();
         deployments.register(&mut registry);
         creativity.register(&mut registry);

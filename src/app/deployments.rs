@@ -9,14 +9,15 @@ use super::StartError;
 use am_audit::AuditLog;
 use am_core::{
     ambient::{Clock, IdGenerator},
-    config::Config,
+    config::{Config, SupervisorKind},
     crypto,
     ids::{PrincipalId, WorkflowId},
 };
 use am_db::{Database, idempotency::IdempotencyKey, principal::Principal};
 use am_deployment::{
-    DeploymentError, DeploymentParts, DeploymentService, DeploymentSettings, PortRange, ProcessSettings,
-    ProcessSupervisor, SnapshotAnswer, SnapshotRun, WorkflowSnapshot, WorkflowSource,
+    DeploymentError, DeploymentParts, DeploymentService, DeploymentSettings, InstanceSupervisor, PortRange,
+    ProcessSettings, ProcessSupervisor, SnapshotAnswer, SnapshotRun, SystemdBusAddress, SystemdSettings,
+    SystemdSupervisor, WorkflowSnapshot, WorkflowSource,
 };
 use am_orchestration::{
     error::OrchestrationError,
@@ -26,7 +27,7 @@ use am_orchestration::{
 use am_webhooks::WebhookService;
 
 /// Build the service for deployments.
-pub(super) fn open_deployments(
+pub(super) async fn open_deployments(
     config: &Config,
     executables: &Path,
     workflows: DeployedWorkflows,
@@ -35,12 +36,23 @@ pub(super) fn open_deployments(
 ) -> Result<DeploymentService, StartError> {
     let settings = &config.deployments;
     let directory = settings.directory.clone().unwrap_or_else(|| config.data_dir.join("deployments"));
-    let supervisor = ProcessSupervisor::new(ProcessSettings {
-        program: executables.join("agent-management-agent"),
-        directory: directory.join("supervisor"),
-        user: settings.user,
-        allow_root: settings.allow_root,
-    });
+    let supervisor: Arc<dyn InstanceSupervisor> = match settings.supervisor {
+        SupervisorKind::Process => Arc::new(ProcessSupervisor::new(ProcessSettings {
+            program: executables.join("agent-management-agent"),
+            directory: directory.join("supervisor"),
+            user: settings.user,
+            allow_root: settings.allow_root,
+        })),
+        SupervisorKind::Systemd => {
+            let bus = match settings.systemd_bus.as_str() {
+                "system" => SystemdBusAddress::System,
+                "session" => SystemdBusAddress::Session,
+                address => SystemdBusAddress::At(address.to_owned()),
+            };
+            let supervisor = SystemdSupervisor::connect(SystemdSettings { bus, directory: directory.join("systemd") });
+            Arc::new(supervisor.await.map_err(StartError::Supervisor)?)
+        }
+    };
     let (low, high) = settings.ports;
     Ok(DeploymentService::new(DeploymentParts {
         db: db.clone(),
@@ -49,7 +61,7 @@ pub(super) fn open_deployments(
         audit: audit.clone(),
         webhooks: webhooks.clone(),
         workflows: Arc::new(workflows),
-        supervisor: Arc::new(supervisor),
+        supervisor,
         settings: DeploymentSettings {
             ports: PortRange { low, high },
             directory,

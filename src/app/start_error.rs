@@ -53,6 +53,9 @@ pub enum StartError {
     /// The executable that evaluates jq programs cannot be started.
     #[error("the jq workers can't be started from {0}: {1}")]
     Jq(PathBuf, std::io::Error),
+    /// Nobody can keep instances of deployments running as the settings ask.
+    #[error("DEPLOYMENT_SUPERVISOR=systemd: {0}")]
+    Supervisor(am_deployment::SupervisorFault),
     /// The webhooks cannot be opened.
     #[error("the webhooks: {0}")]
     Webhooks(#[from] am_webhooks::WebhookError),

@@ -36,6 +36,9 @@ pub struct InstanceSpec {
     pub health_path: String,
     /// Memory for its data in MiB; the system refuses it more.
     pub memory_mb: u64,
+    /// Processor time that it may use, in thousandths of a core; 0: no limit. Only systemd limits it.
+    #[serde(default)]
+    pub cpu_millis: u64,
 }
 
 /// A request to the supervisor.

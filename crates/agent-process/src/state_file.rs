@@ -78,6 +78,7 @@ mod tests {
             token_file: "/t".into(),
             health_path: "/health".into(),
             memory_mb: 64,
+            cpu_millis: 1000,
         };
         let kept = vec![RememberedInstance { spec, process: Some((7, 8)), restarts: 2, given_up: false }];
         file.write(&kept).unwrap();

@@ -87,6 +87,7 @@ impl Ground {
             token_file: self.token(),
             health_path: "/ready".into(),
             memory_mb: 512,
+            cpu_millis: 1000,
         }
     }
 

@@ -46,7 +46,7 @@ use crate::money::Money;
 pub use background::BackgroundConfig;
 pub use connections::{AddressBlock, ConnectionConfig};
 pub use creativity::CreativityConfig;
-pub use deployments::DeploymentConfig;
+pub use deployments::{DeploymentConfig, SupervisorKind};
 pub use endpoints::check_hook_url;
 pub use error::ConfigError;
 pub use http_method::HttpMethod;

@@ -25,6 +25,7 @@ mod scaling;
 mod standing;
 mod store;
 mod supervisor;
+mod systemd;
 mod tokens;
 
 use std::{
@@ -64,6 +65,7 @@ pub use self::{
     samples::SampleSums,
     scaling::ScalingPolicy,
     supervisor::{InstanceSupervisor, ProcessSettings, ProcessSupervisor, SupervisorFault},
+    systemd::{SystemdBusAddress, SystemdSettings, SystemdSupervisor},
 };
 use self::{fleet::CheckResult, live::LiveFleet, metrics::DeploymentMetrics};
 

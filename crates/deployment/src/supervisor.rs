@@ -1,5 +1,5 @@
 //! Who keeps instances running. The `process` supervisor is a small process of its own, which outlives this one; this module speaks
-//! with it, and starts it where none answers.
+//! with it, and starts it where none answers. The `systemd` supervisor is in `systemd`.
 
 use std::{
     path::{Path, PathBuf},

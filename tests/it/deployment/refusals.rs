@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{builder, deploy, deployments, make};
 use crate::{
-    harness::{ApiClient, OTHER_ADMIN, TestApp},
+    harness::{ApiClient, OTHER_ADMIN, Server, TestApp},
     kit::{AGENTS, JsonDocument, get_as, jq, locations, post_as},
 };
 
@@ -151,4 +151,15 @@ async fn root_is_refused_unless_it_is_allowed() {
     assert_eq!((answer.status.as_u16(), answer.body["code"].as_str()), (409, Some("host_unsupported")));
     assert!(answer.body.text("detail").contains("root"), "{}", answer.text);
     assert!(health.text("reason").contains("DEPLOYMENT_USER"), "{health}");
+}
+
+#[test]
+fn a_supervisor_that_is_not_there_keeps_the_service_from_starting() {
+    let bus = "unix:path=/nonexistent/bus";
+    let server = Server::builder().env("DEPLOYMENT_SUPERVISOR", "systemd").env("DEPLOYMENT_SYSTEMD_BUS", bus);
+    let (status, log) = server.start_and_fail();
+    assert!(!status.success(), "{log}");
+    assert!(log.contains("DEPLOYMENT_SUPERVISOR=systemd: systemd can't be asked over D-Bus"), "{log}");
+    let (status, log) = Server::builder().env("DEPLOYMENT_SUPERVISOR", "cron").start_and_fail();
+    assert!(!status.success() && log.contains("should be process or systemd"), "{log}");
 }

@@ -9,6 +9,15 @@ use super::{
     setting_reader::{SettingReader, boolean, number, optional_path, parsed, seconds},
 };
 
+/// Who keeps instances running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SupervisorKind {
+    /// A small process of its own.
+    Process,
+    /// systemd, by a template unit.
+    Systemd,
+}
+
 settings! {
     /// Settings of deployments.
     pub struct DeploymentConfig {
@@ -16,6 +25,10 @@ settings! {
         "DEPLOYMENT_PORTS" ports: (u16, u16) = (20_000, 20_999), parsed("two ports from 1024, such as 20000-20999", port_range);
         /// Directory of instances' tokens and of their supervisor. `None`: `deployments` below `DATA_DIR`.
         "DEPLOYMENT_DIR" directory: Option<PathBuf> = None, optional_path;
+        /// Who keeps instances running: `process` (default) or `systemd`.
+        "DEPLOYMENT_SUPERVISOR" supervisor: SupervisorKind = SupervisorKind::Process, parsed("process or systemd", supervisor_kind);
+        /// Bus that systemd is asked on: `system` (default), `session`, or a D-Bus address.
+        "DEPLOYMENT_SYSTEMD_BUS" systemd_bus: String = "system".to_owned(), parsed("system, session or a D-Bus address such as unix:path=/run/bus", bus_name);
         /// User and group that instances run as, as two numbers, where the service runs as root. `None`: the service's own, which must
         /// not be root.
         "DEPLOYMENT_USER" user: Option<(u32, u32)> = None, instance_user;
@@ -30,6 +43,18 @@ settings! {
         /// Time that calls under way have when their instance ends, default 30 s.
         "DEPLOYMENT_DRAIN_SECONDS" drain: Duration = Duration::from_secs(30), seconds(1..=600);
     }
+}
+
+fn supervisor_kind(text: &str) -> Option<SupervisorKind> {
+    match text {
+        "process" => Some(SupervisorKind::Process),
+        "systemd" => Some(SupervisorKind::Systemd),
+        _ => None,
+    }
+}
+
+fn bus_name(text: &str) -> Option<String> {
+    (matches!(text, "system" | "session") || text.contains(':')).then(|| text.to_owned())
 }
 
 fn port_range(text: &str) -> Option<(u16, u16)> {

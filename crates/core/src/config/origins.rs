@@ -33,6 +33,7 @@ const SHOWN_TYPES: [&str; 24] = [
     "ConstraintRule",
     "JobClockSetting",
     "SettlementMode",
+    "SupervisorKind",
     "Vec<String>",
     "Vec<AddressBlock>",
     "Option<u64>",

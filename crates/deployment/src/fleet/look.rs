@@ -222,6 +222,7 @@ impl DeploymentService {
             token_file: tokens::token_file(&self.0.parts.settings.directory, &one.id),
             health_path: settings.health_check_endpoint.clone(),
             memory_mb: settings.min_memory_mb.unsigned_abs(),
+            cpu_millis: (settings.min_cpu_cores * 1000.0).round() as u64,
         })
     }
 }
