@@ -74,6 +74,10 @@ bench-economy: libtorch ## Measure the marketplace and the ledger at a million l
 bench-performance: libtorch ## Measure profiles at 100,000 beside 1,000, write docs/METHODS.md (needs wrk)
 	scripts/bench-performance.sh
 
+.PHONY: bench-deployments
+bench-deployments: libtorch ## Measure 50 instances at rest, repairs and the proxy, write docs/DEPLOYMENTS.md (needs wrk)
+	scripts/bench-deployments.sh
+
 .PHONY: proofs
 proofs: libtorch ## Prove, verify with snarkjs, refuse altered proofs, write docs/PROOFS.md (needs node, npm)
 	scripts/proofs.sh
