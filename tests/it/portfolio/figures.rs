@@ -153,6 +153,76 @@ async fn risk_is_kept_in_the_coordinators_table() {
     }
 }
 
+/// The last 60 days of a portfolio, and of the price of ETH: by how many days ago.
+fn unit_before(days_ago: i64) -> f64 {
+    if days_ago == 0 { 1.0 } else { 1.0 + (60 - days_ago) as f64 * 0.001 + (days_ago % 7) as f64 * 0.003 }
+}
+
+fn ether_before(days_ago: i64) -> f64 {
+    20.0 + (days_ago * 5 % 11) as f64 * 0.25
+}
+
+#[tokio::test]
+async fn periods_are_kept_beside_the_strategys_targets() {
+    let server = TestApp::start().await;
+    let now = am_core::ambient::Clock::system().now();
+    let at = |days_ago: i64| (now - chrono::TimeDelta::days(days_ago)).to_rfc3339();
+    let portfolio = funded(&server).await;
+    let id: i64 = portfolio.rsplit('/').next().unwrap().parse().unwrap();
+    let mut conn = sqlx::SqliteConnection::connect(server.database().to_str().unwrap()).await.unwrap();
+    for days_ago in 1..60 {
+        let insert = "INSERT INTO am_portfolio_days (portfolio_id, day, unit_value, value, measured_at)
+             VALUES ($1, $2, $3, 1, $2 || ' 00:00:00.000000')";
+        let insert = sqlx::query(insert).bind(id).bind(at(days_ago)[..10].to_owned()).bind(unit_before(days_ago));
+        insert.execute(&mut conn).await.unwrap();
+    }
+    // Without a price of what is aimed at on each day there is nothing to compare with.
+    let prices = |days: std::ops::Range<i64>| {
+        let price = |days_ago: i64| json!({"token": "ETH", "price": ether_before(days_ago), "at": at(days_ago)});
+        json!({"prices": days.map(price).collect::<Vec<_>>()})
+    };
+    server.post(&format!("{PORTFOLIOS}/prices/bulk"), prices(1..30)).await.is(201);
+    server.post(&format!("{portfolio}/snapshots"), json!({})).await.is(201);
+    let kept = "SELECT count(*) || ' ' || coalesce(group_concat(period), '') FROM
+         (SELECT period FROM performance_metrics ORDER BY period)";
+    assert_eq!(text_of(&server, kept).await, "0 ", "the thirtieth day has no price");
+    server.post(&format!("{PORTFOLIOS}/prices/bulk"), prices(30..60)).await.is(201);
+    for _ in 0..2 {
+        server.post(&format!("{portfolio}/snapshots"), json!({})).await.is(201);
+    }
+    assert_eq!(text_of(&server, kept).await, "3 1y,30d,90d", "one row of each, which is written anew");
+
+    let read = "SELECT total_return, volatility, max_drawdown, win_rate, profit_factor, sharpe_ratio, sortino_ratio, calmar_ratio,
+             benchmark_return, beta, tracking_error, information_ratio FROM performance_metrics WHERE period = '30d'";
+    let row = sqlx::query(read).fetch_one(&mut conn).await.unwrap();
+    let figure = |name: &str| -> f64 { sqlx::Row::get(&row, name) };
+    let near = |name: &str, wanted: f64| {
+        assert!((figure(name) - wanted).abs() < 1e-9 * wanted.abs().max(1.0), "{name}: {} {wanted}", figure(name));
+    };
+    let report = server.get(&format!("{portfolio}/performance?from=30d")).await.ok();
+    for name in
+        ["volatility", "max_drawdown", "win_rate", "profit_factor", "sharpe_ratio", "sortino_ratio", "calmar_ratio"]
+    {
+        near(name, report[name].as_f64().unwrap());
+    }
+    // The benchmark holds half AIT and half ETH, from day to day.
+    let days = || (0..30).rev();
+    let own: Vec<f64> = days().map(|ago| unit_before(ago) / unit_before(ago + 1) - 1.0).collect();
+    let other: Vec<f64> = days().map(|ago| 0.5 * (ether_before(ago) / ether_before(ago + 1) - 1.0)).collect();
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let covariance = |one: &[f64], two: &[f64]| {
+        let (first, second) = (mean(one), mean(two));
+        one.iter().zip(two).map(|(a, b)| (a - first) * (b - second)).sum::<f64>() / (one.len() - 1) as f64
+    };
+    let active: Vec<f64> = own.iter().zip(&other).map(|(one, other)| one - other).collect();
+    let error = (covariance(&active, &active) * 365.0).sqrt();
+    near("total_return", unit_before(0) / unit_before(30) - 1.0);
+    near("benchmark_return", other.iter().map(|change| 1.0 + change).product::<f64>() - 1.0);
+    near("beta", covariance(&own, &other) / covariance(&other, &other));
+    near("tracking_error", error);
+    near("information_ratio", mean(&active) * 365.0 / error);
+}
+
 #[tokio::test]
 async fn shocks_are_what_the_weights_make_of_them() {
     let server = TestApp::start().await;

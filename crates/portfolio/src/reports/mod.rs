@@ -2,6 +2,7 @@
 //! with a reason.
 
 mod history;
+mod kept_performance;
 mod performance;
 mod period;
 mod risk;
@@ -9,6 +10,7 @@ mod risk;
 pub(crate) use self::history::{
     AlignedPrices, PERIODS_PER_YEAR, RiskHistory, held_rating, read_days, read_history, risk_after,
 };
+pub(crate) use self::kept_performance::{KeptPeriod, kept_periods};
 pub(crate) use self::risk::{KeptRisk, kept_risk};
 pub use self::{
     performance::{AssetAttribution, AttributionReport, PerformanceReport},

@@ -47,8 +47,9 @@ pub struct RiskQuery {
 
 /// Daily worth of a unit in a period.
 pub(crate) struct MeasuredDays {
-    days: Vec<String>,
-    returns: Vec<f64>,
+    pub(super) days: Vec<String>,
+    /// Returns from each day to the next.
+    pub(super) returns: Vec<f64>,
     risk_free_per_period: f64,
 }
 
@@ -229,7 +230,16 @@ impl MeasuredDays {
         RiskOptions { periods_per_year: PERIODS_PER_YEAR, risk_free_per_period, benchmark }
     }
 
-    fn measured(&self, benchmark: Option<&[f64]>) -> Result<Option<RiskFigures>> {
+    /// The part from `day` on.
+    pub(super) fn since(&self, day: &str) -> Self {
+        let first = self.days.partition_point(|one| one.as_str() < day);
+        let risk_free_per_period = self.risk_free_per_period;
+        let returns = self.returns.get(first..).unwrap_or_default().to_vec();
+        Self { days: self.days[first..].to_vec(), returns, risk_free_per_period }
+    }
+
+    /// What the returns say about risk, also beside those of a benchmark; `None`: there are fewer than two.
+    pub(super) fn measured(&self, benchmark: Option<&[f64]>) -> Result<Option<RiskFigures>> {
         if self.returns.len() < 2 {
             return Ok(None);
         }
@@ -242,7 +252,12 @@ impl MeasuredDays {
         self.day_figures(found.as_ref(), reasons)
     }
 
-    fn day_figures(&self, found: Option<&RiskFigures>, reasons: &mut BTreeMap<String, String>) -> DayFigures {
+    /// The figures of what was measured; why some are null is added to `reasons`.
+    pub(super) fn day_figures(
+        &self,
+        found: Option<&RiskFigures>,
+        reasons: &mut BTreeMap<String, String>,
+    ) -> DayFigures {
         let up = self.returns.iter().filter(|change| **change > 0.0);
         let (gains, wins) = (up.clone().sum::<f64>(), up.count());
         let losses: f64 = self.returns.iter().filter(|change| **change < 0.0).map(|change| -change).sum();

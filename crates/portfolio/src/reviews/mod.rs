@@ -29,7 +29,7 @@ use crate::{
     model::is_cash,
     portfolios::visible_portfolio,
     rebalances::drift_of,
-    reports::{KeptRisk, RiskHistory, held_rating, kept_risk, read_history},
+    reports::{KeptPeriod, KeptRisk, RiskHistory, held_rating, kept_periods, kept_risk, read_history},
 };
 use am_audit::{AuditEntry, EventType};
 
@@ -114,6 +114,7 @@ struct ReviewInput {
     history: RiskHistory,
     unit_before: Option<f64>,
     risk: Option<KeptRisk>,
+    periods: Vec<KeptPeriod>,
 }
 
 impl PortfolioService {
@@ -155,7 +156,9 @@ impl PortfolioService {
         let history = read_history(conn, &tokens, book.now).await?;
         let before = Timestamp(book.now.0.checked_sub_signed(LOSS_SPAN).unwrap_or_default());
         let unit_before = unit_at(conn, book.id(), before).await?;
-        Ok(ReviewInput { history, unit_before, risk: kept_risk(conn, book.id(), book.now).await? })
+        let risk = kept_risk(conn, book.id(), book.now).await?;
+        let periods = kept_periods(conn, book).await?;
+        Ok(ReviewInput { history, unit_before, risk, periods })
     }
 
     async fn review(&self, id: i64, due_at: Timestamp) -> Result<()> {
@@ -263,6 +266,9 @@ impl PortfolioService {
         store::insert_snapshot(tx, &snapshot).await?;
         if let Some(risk) = &input.risk {
             store::keep_risk(tx, book.id(), risk, book.now).await?;
+        }
+        for period in &input.periods {
+            store::keep_period(tx, book.id(), period, book.now).await?;
         }
         self.0.metrics.snapshots.inc();
         Ok(snapshot)

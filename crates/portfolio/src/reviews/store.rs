@@ -1,7 +1,11 @@
-//! SQL of tables `portfolio_snapshot`, `risk_metrics`, `portfolio_alert` and `am_portfolio_open_alerts`, and of when portfolios are due.
+//! SQL of tables `portfolio_snapshot`, `risk_metrics`, `performance_metrics`, `portfolio_alert` and `am_portfolio_open_alerts`, and of
+//! when portfolios are due.
 
 use super::{AlertRecord, SnapshotRecord, conditions::AlertCondition};
-use crate::{error::Result, reports::KeptRisk};
+use crate::{
+    error::Result,
+    reports::{KeptPeriod, KeptRisk},
+};
 use am_db::{
     Connection, DatabaseError, FromRow as _, Tx,
     bulk_insert::RowBatch,
@@ -125,6 +129,66 @@ pub(super) async fn keep_risk(tx: &mut Tx, portfolio: i64, risk: &KeptRisk, now:
         overall_risk_score: risk.score,
         stress_test_results: "{}",
         updated_at: now,
+    });
+    rows.execute(tx).await?;
+    Ok(())
+}
+
+/// Write a period of a portfolio that ends now into its newest row, or its first.
+pub(super) async fn keep_period(tx: &mut Tx, portfolio: i64, kept: &KeptPeriod, now: Timestamp) -> Result<()> {
+    // By the portfolio's index: few periods have names.
+    let known = sql!(
+        "SELECT id FROM performance_metrics WHERE portfolio_id = $1 AND period || '' = $2 ORDER BY id DESC LIMIT 1",
+    );
+    let known: Option<i64> = known.bind(portfolio).bind(kept.name).fetch_optional_value(tx.conn().await?).await?;
+    if let Some(id) = known {
+        update!("performance_metrics" {
+            total_return: kept.total_return,
+            annualized_return: kept.annualized_return,
+            volatility: kept.volatility,
+            max_drawdown: kept.max_drawdown,
+            win_rate: kept.win_rate,
+            profit_factor: kept.profit_factor,
+            sharpe_ratio: kept.sharpe_ratio,
+            sortino_ratio: kept.sortino_ratio,
+            calmar_ratio: kept.calmar_ratio,
+            benchmark_return: kept.benchmark_return,
+            alpha: kept.alpha,
+            beta: kept.beta,
+            tracking_error: kept.tracking_error,
+            information_ratio: kept.information_ratio,
+            updated_at: now,
+            period_start: kept.begin,
+            period_end: now,
+        } where "id = $1" (id))
+        .execute(tx.conn().await?)
+        .await?;
+        return Ok(());
+    }
+    let id = sql!("SELECT 1 + coalesce(max(id), 0) FROM performance_metrics");
+    let id: i64 = id.fetch_value(tx.conn().await?).await?;
+    let mut rows = RowBatch::default();
+    push_row!(rows, "performance_metrics" {
+        id: id,
+        portfolio_id: portfolio,
+        period: kept.name,
+        total_return: kept.total_return,
+        annualized_return: kept.annualized_return,
+        volatility: kept.volatility,
+        max_drawdown: kept.max_drawdown,
+        win_rate: kept.win_rate,
+        profit_factor: kept.profit_factor,
+        sharpe_ratio: kept.sharpe_ratio,
+        sortino_ratio: kept.sortino_ratio,
+        calmar_ratio: kept.calmar_ratio,
+        benchmark_return: kept.benchmark_return,
+        alpha: kept.alpha,
+        beta: kept.beta,
+        tracking_error: kept.tracking_error,
+        information_ratio: kept.information_ratio,
+        updated_at: now,
+        period_start: kept.begin,
+        period_end: now,
     });
     rows.execute(tx).await?;
     Ok(())
