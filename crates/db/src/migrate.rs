@@ -74,6 +74,7 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (64, "deployments", include_str!("../../../migrations/0064_deployments.sql")),
     (65, "proofs", include_str!("../../../migrations/0065_proofs.sql")),
     (66, "proof_orders", include_str!("../../../migrations/0066_proof_orders.sql")),
+    (69, "portfolio_signals", include_str!("../../../migrations/0069_portfolio_signals.sql")),
 ];
 
 /// Result of a migration.

@@ -17,6 +17,7 @@ mod rebalances;
 mod reports;
 mod reviews;
 mod settlement;
+mod signals;
 mod strategies;
 mod trades;
 
@@ -37,7 +38,7 @@ pub use self::{
     flows::{FlowDocument, FlowRequest, FlowSource},
     model::{
         AssetHolding, HoldingsReport, MAX_TOKENS, PortfolioDocument, SettlementStatus, SettlementSummary,
-        SettlementVenue, StrategyDocument, StrategyType, TradeStatus,
+        SettlementVenue, SignalKind, SignalRule, SignalSide, StrategyDocument, StrategyType, TradeStatus,
     },
     optimisation::{
         AllocationMethod, AllocationPolicies, AllocationRequest, AllocationResult, BacktestChange, BacktestRequest,
@@ -52,6 +53,7 @@ pub use self::{
     },
     reviews::{AlertRecord, SnapshotRecord},
     settlement::{SettlementFilter, SettlementKind, SettlementRecord, SettlementSetup, SettlementStartError},
+    signals::{FollowRequest, SignalRecord},
     strategies::StrategyDraft,
     trades::{QuoteDocument, QuoteRequest, TradeDocument, TradeRequest, TradeTerms},
 };

@@ -14,6 +14,7 @@ pub(crate) struct PortfolioMetrics {
     pub refusals: Counter,
     pub snapshots: Counter,
     pub alerts: Counter,
+    pub signals: Counter,
     pub prices: Counter,
     pub price_source_failures: Counter,
     pub review_failures: Counter,
@@ -33,6 +34,7 @@ impl PortfolioMetrics {
             ("portfolio_refusals", "Deposits, withdrawals, trades and rebalances that were refused", &self.refusals),
             ("portfolio_snapshots", "Snapshots of portfolios that were written", &self.snapshots),
             ("portfolio_alerts", "Alerts of portfolios that were raised", &self.alerts),
+            ("portfolio_signals", "Signals of strategies that were made", &self.signals),
             ("portfolio_prices", "Prices that were recorded", &self.prices),
             (
                 "portfolio_price_source_failures",

@@ -28,6 +28,28 @@ am_db::stored_enum! {
 }
 
 am_db::stored_enum! {
+    /// Rule by which a strategy signals.
+    pub enum SignalKind {
+        /// A holding is off its target.
+        Drift = "drift" / "drift",
+        /// A price rose or fell over the last days.
+        Momentum = "momentum" / "momentum",
+        /// A price is far from its mean of the last days.
+        Reversion = "reversion" / "reversion",
+    }
+}
+
+am_db::stored_enum! {
+    /// What a signal says of a token.
+    pub enum SignalSide {
+        /// More of it should be held.
+        Buy = "buy" / "buy",
+        /// Less of it should be held.
+        Sell = "sell" / "sell",
+    }
+}
+
+am_db::stored_enum! {
     /// State of a trade.
     pub enum TradeStatus {
         /// It was not carried out yet.
@@ -105,6 +127,67 @@ impl SettlementSummary {
     }
 }
 
+/// A rule by which a strategy signals, from recorded prices.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = StrategySignalRule)]
+pub struct SignalRule {
+    /// Kind of the rule.
+    pub rule: SignalKind,
+    /// From where on it signals. `drift`: points off the target, above 0 to 100, default 5; `momentum`: percent of change, above 0 to
+    /// 1000, default 5; `reversion`: standard deviations from the mean, above 0 to 10, default 2.
+    #[serde(default)]
+    pub threshold: Option<f64>,
+    /// Days of prices that are looked at, 5 to 365. Default 90 for `momentum`, 30 for `reversion`; `drift` has none.
+    #[serde(default)]
+    pub days: Option<i64>,
+    /// Points by which a rebalance that follows a signal of strength 1 moves the token's target, above 0 to 100. Default 10; `drift`
+    /// has none, it goes to the targets.
+    #[serde(default)]
+    pub tilt: Option<f64>,
+    /// Days after which a signal expires, 1 to 30. Default 1.
+    #[serde(default)]
+    pub expires_days: Option<i64>,
+}
+
+impl SignalRule {
+    /// From where on it signals.
+    pub(crate) fn threshold(&self) -> f64 {
+        self.threshold.unwrap_or(if self.rule == SignalKind::Reversion { 2.0 } else { 5.0 })
+    }
+
+    /// Days of prices that are looked at; 0: none.
+    pub(crate) fn days(&self) -> i64 {
+        let default = match self.rule {
+            SignalKind::Drift => 0,
+            SignalKind::Momentum => 90,
+            SignalKind::Reversion => 30,
+        };
+        self.days.unwrap_or(default)
+    }
+
+    /// Points by which the target moves; 0: none.
+    pub(crate) fn tilt(&self) -> f64 {
+        self.tilt.unwrap_or(if self.rule == SignalKind::Drift { 0.0 } else { 10.0 })
+    }
+
+    /// Days after which a signal expires.
+    pub(crate) fn expires_days(&self) -> i64 {
+        self.expires_days.unwrap_or(1)
+    }
+
+    /// The same with the defaults in place of what was not said.
+    pub(crate) fn filled(&self) -> Self {
+        let looks_back = self.rule != SignalKind::Drift;
+        Self {
+            rule: self.rule,
+            threshold: Some(self.threshold()),
+            days: looks_back.then(|| self.days()),
+            tilt: looks_back.then(|| self.tilt()),
+            expires_days: Some(self.expires_days()),
+        }
+    }
+}
+
 /// A strategy: what a portfolio aims at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = PortfolioStrategy)]
@@ -133,6 +216,9 @@ pub struct StrategyDocument {
     /// Percent of the whole that one rebalance sells at most; null: there is no limit.
     #[serde(default)]
     pub max_turnover: Option<f64>,
+    /// Rules by which it signals; empty: it does not.
+    #[serde(default)]
+    pub signal_rules: Vec<SignalRule>,
     /// Whether portfolios may be made with it.
     pub is_active: bool,
     /// Principal that owns it; null: another service made it, and everybody sees it.

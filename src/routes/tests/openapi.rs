@@ -192,6 +192,7 @@ fn openapi_enumerations_of_answers_are_serdes() {
         named::<am_portfolio::TradeStatus>(),
         named::<am_portfolio::SettlementKind>(),
         named::<am_portfolio::SettlementVenue>(),
+        named::<am_portfolio::SignalSide>(),
         named::<am_background::WorkWish>(),
         named::<am_performance::capabilities::CapabilityStanding>(),
         named::<am_performance::optimisation::TunedSubject>(),

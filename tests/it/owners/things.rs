@@ -134,7 +134,8 @@ impl Things {
         things.insert("task_id", id(&enhanced, "task_id"));
 
         let portfolios = crate::portfolio::PORTFOLIOS;
-        let body = json!({"name": MARK, "target_allocations": {"AIT": 50, "ETH": 50}});
+        let rules = json!([{"rule": "drift"}]);
+        let body = json!({"name": MARK, "target_allocations": {"AIT": 50, "ETH": 50}, "signal_rules": rules});
         let strategy = server.post(&format!("{portfolios}/strategies"), body).await.is(201)["id"].to_string();
         crate::portfolio::record_prices(server, &[("ETH", 20.0)]).await;
         let body =
@@ -142,9 +143,11 @@ impl Things {
         let portfolio = server.post(portfolios, body).await.is(201)["id"].to_string();
         let body = json!({"amount": 1000, "source": "outside"});
         server.post(&format!("{portfolios}/{portfolio}/deposits"), body).await.ok();
-        // Half of it should be ETH, and an alert says so.
+        // Half of it should be ETH, and an alert and a signal say so.
         server.post(&format!("{portfolios}/{portfolio}/snapshots"), json!({})).await.is(201);
         let alert = server.get(&format!("{portfolios}/{portfolio}/alerts")).await.ok()[0]["id"].to_string();
+        let signal = server.get(&format!("{portfolios}/{portfolio}/signals")).await.ok()[0]["id"].to_string();
+        things.insert("signal_id", signal);
         things.insert("settlement_id", crate::portfolio::insert_settlement(server).await);
         things.extend([("strategy_id", strategy), ("portfolio_id", portfolio), ("alert_id", alert)]);
         let performance = crate::performance::PERFORMANCE;
@@ -304,7 +307,9 @@ impl Things {
             "/portfolios/{portfolio_id}/quotes" | "/portfolios/{portfolio_id}/trades" => {
                 json!({"sell_token": "AIT", "buy_token": "ETH", "sell_amount": 1})
             }
-            "/portfolios/{portfolio_id}/rebalances" => json!({"dry_run": true}),
+            "/portfolios/{portfolio_id}/rebalances" | "/portfolios/{portfolio_id}/signals/{signal_id}/rebalance" => {
+                json!({"dry_run": true})
+            }
             "/portfolios/{portfolio_id}/stress" => json!({"scenarios": [{"name": "x", "shocks": {"ETH": -0.5}}]}),
             "/executions/retry" | "/executions/cancel" => json!({"filter": {"workflow_id": "agent_00000000"}}),
             "/ledger/deposits" | "/ledger/withdrawals" => {

@@ -5,6 +5,7 @@ mod figures;
 mod prices;
 #[cfg(feature = "contract-settlement")]
 pub mod settlement;
+mod signals;
 mod trading;
 mod year;
 
@@ -102,6 +103,11 @@ pub async fn prepare(server: &ApiClient, template: &str) -> (String, Value) {
         "/settlements/{settlement_id}/retry" | "/settlements/{settlement_id}/abandon" => {
             let id = insert_settlement(server).await;
             (at(&rest.replace("{settlement_id}", &id)), json!({}))
+        }
+        "/{portfolio_id}/signals/{signal_id}/rebalance" => {
+            let portfolio = signals::signalling(server, json!([{"rule": "drift"}])).await;
+            let signal = server.get(&format!("{portfolio}/signals")).await.ok()[0]["id"].clone();
+            (format!("{portfolio}/signals/{signal}/rebalance"), json!({}))
         }
         _ => {
             let portfolio = funded(server).await;

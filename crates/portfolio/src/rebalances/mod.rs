@@ -12,6 +12,7 @@ use am_db::{
     idempotency::{IdempotencyKey, IdempotentResult},
     page::PageRequest,
 };
+use am_ledger::AIT;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -55,7 +56,7 @@ pub struct RebalanceReport {
     pub dry_run: bool,
     /// Whether it is due.
     pub due: bool,
-    /// Why: `frequency`, `drift`, or `manual` where it is not due.
+    /// Why: `frequency`, `drift`, `signal` where it follows one, or `manual` where it is not due.
     pub trigger_reason: String,
     /// What the portfolio is worth in AIT before.
     #[serde(with = "am_core::money::exact")]
@@ -88,7 +89,7 @@ pub struct RebalanceRecord {
     pub id: i64,
     /// Number of the portfolio.
     pub portfolio_id: i64,
-    /// Why: `frequency`, `drift`, `manual`.
+    /// Why: `frequency`, `drift`, `signal`, `manual`.
     pub trigger_reason: String,
     /// What the portfolio was worth in AIT before.
     pub pre_rebalance_value: f64,
@@ -102,6 +103,14 @@ pub struct RebalanceRecord {
     pub execution_time_ms: i64,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+/// What a rebalance goes to for another reason than its being due.
+pub(crate) struct RebalanceAim {
+    /// The reason that is recorded.
+    pub reason: &'static str,
+    /// Percent of the whole for each token; `None`: the strategy's targets.
+    pub targets: Option<BTreeMap<String, f64>>,
 }
 
 /// A rebalance that was planned.
@@ -140,7 +149,7 @@ impl PortfolioService {
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<RebalanceReport>> {
         let (me, by) = (self.clone(), caller.clone());
-        let work = async move |tx: &mut Tx| me.rebalance_in(tx, &by, id, &request).await;
+        let work = async move |tx: &mut Tx| me.rebalance_in(tx, &by, id, &request, None).await;
         match self.0.db.write_idempotent(&self.0.clock, once, work).await {
             Ok(done) => {
                 self.wake_settlement();
@@ -150,21 +159,26 @@ impl PortfolioService {
         }
     }
 
-    async fn rebalance_in(
+    /// Rebalance in the transaction of a change, to the targets or to `aim`.
+    pub(crate) async fn rebalance_in(
         &self,
         tx: &mut Tx,
         caller: &PortfolioCaller,
         id: i64,
         request: &RebalanceRequest,
+        aim: Option<&RebalanceAim>,
     ) -> Result<RebalanceReport> {
         let (now, begun) = (self.now(), self.0.clock.elapsed());
-        let mut book = self.open_book(tx.conn().await?, caller, id, &[], now).await?;
+        // What nothing else is aimed at may go to AIT.
+        let more: &[&str] = if aim.is_some() { &[AIT] } else { &[] };
+        let mut book = self.open_book(tx.conn().await?, caller, id, more, now).await?;
         let mut violations = Violations::default();
         let sound = request.max_turnover.is_none_or(|most| most > 0.0 && most <= 100.0);
         violations.require(sound, "max_turnover", "must be above 0 and at most 100");
         violations.finish().map_err(PortfolioError::Invalid)?;
         book.check_active()?;
-        let plan = self.plan(&book, request)?;
+        let targets = aim.and_then(|aim| aim.targets.as_ref()).unwrap_or(&book.strategy.target_allocations);
+        let plan = self.plan(&book, request, targets)?;
         let (dry_run, forced) = (request.dry_run.unwrap_or(false), request.force.unwrap_or(false));
         if plan.reason.is_none() && !dry_run && !forced {
             let text = "No rebalance is due; `force` makes one all the same".to_owned();
@@ -179,7 +193,7 @@ impl PortfolioService {
             portfolio_id: id,
             dry_run,
             due: plan.reason.is_some(),
-            trigger_reason: plan.reason.unwrap_or(MANUAL).to_owned(),
+            trigger_reason: aim.map_or(plan.reason.unwrap_or(MANUAL), |aim| aim.reason).to_owned(),
             pre_rebalance_value: plan.value,
             post_rebalance_value: Money::ZERO,
             rebalance_cost: cost,
@@ -225,11 +239,16 @@ impl PortfolioService {
         Ok(report)
     }
 
-    fn plan(&self, book: &PortfolioBook, request: &RebalanceRequest) -> Result<RebalancePlan> {
+    fn plan(
+        &self,
+        book: &PortfolioBook,
+        request: &RebalanceRequest,
+        targets: &BTreeMap<String, f64>,
+    ) -> Result<RebalancePlan> {
         let value = book.total()?;
         let mut items = Vec::new();
         for (token, position) in &book.positions.0 {
-            let target = book.strategy.target_allocations.get(token).copied().unwrap_or(0.0);
+            let target = targets.get(token).copied().unwrap_or(0.0);
             if !position.amount.is_positive() && target <= 0.0 {
                 continue;
             }

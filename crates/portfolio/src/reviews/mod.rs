@@ -30,6 +30,7 @@ use crate::{
     portfolios::visible_portfolio,
     rebalances::drift_of,
     reports::{KeptPeriod, KeptRisk, RiskHistory, held_rating, kept_periods, kept_risk, read_history},
+    signals::{read_signal_prices, update_signals},
 };
 use am_audit::{AuditEntry, EventType};
 
@@ -115,6 +116,8 @@ struct ReviewInput {
     unit_before: Option<f64>,
     risk: Option<KeptRisk>,
     periods: Vec<KeptPeriod>,
+    /// Prices that the strategy's rules look at.
+    signal_prices: RiskHistory,
 }
 
 impl PortfolioService {
@@ -158,7 +161,8 @@ impl PortfolioService {
         let unit_before = unit_at(conn, book.id(), before).await?;
         let risk = kept_risk(conn, book.id(), book.now).await?;
         let periods = kept_periods(conn, book).await?;
-        Ok(ReviewInput { history, unit_before, risk, periods })
+        let signal_prices = read_signal_prices(conn, book).await?;
+        Ok(ReviewInput { history, unit_before, risk, periods, signal_prices })
     }
 
     async fn review(&self, id: i64, due_at: Timestamp) -> Result<()> {
@@ -185,6 +189,9 @@ impl PortfolioService {
                 Err(error) => return Err(error),
             };
             let raised = me.update_alerts(tx, &book, &input, measured).await?;
+            if measured {
+                me.0.metrics.signals.inc_by(update_signals(tx, &book, &input.signal_prices).await?);
+            }
             let entry = |kind: &&str| {
                 let entry = AuditEntry::new(EventType::WorkflowUpdated, now).of("portfolio", "alerted");
                 entry.data("portfolio", json!(id)).data("alert", json!(kind))
@@ -216,6 +223,7 @@ impl PortfolioService {
             let mut book = me.open_book(tx.conn().await?, &by, id, &[], now).await?;
             let snapshot = me.snapshot_in(tx, &mut book, &input).await?;
             me.update_alerts(tx, &book, &input, true).await?;
+            me.0.metrics.signals.inc_by(update_signals(tx, &book, &input.signal_prices).await?);
             let entry = me.entry(&by.principal, "portfolio", "snapshot", now).data("portfolio", json!(id));
             me.0.audit.append(tx, vec![entry]).await?;
             Ok(snapshot)

@@ -2,7 +2,7 @@
 
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use am_core::{
     boxed,
@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 use crate::{
     PortfolioCaller, PortfolioService,
     error::{PortfolioError, Result},
-    model::{MAX_TOKENS, SYMBOL_RULE, StrategyDocument, StrategyType, is_symbol},
+    model::{MAX_TOKENS, SYMBOL_RULE, SignalKind, SignalRule, StrategyDocument, StrategyType, is_symbol},
 };
 
 /// Percent that allocations may sum to more or less than the whole.
@@ -32,6 +32,11 @@ const MAX_NAME_LEN: usize = 100;
 const MAX_SECTOR_LEN: usize = 50;
 /// Seconds between two rebalances, a minute to ten years.
 const FREQUENCY_RANGE: std::ops::RangeInclusive<i64> = 60..=315_360_000;
+
+/// Days of prices that a rule of signals looks at.
+const RULE_DAYS: std::ops::RangeInclusive<i64> = 5..=365;
+/// Days after which signals expire.
+const EXPIRY_DAYS: std::ops::RangeInclusive<i64> = 1..=30;
 
 /// A strategy to make, or to put in another's place.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -55,6 +60,8 @@ pub struct StrategyDraft {
     pub lot_sizes: Option<BTreeMap<String, f64>>,
     /// Percent of the whole that one rebalance sells at most, above 0 to 100. Default: no limit.
     pub max_turnover: Option<f64>,
+    /// Rules by which it signals, each kind once at most. Default: none.
+    pub signal_rules: Option<Vec<SignalRule>>,
     /// Whether portfolios may be made with it. Default true.
     pub is_active: Option<bool>,
 }
@@ -63,6 +70,30 @@ pub struct StrategyDraft {
 struct CheckedStrategy {
     draft: StrategyDraft,
     name: String,
+}
+
+fn check_rules(rules: &[SignalRule], violations: &mut Violations) {
+    violations.require(rules.len() <= SignalKind::ALL.len(), "signal_rules", "has each rule once at most");
+    let mut known = BTreeSet::new();
+    for (at, rule) in rules.iter().take(SignalKind::ALL.len()).enumerate() {
+        let place = |member: &str| FieldPath::from([member]).within([at]).within(["signal_rules"]);
+        violations.require(known.insert(rule.rule), place("rule"), "each rule is declared once at most");
+        let most = match rule.rule {
+            SignalKind::Drift => 100.0,
+            SignalKind::Momentum => 1000.0,
+            SignalKind::Reversion => 10.0,
+        };
+        for (value, most, member) in [(rule.threshold, most, "threshold"), (rule.tilt, 100.0, "tilt")] {
+            let sound = value.is_none_or(|value| value > 0.0 && value <= most);
+            violations.require(sound, place(member), format!("must be above 0 and at most {most}"));
+        }
+        violations.require_within(rule.days, &RULE_DAYS, place("days"));
+        violations.require_within(rule.expires_days, &EXPIRY_DAYS, place("expires_days"));
+        if rule.rule == SignalKind::Drift {
+            violations.require(rule.days.is_none(), place("days"), "is none of rule drift");
+            violations.require(rule.tilt.is_none(), place("tilt"), "is none of rule drift");
+        }
+    }
 }
 
 fn checked(draft: StrategyDraft) -> std::result::Result<CheckedStrategy, Vec<Violation>> {
@@ -119,6 +150,7 @@ fn checked(draft: StrategyDraft) -> std::result::Result<CheckedStrategy, Vec<Vio
         let amount = Money::try_from_f64(*lot).filter(|amount| amount.is_positive());
         violations.require(amount.is_some(), place(), "must be an amount above 0 with at most eight decimal places");
     }
+    check_rules(draft.signal_rules.as_deref().unwrap_or_default(), &mut violations);
     violations.finish_with(Some(CheckedStrategy { draft, name }))
 }
 
@@ -141,6 +173,7 @@ impl CheckedStrategy {
             sectors: draft.sectors.unwrap_or_default(),
             lot_sizes: draft.lot_sizes.unwrap_or_default(),
             max_turnover: draft.max_turnover,
+            signal_rules: draft.signal_rules.unwrap_or_default().iter().map(SignalRule::filled).collect(),
             is_active: draft.is_active.unwrap_or(true),
             owner_id: owner,
             created_at: now,
@@ -279,5 +312,29 @@ mod tests {
         });
         let places = ["name", "max_drawdown", "max_turnover", "rebalance_frequency", "sectors.ETH", "lot_sizes.ETH"];
         assert_eq!(faults(body), places);
+    }
+
+    #[test]
+    fn rules_are_declared_once_and_have_bounds() {
+        let with =
+            |rules: serde_json::Value| json!({"name": "n", "target_allocations": {"AIT": 100}, "signal_rules": rules});
+        let sound =
+            json!([{"rule": "drift"}, {"rule": "momentum", "days": 5, "threshold": 1000}, {"rule": "reversion"}]);
+        assert!(faults(with(sound)).is_empty());
+        let bad = json!([
+            {"rule": "drift", "days": 30, "tilt": 1}, {"rule": "drift", "threshold": 0},
+            {"rule": "momentum", "days": 4, "expires_days": 31, "tilt": 100.5}, {"rule": "reversion"},
+        ]);
+        let places = [
+            "signal_rules",
+            "signal_rules.0.days",
+            "signal_rules.0.tilt",
+            "signal_rules.1.rule",
+            "signal_rules.1.threshold",
+            "signal_rules.2.tilt",
+            "signal_rules.2.days",
+            "signal_rules.2.expires_days",
+        ];
+        assert_eq!(faults(with(bad)), places);
     }
 }

@@ -1,7 +1,5 @@
 //! SQL of tables `portfolio_strategy` and `am_portfolio_strategies`.
 
-use std::collections::BTreeMap;
-
 use crate::{error::Result, model::StrategyDocument};
 use am_core::ids::PrincipalId;
 use am_db::{
@@ -24,6 +22,7 @@ row! {
         sectors = "a.sectors" => JsonOr::into_inner,
         lot_sizes = "a.lot_sizes" => JsonOr::into_inner,
         max_turnover = "a.max_turnover",
+        signal_rules = "a.signal_rules" => JsonOr::into_inner,
         is_active = "s.is_active",
         owner_id = "a.owner_id",
         created_at = "s.created_at",
@@ -66,7 +65,7 @@ pub(super) async fn list(
     Ok((rows, Some(total.bind(owner).bind_span(page.created).fetch_value(conn).await?)))
 }
 
-fn json<T: serde::Serialize>(value: &BTreeMap<String, T>) -> Result<JsonText> {
+fn json<T: serde::Serialize>(value: &T) -> Result<JsonText> {
     Ok(JsonText::from_value(value).map_err(|error| DatabaseError::InvalidValue(error.to_string()))?)
 }
 
@@ -91,6 +90,7 @@ async fn write(tx: &mut Tx, document: &StrategyDocument) -> Result<()> {
         sectors: json(&document.sectors)?,
         lot_sizes: json(&document.lot_sizes)?,
         max_turnover: document.max_turnover,
+        signal_rules: json(&document.signal_rules)?,
         created_at: document.created_at,
     } update on (id) except (owner_id, created_at));
     rows.execute(tx).await?;

@@ -6,6 +6,7 @@ mod optimization;
 mod prices;
 mod records;
 mod settlements;
+mod signals;
 mod strategies;
 mod trading;
 
@@ -50,6 +51,8 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(records::create_snapshot, records::list_snapshots))
         .routes(routes!(records::list_alerts))
         .routes(routes!(records::acknowledge_alert))
+        .routes(routes!(signals::list_signals))
+        .routes(routes!(signals::follow_signal))
         .routes(routes!(analysis::get_performance))
         .routes(routes!(analysis::get_attribution))
         .routes(routes!(analysis::get_risk))
