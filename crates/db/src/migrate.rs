@@ -75,6 +75,7 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (65, "proofs", include_str!("../../../migrations/0065_proofs.sql")),
     (66, "proof_orders", include_str!("../../../migrations/0066_proof_orders.sql")),
     (69, "portfolio_signals", include_str!("../../../migrations/0069_portfolio_signals.sql")),
+    (70, "settlement_fees", include_str!("../../../migrations/0070_settlement_fees.sql")),
 ];
 
 /// Result of a migration.

@@ -21,6 +21,8 @@ pub(crate) struct PortfolioMetrics {
     pub settlements_confirmed: Counter,
     pub settlements_refused: Counter,
     pub settlements_unknown: Counter,
+    pub settlement_replacements: Counter,
+    pub settlement_fillers: Counter,
     pub settlement_failures: Counter,
     pub settlements_open: Gauge,
     pub settlement_halted: Gauge,
@@ -56,6 +58,16 @@ impl PortfolioMetrics {
                 "portfolio_settlement_unknown_answers",
                 "Transactions that were sent without an answer that says that the node has them",
                 &self.settlements_unknown,
+            ),
+            (
+                "portfolio_settlement_replacements",
+                "Transactions that were replaced by one that pays more",
+                &self.settlement_replacements,
+            ),
+            (
+                "portfolio_settlement_fillers",
+                "Transactions that were made for a number that nobody's had",
+                &self.settlement_fillers,
             ),
             (
                 "portfolio_settlement_failures",

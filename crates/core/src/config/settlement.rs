@@ -6,7 +6,7 @@ use reqwest::Url;
 
 use super::{
     group::settings,
-    setting_reader::{SettingReader, milliseconds, number, optional_path, parsed},
+    setting_reader::{SettingReader, milliseconds, number, optional_path, parsed, seconds},
 };
 
 /// Where changes of portfolios are settled.
@@ -40,6 +40,11 @@ settings! {
         /// Highest price of gas in gwei (10^-9 of the chain's coin) that is offered, default 200. While the chain asks for more,
         /// nothing is sent.
         "PORTFOLIO_SETTLEMENT_MAX_GAS_GWEI" max_gas_gwei: u64 = 200, number(1..=1_000_000);
+        /// Time that the transaction which is next may wait for a block before one that pays more replaces it, default 300 s; as long is
+        /// a number waited for that nobody's transaction has.
+        "PORTFOLIO_SETTLEMENT_REPLACE_SECONDS" replace_after: Duration = Duration::from_secs(300), seconds(10..=604_800);
+        /// Replacements of one transaction at most, default 5; 0: only admins ask for one.
+        "PORTFOLIO_SETTLEMENT_MAX_REPLACEMENTS" max_replacements: u64 = 5, number(0..=50);
     }
 }
 

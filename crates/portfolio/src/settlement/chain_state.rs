@@ -6,6 +6,7 @@ use am_db::Tx;
 use serde_json::json;
 
 use super::{
+    fees::FeeMarket,
     json_rpc::{ChainBlock, RpcFault},
     setup::SettlementSetup,
     store,
@@ -88,6 +89,16 @@ impl PortfolioService {
             None => 0,
         };
         Ok(ChainView { head, number, count, final_count })
+    }
+
+    /// The prices of the chain, and the limits of the settings.
+    pub(super) async fn fee_market(&self, setup: &SettlementSetup, chain: &ChainView) -> Result<FeeMarket, RpcFault> {
+        Ok(FeeMarket {
+            base_fee: chain.head.base_fee()?,
+            priority_fee: setup.client.priority_fee().await?,
+            max_gwei: setup.settings.max_gas_gwei,
+            gas_limit: setup.settings.gas_limit,
+        })
     }
 
     /// The first block of the chain that the contract was first seen on: `genesis`, where it was seen on none.

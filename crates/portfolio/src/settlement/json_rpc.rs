@@ -182,6 +182,12 @@ impl ChainClient {
         self.number("eth_getTransactionCount", json!([sender, block])).await
     }
 
+    /// Transactions of `sender` in the chain and those that the node has for the blocks that come, as far as their numbers follow each
+    /// other.
+    pub async fn pending_count(&self, sender: &str) -> Result<u64, RpcFault> {
+        self.number("eth_getTransactionCount", json!([sender, "pending"])).await
+    }
+
     /// Whether there is a contract at `address`.
     pub async fn has_code(&self, address: &str) -> Result<bool, RpcFault> {
         Ok(self.call::<String>("eth_getCode", json!([address, "latest"])).await?.len() > 2)

@@ -7,6 +7,7 @@ mod json_rpc;
 mod model;
 mod outbox;
 mod receipt;
+mod replacement;
 mod setup;
 #[cfg(feature = "contract-settlement")]
 mod signer;

@@ -82,16 +82,28 @@ impl ContractSigner {
         nonce: u64,
         fees: FeeTerms,
     ) -> Result<SignedCall, String> {
+        self.signed(self.contract, encode(settlement, agent, call)?, nonce, fees)
+    }
+
+    /// A signed transaction with this number that moves nothing, to the account itself.
+    ///
+    /// # Errors
+    /// When it can't be signed.
+    pub fn sign_filler(&self, nonce: u64, fees: FeeTerms) -> Result<SignedCall, String> {
+        self.signed(self.sender, Vec::new(), nonce, fees)
+    }
+
+    fn signed(&self, to: Address, input: Vec<u8>, nonce: u64, fees: FeeTerms) -> Result<SignedCall, String> {
         let transaction = TxEip1559 {
             chain_id: self.chain_id,
             nonce,
             gas_limit: fees.gas_limit,
             max_fee_per_gas: u128::from(fees.max_fee),
             max_priority_fee_per_gas: u128::from(fees.priority_fee),
-            to: TxKind::Call(self.contract),
+            to: TxKind::Call(to),
             value: U256::ZERO,
             access_list: Default::default(),
-            input: encode(settlement, agent, call)?.into(),
+            input: input.into(),
         };
         let hash = transaction.signature_hash();
         let (signature, recovery) = self.key.sign_prehash_recoverable(hash.as_slice());

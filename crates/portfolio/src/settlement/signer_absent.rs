@@ -36,6 +36,10 @@ impl AbsentSigner {
         match *self {}
     }
 
+    pub fn sign_filler(&self, _: u64, _: FeeTerms) -> Result<SignedCall, String> {
+        match *self {}
+    }
+
     pub fn sign(&self, _: &str, _: &str, _: &ContractCall, _: u64, _: FeeTerms) -> Result<SignedCall, String> {
         match *self {}
     }

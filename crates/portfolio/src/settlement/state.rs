@@ -39,6 +39,39 @@ pub(crate) fn next_step(sight: ChainSight, confirmations: u64) -> SettlementStep
     }
 }
 
+/// When a transaction is replaced without being asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct ReplacementTerms {
+    /// Seconds that it waits for a block before.
+    pub wait: f64,
+    /// Replacements of one transaction at most.
+    pub most: u64,
+}
+
+/// A transaction that no block has yet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct WaitingTransaction {
+    /// Its number.
+    pub nonce: u64,
+    /// Seconds since it was signed.
+    pub waited: f64,
+    /// How many of the same number were signed before it.
+    pub replaced: u64,
+}
+
+/// Whether it is to be replaced by one that pays more, where `count` transactions of the sender are in the chain. Only the next one is:
+/// those behind it wait for it, whatever they pay.
+pub(crate) fn replacement_due(sight: ChainSight, one: WaitingTransaction, count: u64, terms: ReplacementTerms) -> bool {
+    let open = matches!(sight, ChainSight::Known | ChainSight::Missing);
+    open && one.nonce == count && one.waited >= terms.wait && one.replaced < terms.most
+}
+
+/// The number that the chain waits for, `count`, where the first of those under way has a later one and has waited long enough: then
+/// nobody's transaction has it, or nobody sends it.
+pub(crate) fn missing_nonce(first: WaitingTransaction, count: u64, terms: ReplacementTerms) -> Option<u64> {
+    (first.nonce > count && first.waited >= terms.wait).then_some(count)
+}
+
 /// What an admin may ask of a settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RetryPlan {
@@ -247,6 +280,25 @@ mod tests {
             }
             prop_assert!(!model.status.is_some_and(in_flight), "{model:?}");
         }
+    }
+
+    #[test]
+    fn only_the_next_transaction_is_replaced_and_not_for_ever() {
+        let terms = ReplacementTerms { wait: 300.0, most: 2 };
+        let one = WaitingTransaction { nonce: 7, waited: 300.0, replaced: 1 };
+        let due = |sight, one, count| replacement_due(sight, one, count, terms);
+        for sight in [ChainSight::Known, ChainSight::Missing] {
+            assert!(due(sight, one, 7), "{sight:?}");
+            assert!(!due(sight, one, 6), "another one is next");
+            assert!(!due(sight, WaitingTransaction { waited: 299.9, ..one }, 7), "its time is not over");
+            assert!(!due(sight, WaitingTransaction { replaced: 2, ..one }, 7), "that was often enough");
+        }
+        for sight in [ChainSight::Mined { depth: 0 }, ChainSight::Mined { depth: 1 }, ChainSight::Replaced] {
+            assert!(!due(sight, one, 7), "{sight:?}: a block has it, or another one");
+        }
+        assert_eq!(missing_nonce(one, 6, terms), Some(6));
+        assert_eq!(missing_nonce(one, 7, terms), None, "it is next itself");
+        assert_eq!(missing_nonce(WaitingTransaction { waited: 1.0, ..one }, 6, terms), None);
     }
 
     #[test]

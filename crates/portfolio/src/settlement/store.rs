@@ -65,6 +65,20 @@ row! {
         pub(super) nonce: i64,
         pub(super) raw: String,
         pub(super) max_fee: i64,
+        pub(super) priority_fee: Option<i64>,
+        pub(super) created_at: Timestamp,
+    }
+}
+
+row! {
+    /// A transaction that moves nothing, for a number that nobody's transaction has.
+    #[derive(Clone, Debug)]
+    pub(super) struct FillerTransaction {
+        pub(super) hash: String,
+        pub(super) raw: String,
+        pub(super) max_fee: i64,
+        pub(super) priority_fee: i64,
+        pub(super) created_at: Timestamp,
     }
 }
 
@@ -228,6 +242,7 @@ pub(super) struct NewTransaction<'a> {
     pub(super) account: &'a str,
     pub(super) nonce: i64,
     pub(super) max_fee: i64,
+    pub(super) priority_fee: i64,
     pub(super) signed: &'a SignedCall,
     pub(super) now: Timestamp,
 }
@@ -241,6 +256,7 @@ pub(super) async fn store_transaction(tx: &mut Tx, settlement: &str, new: &NewTr
         nonce: new.nonce,
         raw: &new.signed.raw,
         max_fee: new.max_fee,
+        priority_fee: new.priority_fee,
         created_at: new.now,
     })
     .execute(tx.conn().await?)
@@ -251,6 +267,40 @@ pub(super) async fn store_transaction(tx: &mut Tx, settlement: &str, new: &NewTr
     );
     let signed = signed.bind(settlement).bind(SettlementStatus::Signed).bind(new.nonce).bind(&new.signed.hash);
     signed.bind(new.now).execute(tx.conn().await?).await?;
+    Ok(())
+}
+
+/// The fillers of a number of an account, the last first; some at most.
+pub(super) async fn fillers(
+    conn: &mut Connection,
+    account: &str,
+    nonce: i64,
+    most: i64,
+) -> Result<Vec<FillerTransaction>> {
+    let found = sql!(
+        "SELECT ",
+        FillerTransaction::COLUMNS,
+        " FROM am_settlement_fillers WHERE account = $1 AND nonce = $2 LIMIT $3",
+    );
+    let mut rows: Vec<FillerTransaction> = found.bind(account).bind(nonce).bind(most).fetch_all(conn).await?;
+    // A replacement pays more.
+    rows.sort_by_key(|row| std::cmp::Reverse(row.max_fee));
+    Ok(rows)
+}
+
+/// Store a filler, before it is sent.
+pub(super) async fn store_filler(tx: &mut Tx, new: &NewTransaction<'_>) -> Result<()> {
+    insert!("am_settlement_fillers" {
+        hash: &new.signed.hash,
+        account: new.account,
+        nonce: new.nonce,
+        raw: &new.signed.raw,
+        max_fee: new.max_fee,
+        priority_fee: new.priority_fee,
+        created_at: new.now,
+    } "ON CONFLICT (hash) DO NOTHING")
+    .execute(tx.conn().await?)
+    .await?;
     Ok(())
 }
 

@@ -14,8 +14,9 @@ use super::{
     json_rpc::RpcFault,
     model::settlement_key,
     receipt::{ChainReceipt, SettleOutcome, revert_reason},
+    replacement::{offer_of, waiting},
     setup::SettlementSetup,
-    state::{ChainSight, SettlementStep, next_step},
+    state::{ChainSight, SettlementStep, WaitingTransaction, next_step, replacement_due},
     store::{self, NewTransaction, OpenSettlement, SettlementEnd, StoredTransaction},
 };
 use crate::{PortfolioService, error::PortfolioError, model::SettlementStatus};
@@ -94,6 +95,7 @@ impl PortfolioService {
         let chain = self.view_chain(setup).await?;
         let mut under_way = flying.len();
         let mut all_sent = true;
+        let mut first: Option<WaitingTransaction> = None;
         for settlement in &flying {
             let transactions = signed.remove(&settlement.id).unwrap_or_default();
             // Those of another account, or of another contract's time, are not this one's to follow.
@@ -101,11 +103,15 @@ impl PortfolioService {
             if own.is_empty() {
                 continue;
             }
+            first = first.into_iter().chain(waiting(&own, self.now())).min_by_key(|one| one.nonce);
             match self.follow(setup, &chain, settlement, &own).await? {
                 SettlementStatus::Sent => {}
                 SettlementStatus::Signed | SettlementStatus::Unknown => all_sent = false,
                 _ => under_way -= 1,
             }
+        }
+        if let Some(first) = first {
+            self.fill_gap(setup, &chain, first).await?;
         }
         // Nothing new is signed while the fate of an earlier one is open.
         if all_sent && pending.is_some() {
@@ -142,8 +148,14 @@ impl PortfolioService {
         let Some(last) = transactions.last() else { return Ok(settlement.status) };
         let seen = self.look(setup, chain, transactions).await?;
         let next = next_step(seen.sight, setup.settings.confirmations);
-        if settlement.reprice && matches!(seen.sight, ChainSight::Known | ChainSight::Missing) {
-            return self.reprice(setup, chain, settlement, last).await;
+        let terms = setup.replacement_terms();
+        let due =
+            waiting(transactions, self.now()).is_some_and(|one| replacement_due(seen.sight, one, chain.count, terms));
+        let is_asked = settlement.reprice && matches!(seen.sight, ChainSight::Known | ChainSight::Missing);
+        if (due || is_asked)
+            && let Some(status) = self.reprice(setup, chain, settlement, last).await?
+        {
+            return Ok(status);
         }
         match (next, seen.mined) {
             (SettlementStep::Resend, _) => self.hand_over(setup, settlement, last).await,
@@ -325,16 +337,6 @@ impl PortfolioService {
         }
     }
 
-    /// The prices of the chain, and the limits of the settings.
-    async fn fee_market(&self, setup: &SettlementSetup, chain: &ChainView) -> Result<FeeMarket, RpcFault> {
-        Ok(FeeMarket {
-            base_fee: chain.head.base_fee()?,
-            priority_fee: setup.client.priority_fee().await?,
-            max_gwei: setup.settings.max_gas_gwei,
-            gas_limit: setup.settings.gas_limit,
-        })
-    }
-
     /// Sign what waits, in its order, and send each, until one is not taken.
     async fn send_pending(
         &self,
@@ -385,24 +387,26 @@ impl PortfolioService {
         Ok(self.0.db.write(work).await?)
     }
 
-    /// Replace the transaction of a settlement by one with the same number that pays more, and send it.
+    /// Replace the transaction of a settlement by one with the same number that pays more, and send it; the state that it is in then.
+    /// `None`: that is too dear, and nobody asked for it.
     async fn reprice(
         &self,
         setup: &SettlementSetup,
         chain: &ChainView,
         settlement: &OpenSettlement,
         last: &StoredTransaction,
-    ) -> Result<SettlementStatus, RoundFault> {
+    ) -> Result<Option<SettlementStatus>, RoundFault> {
         let market = self.fee_market(setup, chain).await?;
-        let offer = market.raised_offer(last.max_fee.cast_unsigned(), settlement.content.further_trades());
+        let offer = market.raised_offer(offer_of(last), settlement.content.further_trades());
         let (me, settlement, nonce, now) = (self.clone(), settlement.clone(), last.nonce.cast_unsigned(), self.now());
         let fees = match offer {
             Ok(fees) => fees,
+            Err(_) if !settlement.reprice => return Ok(None),
             Err(dear) => {
                 let id = settlement.id.clone();
                 let work = async move |tx: &mut Tx| store::refuse_reprice(tx, &id, &dear, now).await;
                 self.0.db.write(work).await?;
-                return Ok(settlement.status);
+                return Ok(Some(settlement.status));
             }
         };
         let open = settlement.clone();
@@ -410,9 +414,10 @@ impl PortfolioService {
             let Some(setup) = &me.0.settlement else { return Ok(None) };
             sign_and_store(tx, setup, &open, nonce, fees, now).await.map(Some)
         };
-        let Some(stored) = self.0.db.write(work).await? else { return Ok(settlement.status) };
+        let Some(stored) = self.0.db.write(work).await? else { return Ok(Some(settlement.status)) };
+        self.0.metrics.settlement_replacements.inc();
         let signed = OpenSettlement { status: SettlementStatus::Signed, reason: None, reprice: false, ..settlement };
-        self.hand_over(setup, &signed, &stored).await
+        Ok(Some(self.hand_over(setup, &signed, &stored).await?))
     }
 }
 
@@ -439,8 +444,9 @@ async fn sign_and_store(
     let (agent, call) = (&settlement.agent_address, &settlement.content);
     let signed = setup.signer.sign(&settlement.id, agent, call, nonce, fees);
     let signed = signed.map_err(|error| am_db::DatabaseError::InvalidValue(format!("{}: {error}", settlement.id)))?;
-    let (nonce, max_fee) = (nonce.cast_signed(), fees.max_fee.cast_signed());
-    let new = NewTransaction { account: &setup.account, nonce, max_fee, signed: &signed, now };
+    let (nonce, max_fee, priority_fee) =
+        (nonce.cast_signed(), fees.max_fee.cast_signed(), fees.priority_fee.cast_signed());
+    let new = NewTransaction { account: &setup.account, nonce, max_fee, priority_fee, signed: &signed, now };
     store::store_transaction(tx, &settlement.id, &new).await?;
     Ok(StoredTransaction {
         hash: signed.hash,
@@ -449,6 +455,8 @@ async fn sign_and_store(
         nonce,
         raw: signed.raw,
         max_fee,
+        priority_fee: Some(priority_fee),
+        created_at: now,
     })
 }
 

@@ -5,6 +5,7 @@ pub mod faulty_node;
 mod flow;
 pub mod local_chain;
 mod orders;
+mod waiting;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Instant};
 
