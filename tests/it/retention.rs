@@ -174,6 +174,7 @@ async fn rows_of_every_kind_go_by_age_and_what_is_open_or_named_stays() {
         "POLICY_VERSIONS",
         "WEBHOOK_DELIVERIES",
         "MARKET_REQUESTS",
+        "SETTLEMENTS",
     ];
     let server = TestApp::start().await;
     let database = server.database();
@@ -233,6 +234,13 @@ async fn rows_of_every_kind_go_by_age_and_what_is_open_or_named_stays() {
                  CASE value WHEN 2 THEN NULL ELSE {old} END, {old} FROM json_each('[1, 2, 3]');
              INSERT INTO am_market_request_events SELECT 'q' || value, 1, 'created', 'OPEN', 'key_1', 0, 0, NULL, {old}
              FROM json_each('[1, 2, 3]');
+             INSERT INTO am_settlements (id, place, owner_id, portfolio_id, agent_address, kind, content, status, attempts,
+                 nonce, queued_at, created_at, updated_at)
+             SELECT 's' || value, value, 'key_1', 1, '0x', CASE value WHEN 3 THEN 'create' ELSE 'deposit' END, '{{}}',
+                 CASE value WHEN 4 THEN 'reverted' ELSE 'confirmed' END, 1, value, {old}, {old}, {old}
+             FROM json_each('[1, 2, 3, 4, 5]');
+             INSERT INTO am_settlement_transactions (hash, settlement_id, account, nonce, raw, max_fee, mined, created_at)
+             SELECT 'h' || value, 's' || value, 'a', value, '0x', 1, 1, {old} FROM json_each('[1, 2, 3, 4, 5]');
              INSERT INTO am_market_ratings VALUES ('q1', 'msvc_1', 'a', 'key_1', 5, NULL, {old});"
         ),
     )
@@ -263,6 +271,9 @@ async fn rows_of_every_kind_go_by_age_and_what_is_open_or_named_stays() {
         ("SELECT group_concat(id) FROM am_market_requests", "q2,q3"),
         ("SELECT group_concat(request_id) FROM am_market_request_events", "q2,q3"),
         ("SELECT group_concat(request_id) FROM am_market_ratings", "q1"),
+        // The third says that a portfolio is in the contract, the fourth was refused, the fifth is the last in the chain.
+        ("SELECT group_concat(id) FROM (SELECT id FROM am_settlements ORDER BY id)", "s3,s4,s5"),
+        ("SELECT group_concat(hash) FROM (SELECT hash FROM am_settlement_transactions ORDER BY hash)", "h3,h4,h5"),
     ] {
         let mut conn = open(&database).await;
         let there = async {
@@ -282,7 +293,7 @@ async fn rows_of_every_kind_go_by_age_and_what_is_open_or_named_stays() {
     let open = "SELECT count(*) FROM am_archives WHERE done_at IS NULL";
     until(&database, open, 0).await;
     let verified = printed(archive(server.dir(), &["verify"]));
-    assert_eq!(verified.as_array().unwrap().len(), 9, "an archive of each kind: {verified}");
+    assert_eq!(verified.as_array().unwrap().len(), 10, "an archive of each kind: {verified}");
 }
 
 #[tokio::test]

@@ -104,7 +104,7 @@ pub struct SettlementSummary {
     /// Id of the settlement; null in the ledger alone.
     #[serde(default)]
     pub id: Option<String>,
-    /// State of the settlement; null in the ledger alone.
+    /// State of the settlement; null in the ledger alone, and where it ended and its record was removed, which `reason` says.
     #[serde(default)]
     pub status: Option<SettlementStatus>,
     /// Hash of its transaction; null: none was signed.

@@ -27,6 +27,8 @@ pub enum RetentionKind {
     WebhookDeliveries,
     /// A request of the marketplace that ended, with its events; its rating and its entries in the ledger stay.
     MarketRequests,
+    /// A settlement in a contract that ended, with its transactions; that of a portfolio's creation and the last mined one stay.
+    Settlements,
     /// An execution that the coordinator wrote alone, with its steps.
     CoordinatorExecutions,
     /// A job that no client submitted here.
@@ -64,6 +66,8 @@ const ASSIGNMENT_ROWS: &[RowSource] =
     &[RowSource::of("am_assignments", "id"), RowSource::of("am_assignment_attempts", "assignment_id")];
 const MARKET_REQUEST_ROWS: &[RowSource] =
     &[RowSource::of("am_market_requests", "id"), RowSource::of("am_market_request_events", "request_id")];
+const SETTLEMENT_ROWS: &[RowSource] =
+    &[RowSource::of("am_settlements", "id"), RowSource::of("am_settlement_transactions", "settlement_id")];
 const TRAINING_RUN_ROWS: &[RowSource] = &[
     RowSource::of("am_training_runs", "id"),
     RowSource::of("am_training_feedback", "run_id"),
@@ -73,7 +77,7 @@ const TRAINING_RUN_ROWS: &[RowSource] = &[
 
 impl RetentionKind {
     /// All kinds, those that others refer to last.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Executions,
         Self::Assignments,
         Self::Plans,
@@ -85,6 +89,7 @@ impl RetentionKind {
         Self::Definitions,
         Self::WebhookDeliveries,
         Self::MarketRequests,
+        Self::Settlements,
         Self::CoordinatorExecutions,
         Self::CoordinatorJobs,
     ];
@@ -103,6 +108,7 @@ impl RetentionKind {
             Self::Definitions => "definitions",
             Self::WebhookDeliveries => "webhook_deliveries",
             Self::MarketRequests => "market_requests",
+            Self::Settlements => "settlements",
             Self::CoordinatorExecutions => "coordinator_executions",
             Self::CoordinatorJobs => "coordinator_jobs",
         }
@@ -127,6 +133,7 @@ impl RetentionKind {
             Self::Definitions => const { &[RowSource::of("am_definitions", "hash")] },
             Self::WebhookDeliveries => const { &[RowSource::of("am_webhook_deliveries", "id")] },
             Self::MarketRequests => MARKET_REQUEST_ROWS,
+            Self::Settlements => SETTLEMENT_ROWS,
             Self::CoordinatorExecutions => COORDINATOR_EXECUTION_ROWS,
             Self::CoordinatorJobs => const { &[RowSource::of("job", "id")] },
         }

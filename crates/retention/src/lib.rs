@@ -61,6 +61,7 @@ impl RetentionSettings {
             (RetentionKind::Definitions, config.definitions),
             (RetentionKind::WebhookDeliveries, config.webhook_deliveries),
             (RetentionKind::MarketRequests, config.market_requests),
+            (RetentionKind::Settlements, config.settlements),
             (RetentionKind::CoordinatorExecutions, config.coordinator_rows),
             (RetentionKind::CoordinatorJobs, config.coordinator_rows),
         ];

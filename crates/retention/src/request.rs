@@ -38,6 +38,9 @@ fn refusal(kind: RetentionKind) -> &'static str {
             "The delivery is still to be tried; it has neither succeeded nor been given up"
         }
         RetentionKind::MarketRequests => "The request has not ended",
+        RetentionKind::Settlements => {
+            "The settlement has not ended, is of the portfolio's creation, or is the last in the contract"
+        }
         RetentionKind::CoordinatorExecutions => "The execution has not ended, or is this service's own",
         RetentionKind::CoordinatorJobs => {
             "The job has not ended, was submitted here, or has a receipt of the coordinator"

@@ -66,6 +66,11 @@ const COORDINATOR_JOB: &str = " upper(j.state) IN ('COMPLETED', 'FAILED', 'CANCE
 const UNUSED_DEFINITION: &str = " NOT EXISTS (SELECT 1 FROM am_runs r WHERE r.definition_hash = d.hash) ";
 /// Of a request of the marketplace: it ended, so nothing of it is in escrow.
 const ENDED_REQUEST: &str = " q.ended_at IS NOT NULL AND q.due_at IS NULL AND q.escrow = 0 ";
+/// Of a settlement: nothing more comes of it, it does not say that its portfolio is in the contract, and its number is below the highest
+/// that is in the chain, by which a chain that went back is told.
+const ENDED_SETTLEMENT: &str = " s.status IN ('confirmed', 'abandoned') AND s.kind NOT IN ('create', 'opening')
+     AND NOT EXISTS (SELECT 1 FROM am_settlement_transactions t WHERE t.settlement_id = s.id AND t.nonce >= coalesce(
+         (SELECT max(u.nonce) FROM am_settlement_transactions u WHERE u.account = t.account AND u.mined = 1), 0)) ";
 /// Of a delivery: it is not to be tried again.
 const ENDED_DELIVERY: &str = " w.state <> 'PENDING' ";
 
@@ -146,6 +151,12 @@ pub(crate) async fn due(
             ENDED_REQUEST,
             "ORDER BY q.ended_at, q.id LIMIT $4"
         ),
+        RetentionKind::Settlements => sql!(
+            "SELECT s.id, s.updated_at FROM am_settlements s {by am_settlements_ended}
+             WHERE s.updated_at <= $1 AND (s.updated_at, s.id) > ($2, $3) AND ",
+            ENDED_SETTLEMENT,
+            "ORDER BY s.updated_at, s.id LIMIT $4"
+        ),
         RetentionKind::CoordinatorExecutions => sql!(
             "SELECT l.id, l.ended_at FROM am_execution_list l {by am_execution_list_ended} {then} agent_executions e ON e.id = l.id
              WHERE l.ended_at <= $1 AND (l.ended_at, l.id) > ($2, $3) AND ",
@@ -220,6 +231,9 @@ pub(crate) async fn removable(
         ),
         RetentionKind::MarketRequests => {
             sql!("SELECT q.id FROM {texts $1} AS o JOIN am_market_requests q ON q.id = o.value WHERE ", ENDED_REQUEST)
+        }
+        RetentionKind::Settlements => {
+            sql!("SELECT s.id FROM {texts $1} AS o JOIN am_settlements s ON s.id = o.value WHERE ", ENDED_SETTLEMENT)
         }
         RetentionKind::CoordinatorExecutions => sql!(
             "SELECT e.id FROM {texts $1} AS o JOIN agent_executions e ON e.id = o.value WHERE ",

@@ -36,6 +36,8 @@ settings! {
         /// Requests of the marketplace that ended, with their events; age since their end and their deadline, at least 30 days. Default:
         /// kept.
         "RETENTION_MARKET_REQUESTS" market_requests: Option<Duration> = None, age;
+        /// Settlements in a contract that ended, with their transactions; age since their end. Default: kept.
+        "RETENTION_SETTLEMENTS" settlements: Option<Duration> = None, age;
         /// Executions and jobs that the coordinator wrote without this service, and jobs of steps, that ended; age since their end, of
         /// jobs since their submission. Default: kept.
         "RETENTION_COORDINATOR_ROWS" coordinator_rows: Option<Duration> = None, age;

@@ -13,6 +13,9 @@ use crate::{
     model::{PortfolioDocument, SettlementSummary},
 };
 
+/// What is said of a settlement of which there is no record any more.
+const REMOVED_REASON: &str = "It ended; its record was removed after its time";
+
 impl PortfolioService {
     /// Id of a new settlement; `None`: changes are settled in the ledger alone.
     pub(crate) fn new_settlement_id(&self) -> Option<String> {
@@ -77,12 +80,15 @@ pub(crate) async fn fill_summaries<'a>(
     let ids: Vec<String> = open.iter().filter_map(|summary| summary.id.clone()).collect();
     let states = store::states(conn, &ids).await?;
     for summary in open {
-        if let Some(state) = summary.id.as_ref().and_then(|id| states.get(id)) {
-            summary.status = Some(state.status);
-            summary.transaction_hash.clone_from(&state.transaction_hash);
-            summary.block = state.block;
-            summary.reason.clone_from(&state.reason);
-        }
+        let Some(state) = summary.id.as_ref().and_then(|id| states.get(id)) else {
+            summary.status = None;
+            summary.reason = Some(REMOVED_REASON.to_owned());
+            continue;
+        };
+        summary.status = Some(state.status);
+        summary.transaction_hash.clone_from(&state.transaction_hash);
+        summary.block = state.block;
+        summary.reason.clone_from(&state.reason);
     }
     Ok(())
 }
