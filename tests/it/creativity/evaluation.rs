@@ -1,5 +1,8 @@
 //! Evaluation of creations.
 
+#[path = "../../../crates/rl/src/text_encoder/test_place.rs"]
+mod test_place;
+
 use super::*;
 use crate::{harness::TestApp, kit::locations, portfolio::text_of};
 
@@ -113,18 +116,9 @@ async fn only_the_last_hundred_creations_are_kept() {
     assert_eq!(text_of(&server, kept).await, "100 103");
 }
 
-/// Where scripts/test-tools.sh puts the sentence encoder.
-fn encoder() -> std::path::PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(std::path::PathBuf::from);
-    let target = target.unwrap_or_else(|| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target"));
-    let place = target.join("tools/encoder");
-    assert!(place.join("model.safetensors").is_file(), "scripts/test-tools.sh brings the encoder");
-    place
-}
-
 #[tokio::test]
 async fn a_sentence_encoder_sees_that_other_words_mean_the_same() {
-    let server = TestApp::builder().env("TEXT_ENCODER_PATH", encoder().display()).start().await;
+    let server = TestApp::builder().env("TEXT_ENCODER_PATH", test_place::encoder_directory().display()).start().await;
     let path = format!("{CREATIVITY}/capabilities/{}", capability(&server, "poet").await);
     let references = json!(["A physician treats patients."]);
     let same = json!({"text": "Doctors take care of sick people.", "references": references});

@@ -4,6 +4,8 @@
 //! pass, so that its vector has the same bits whatever else is asked for.
 
 mod bert;
+#[cfg(test)]
+mod test_place;
 
 use std::{
     path::{Path, PathBuf},
@@ -167,7 +169,7 @@ fn encode_until_idle(directory: &Path, requests: &Receiver<EncodeRequest>, idle:
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{test_place::encoder_directory, *};
 
     #[test]
     fn files_that_are_missing_are_named() {
@@ -177,19 +179,10 @@ mod tests {
         assert!(error.contains("model.safetensors"), "{error}");
     }
 
-    /// Where scripts/test-tools.sh puts the encoder.
-    fn brought() -> PathBuf {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-        let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"));
-        let place = target.join("tools/encoder");
-        assert!(place.join(bert::WEIGHTS_FILE).is_file(), "scripts/test-tools.sh brings the encoder");
-        place
-    }
-
     /// The vectors that numpy computes from the same weights (`tests/fixtures/text_encoder.py`).
     #[test]
     fn vectors_are_those_of_the_package() {
-        let encoder = TextEncoder::open(&brought(), Duration::from_secs(60), Counter::default()).unwrap();
+        let encoder = TextEncoder::open(&encoder_directory(), Duration::from_secs(60), Counter::default()).unwrap();
         let cases: Vec<serde_json::Value> =
             serde_json::from_str(include_str!("../../tests/fixtures/text_encoder.json")).unwrap();
         let texts: Vec<&str> = cases.iter().map(|case| case["text"].as_str().unwrap()).collect();
@@ -210,7 +203,7 @@ mod tests {
     /// The thread is gone after its idle time, and a text brings it back.
     #[test]
     fn an_idle_encoder_is_given_back() {
-        let encoder = TextEncoder::open(&brought(), Duration::from_millis(1), Counter::default()).unwrap();
+        let encoder = TextEncoder::open(&encoder_directory(), Duration::from_millis(1), Counter::default()).unwrap();
         let first = encoder.encode(&["a text"]).unwrap();
         let handle = encoder.0.thread.lock().handle.take().unwrap();
         handle.join().unwrap();
