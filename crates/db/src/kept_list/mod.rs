@@ -5,12 +5,14 @@
 //! nothing. What the coordinator writes is followed: new rows by their rowid before each reading, open ones and those of a page
 //! where they are read, and all of them by a slow sweep (`keeper.rs`). Until a list is complete, nobody reads it.
 
+mod agent_list;
 mod keeper;
 mod page_rows;
 mod store;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+pub use agent_list::{AgentRowFilter, AgentPages};
 pub use keeper::ListKeeper;
 
 use page_rows::PageEntry;
@@ -69,41 +71,7 @@ impl ListedTable {
 
     /// Its name in counters and metrics.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Executions => "executions",
-            Self::Workflows => "workflows",
-            Self::Jobs => "jobs",
-            Self::TrustScores => "trust_scores",
-            Self::Sandboxes => "sandboxes",
-            Self::Allocations => "allocations",
-            Self::Optimisations => "optimisations",
-        }
-    }
-
-    /// Names of the table and of its list.
-    const fn tables(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Executions => ("agent_executions", "am_execution_list"),
-            Self::Workflows => ("ai_agent_workflows", "am_workflow_list"),
-            Self::Jobs => ("job", "am_job_list"),
-            Self::TrustScores => ("agent_trust_scores", "am_trust_list"),
-            Self::Sandboxes => ("agent_sandbox_configs", "am_sandbox_list"),
-            Self::Allocations => ("resource_allocations", "am_allocation_list"),
-            Self::Optimisations => ("performance_optimizations", "am_optimisation_list"),
-        }
-    }
-
-    /// Triggers of the write connection.
-    const fn triggers(self) -> &'static str {
-        match self {
-            Self::Executions => include_str!("triggers/executions.sql"),
-            Self::Workflows => include_str!("triggers/workflows.sql"),
-            Self::Jobs => include_str!("triggers/jobs.sql"),
-            Self::TrustScores => include_str!("triggers/trust_scores.sql"),
-            Self::Sandboxes => include_str!("triggers/sandboxes.sql"),
-            Self::Allocations => include_str!("triggers/allocations.sql"),
-            Self::Optimisations => include_str!("triggers/optimisations.sql"),
-        }
+        store::name_of(self)
     }
 }
 
@@ -168,7 +136,7 @@ pub async fn list_job_of(tx: &mut Tx, id: &str, stored_client: &str) -> Result<(
 pub(super) async fn install_triggers(conn: &mut Connection) -> Result<()> {
     for table in ListedTable::ALL {
         if store::has_tables(conn, table).await? {
-            sqlx::raw_sql(table.triggers()).execute(&mut *conn).await?;
+            sqlx::raw_sql(store::triggers_of(table)).execute(&mut *conn).await?;
         }
     }
     Ok(())

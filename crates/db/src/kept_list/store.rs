@@ -8,6 +8,12 @@ use crate::{
 
 /// Statements of one list. The parameters are those of the functions below that execute them.
 struct ListStatements {
+    /// Name of the list in counters and metrics.
+    name: &'static str,
+    /// Names of the table and of the list.
+    tables: (&'static str, &'static str),
+    /// Triggers of the write connection, which keep the list in the transaction of each own write.
+    triggers: &'static str,
     /// The highest rowid of the table.
     highest_place: fn() -> Query,
     /// Ids and rowids behind a rowid.
@@ -27,9 +33,9 @@ struct ListStatements {
     changed_open: Option<fn() -> Query>,
 }
 
-/// The statements of a list: its table (`t`), the list, its column with the owner and what the table has of that, what else is joined
-/// to the table, and the list's other columns, each with what it holds of the table; open rows by the column with their state and the
-/// states.
+/// A list: its name, its table (`t`), the list's table, its column with the owner and what the table has of that, what else is joined to
+/// the table; open rows by the column with their state and the states; its triggers, from a `file`, or `plain` ones by the begin of their
+/// names, where the list's columns are the table's own; and the list's other columns, each with what it holds of the table.
 macro_rules! list_statements {
     (@owners $table:literal [$($joined:literal)?]) => { None };
     (@owners $table:literal [$($joined:literal)?] $value:literal) => {
@@ -48,12 +54,30 @@ macro_rules! list_statements {
             " AND (t.id IS NULL OR ", $value, " <> l.", stringify!($state), ") LIMIT $1",
         ))
     };
+    (@triggers $table:literal $list:literal [$($column:ident)+] file $path:literal) => { include_str!($path) };
+    // In its temporary schema: the coordinator's tables and its connections know nothing of them.
+    (@triggers $table:literal $list:literal [$first:ident $($column:ident)*] plain $name:literal) => {
+        concat!(
+            "CREATE TEMP TRIGGER IF NOT EXISTS ", $name, "_added AFTER INSERT ON ", $table, " BEGIN INSERT INTO ", $list, " (id, ",
+            stringify!($first), $(", ", stringify!($column),)* ") VALUES (new.id, new.", stringify!($first),
+            $(", new.", stringify!($column),)* ") ON CONFLICT (id) DO UPDATE SET ", stringify!($first), " = excluded.",
+            stringify!($first), $(", ", stringify!($column), " = excluded.", stringify!($column),)* "; END;\n",
+            "CREATE TEMP TRIGGER IF NOT EXISTS ", $name, "_changed AFTER UPDATE OF ", stringify!($first),
+            $(", ", stringify!($column),)* " ON ", $table, " BEGIN UPDATE ", $list, " SET ", stringify!($first), " = new.",
+            stringify!($first), $(", ", stringify!($column), " = new.", stringify!($column),)* " WHERE id = new.id; END;\n",
+            "CREATE TEMP TRIGGER IF NOT EXISTS ", $name, "_removed AFTER DELETE ON ", $table, " BEGIN DELETE FROM ", $list,
+            " WHERE id = old.id; END;\n",
+        )
+    };
     (
-        $table:literal as $list:literal, $(owner $owner:literal = $owner_value:literal,)? $(joined $joined:literal,)?
-        $(open $state:ident = $state_value:literal in $states:literal,)?
+        $name:literal: $table:literal as $list:literal, $(owner $owner:literal = $owner_value:literal,)? $(joined $joined:literal,)?
+        $(open $state:ident = $state_value:literal in $states:literal,)? triggers $how:ident $source:literal,
         { $($column:ident = $value:literal),+ $(,)? }
     ) => {
         ListStatements {
+            name: $name,
+            tables: ($table, $list),
+            triggers: list_statements!(@triggers $table $list [$($column)+] $how $source),
             highest_place: || sql!("SELECT coalesce(max({place t}), 0) FROM ", $table, " t"),
             ids_after: || sql!(
                 "SELECT t.id, {place t} FROM ", $table, " t WHERE {place t} > $1 ORDER BY {place t} LIMIT $2",
@@ -94,8 +118,8 @@ macro_rules! list_statements {
 }
 
 static EXECUTIONS: ListStatements = list_statements! {
-    "agent_executions" as "am_execution_list", owner "client_id" = "t.client_id",
-    open status = "CAST(t.status AS VARCHAR)" in "('PENDING', 'RUNNING')",
+    "executions": "agent_executions" as "am_execution_list", owner "client_id" = "t.client_id",
+    open status = "CAST(t.status AS VARCHAR)" in "('PENDING', 'RUNNING')", triggers file "triggers/executions.sql",
     {
         workflow_id = "t.workflow_id",
         status = "CAST(t.status AS VARCHAR)",
@@ -105,16 +129,16 @@ static EXECUTIONS: ListStatements = list_statements! {
 };
 
 static WORKFLOWS: ListStatements = list_statements! {
-    "ai_agent_workflows" as "am_workflow_list", owner "owner_id" = "t.owner_id",
+    "workflows": "ai_agent_workflows" as "am_workflow_list", owner "owner_id" = "t.owner_id", triggers file "triggers/workflows.sql",
     { is_public = "t.is_public", tags = "CAST(t.tags AS VARCHAR)", created_at = "t.created_at" }
 };
 
 // What a client ordered here is that principal's, under whatever id the coordinator knows it. A result that says that it failed is a
 // failure, and both spellings are one state.
 static JOBS: ListStatements = list_statements! {
-    "job" as "am_job_list", owner "client_id" = "coalesce(a.client_id, t.client_id)",
+    "jobs": "job" as "am_job_list", owner "client_id" = "coalesce(a.client_id, t.client_id)",
     joined "LEFT JOIN am_jobs a ON a.id = t.id",
-    open state = "upper(t.state)" in "('QUEUED', 'RUNNING')",
+    open state = "upper(t.state)" in "('QUEUED', 'RUNNING')", triggers file "triggers/jobs.sql",
     {
         state = "CASE WHEN upper(t.state) = 'COMPLETED' AND lower({member t.result status}) IN ('failed', 'failure', 'error')
             THEN 'FAILED' WHEN upper(t.state) = 'CANCELLED' THEN 'CANCELED' ELSE upper(t.state) END",
@@ -125,25 +149,36 @@ static JOBS: ListStatements = list_statements! {
 };
 
 static TRUST_SCORES: ListStatements = list_statements! {
-    "agent_trust_scores" as "am_trust_list",
+    "trust_scores": "agent_trust_scores" as "am_trust_list", triggers file "triggers/trust_scores.sql",
     { entity_type = "t.entity_type", trust_score = "t.trust_score", created_at = "t.created_at" }
 };
 
 static SANDBOXES: ListStatements = list_statements! {
-    "agent_sandbox_configs" as "am_sandbox_list", { is_active = "t.is_active" }
+    "sandboxes": "agent_sandbox_configs" as "am_sandbox_list", triggers file "triggers/sandboxes.sql",
+    { is_active = "t.is_active" }
 };
 
 static ALLOCATIONS: ListStatements = list_statements! {
-    "resource_allocations" as "am_allocation_list",
-    open status = "t.status" in "('pending', 'allocated', 'active')",
+    "allocations": "resource_allocations" as "am_allocation_list",
+    open status = "t.status" in "('pending', 'allocated', 'active')", triggers plain "am_allocation",
     { agent_id = "t.agent_id", status = "t.status", created_at = "t.created_at" }
 };
 
 static OPTIMISATIONS: ListStatements = list_statements! {
-    "performance_optimizations" as "am_optimisation_list",
-    open status = "t.status" in "('pending', 'running')",
+    "optimisations": "performance_optimizations" as "am_optimisation_list",
+    open status = "t.status" in "('pending', 'running')", triggers plain "am_optimisation",
     { agent_id = "t.agent_id", status = "t.status", created_at = "t.created_at" }
 };
+
+/// Name of a list in counters and metrics.
+pub(super) fn name_of(table: ListedTable) -> &'static str {
+    statements_of(table).name
+}
+
+/// Triggers of the write connection, which keep a list.
+pub(super) fn triggers_of(table: ListedTable) -> &'static str {
+    statements_of(table).triggers
+}
 
 fn statements_of(table: ListedTable) -> &'static ListStatements {
     match table {
@@ -276,6 +311,6 @@ pub(super) async fn set_job_owner(tx: &mut Tx, id: &str, owner: &PrincipalName) 
 
 /// Whether the table of a list and the list itself are there.
 pub(super) async fn has_tables(conn: &mut Connection, table: ListedTable) -> Result<bool> {
-    let (of, list) = table.tables();
+    let (of, list) = statements_of(table).tables;
     Ok(crate::has_table(conn, of).await? && crate::has_table(conn, list).await?)
 }

@@ -2,12 +2,11 @@
 
 use am_core::ids::AgentId;
 use am_db::{
-    Connection, Database, DatabaseError, FromRow as _, Result, Tx,
+    Connection, Database, DatabaseError, FromRow as _, Result, Tx, agent_list,
     bulk_insert::RowBatch,
     codec::{JsonOr, JsonText, Timestamp},
-    foreign_rows::read_page,
     insert,
-    kept_list::ListedTable,
+    kept_list::{AgentRowFilter, AgentPages},
     page::PageRequest,
     push_row, row, sql, update,
 };
@@ -148,90 +147,20 @@ pub(super) async fn get(conn: &mut Connection, optimization_id: &str) -> Result<
     found.bind(optimization_id).fetch_optional(conn).await
 }
 
+static PAGES: AgentPages = agent_list! {
+    Optimisations, OptimisationRecord of "performance_optimizations" with JOINED, listed in "am_optimisation_list",
+    figure "r.target_metric"
+};
+
 /// A page of an agent's optimisations, newest first, and their number.
 pub(super) async fn list(
     db: &Database,
     conn: &mut Connection,
-    (agent, status, metric): (&AgentId, Option<&str>, Option<OptimizationMetric>),
+    (agent, state, metric): (&AgentId, Option<&str>, Option<OptimizationMetric>),
     page: &PageRequest,
 ) -> Result<(Vec<OptimisationRecord>, i64)> {
-    let metric = metric.map(OptimizationMetric::stored);
-    if !db.follow_list(conn, ListedTable::Optimisations, status.is_some()).await? || metric.is_some() {
-        return list_unkept(conn, (agent, status, metric), page).await;
-    }
-    let total =
-        sql!("SELECT count(*) FROM am_optimisation_list l WHERE l.agent_id = $1 [AND l.status = $2] {span l. $3}");
-    let total = total.bind(agent).bind_some(status).bind_span(page.created).fetch_value(&mut *conn).await?;
-    let rows = || match status {
-        None => sql!(
-            "SELECT ",
-            OptimisationRecord::COLUMNS,
-            " FROM am_optimisation_list l {by am_optimisation_list_page} {then} performance_optimizations r ON r.id = l.id",
-            JOINED,
-            "WHERE l.agent_id = $1 [AND l.status = $2] {page l. $3 am_optimisation_list}",
-        ),
-        Some(_) => sql!(
-            "SELECT ",
-            OptimisationRecord::COLUMNS,
-            " FROM am_optimisation_list l {by am_optimisation_list_status} {then} performance_optimizations r ON r.id = l.id AND r.status = $2",
-            JOINED,
-            "WHERE l.agent_id = $1 AND l.status = $2 {page l. $3 am_optimisation_list}",
-        ),
-    };
-    let ids = || {
-        match status {
-        None => sql!(
-            "SELECT r.id FROM am_optimisation_list l {by am_optimisation_list_page} {then} performance_optimizations r ON r.id = l.id
-             WHERE l.agent_id = $1 [AND l.status = $2] {page l. $3 am_optimisation_list}",
-        ),
-        Some(_) => sql!(
-            "SELECT r.id FROM am_optimisation_list l {by am_optimisation_list_status} {then} performance_optimizations r ON r.id = l.id
-             AND r.status = $2 WHERE l.agent_id = $1 AND l.status = $2 {page l. $3 am_optimisation_list}",
-        ),
-    }
-    };
-    let found = read_page(
-        conn,
-        page,
-        |page| rows().bind(agent).bind_some(status).bind_page(page),
-        |page| ids().bind(agent).bind_some(status).bind_page(page),
-    );
-    Ok((found.await?, total))
-}
-
-/// The same from the table itself, by its index of agents: until its list is complete, and for one figure's.
-async fn list_unkept(
-    conn: &mut Connection,
-    (agent, status, metric): (&AgentId, Option<&str>, Option<&str>),
-    page: &PageRequest,
-) -> Result<(Vec<OptimisationRecord>, i64)> {
-    let total = sql!(
-        "SELECT count(*) FROM performance_optimizations r WHERE r.agent_id = $1 [AND r.status = $2] [AND r.target_metric = $3] {span r. $4}",
-    );
-    let total = total.bind(agent).bind_some(status).bind_some(metric).bind_span(page.created);
-    let total = total.fetch_value(&mut *conn).await?;
-    let rows = || {
-        sql!(
-            "SELECT ",
-            OptimisationRecord::COLUMNS,
-            " FROM performance_optimizations r",
-            JOINED,
-            "WHERE r.agent_id = $1 [AND r.status = $2] [AND r.target_metric = $3] {page r. $4 performance_optimizations}",
-        )
-    };
-    let ids = || {
-        sql!(
-            "SELECT r.id FROM performance_optimizations r WHERE r.agent_id = $1 [AND r.status = $2] [AND r.target_metric = $3]
-             {page r. $4 performance_optimizations}",
-        )
-    };
-    let found = read_page(
-        conn,
-        page,
-        |page| rows().bind(agent).bind_some(status).bind_some(metric).bind_page(page),
-        |page| ids().bind(agent).bind_some(status).bind_some(metric).bind_page(page),
-    );
-    Ok((found.await?, total))
+    let filter = AgentRowFilter { agent, state, figure: metric.map(OptimizationMetric::stored) };
+    db.read_agent_page(conn, &PAGES, filter, page).await
 }
 
 /// Settings as they are stored.

@@ -2,12 +2,11 @@
 
 use am_core::ids::{AgentId, ExecutionId};
 use am_db::{
-    Connection, Database, DatabaseError, FromRow as _, Result, Tx,
+    Connection, Database, DatabaseError, FromRow as _, Result, Tx, agent_list,
     bulk_insert::RowBatch,
     codec::{JsonOr, JsonText, Timestamp},
-    foreign_rows::read_page,
     insert,
-    kept_list::ListedTable,
+    kept_list::{AgentRowFilter, AgentPages},
     page::PageRequest,
     push_row, row, sql, update,
 };
@@ -266,86 +265,18 @@ pub(super) async fn due(conn: &mut Connection, now: Timestamp, most: i64) -> Res
     due.bind(now).bind(most).fetch_values(conn).await
 }
 
+static PAGES: AgentPages = agent_list! {
+    Allocations, AllocationRecord of "resource_allocations" with JOINED, listed in "am_allocation_list"
+};
+
 /// A page of an agent's allocations, the newest first, and how many there are.
 pub(super) async fn list(
     db: &Database,
     conn: &mut Connection,
-    (agent, status): (&AgentId, Option<&str>),
+    (agent, state): (&AgentId, Option<&str>),
     page: &PageRequest,
 ) -> Result<(Vec<AllocationRecord>, i64)> {
-    if !db.follow_list(conn, ListedTable::Allocations, status.is_some()).await? {
-        return list_unkept(conn, (agent, status), page).await;
-    }
-    let total =
-        sql!("SELECT count(*) FROM am_allocation_list l WHERE l.agent_id = $1 [AND l.status = $2] {span l. $3}");
-    let total = total.bind(agent).bind_some(status).bind_span(page.created).fetch_value(&mut *conn).await?;
-    let rows = || match status {
-        None => sql!(
-            "SELECT ",
-            AllocationRecord::COLUMNS,
-            " FROM am_allocation_list l {by am_allocation_list_page} {then} resource_allocations r ON r.id = l.id",
-            JOINED,
-            "WHERE l.agent_id = $1 [AND l.status = $2] {page l. $3 am_allocation_list}",
-        ),
-        Some(_) => sql!(
-            "SELECT ",
-            AllocationRecord::COLUMNS,
-            " FROM am_allocation_list l {by am_allocation_list_status} {then} resource_allocations r ON r.id = l.id AND r.status = $2",
-            JOINED,
-            "WHERE l.agent_id = $1 AND l.status = $2 {page l. $3 am_allocation_list}",
-        ),
-    };
-    let ids = || {
-        match status {
-        None => sql!(
-            "SELECT r.id FROM am_allocation_list l {by am_allocation_list_page} {then} resource_allocations r ON r.id = l.id
-             WHERE l.agent_id = $1 [AND l.status = $2] {page l. $3 am_allocation_list}",
-        ),
-        Some(_) => sql!(
-            "SELECT r.id FROM am_allocation_list l {by am_allocation_list_status} {then} resource_allocations r ON r.id = l.id
-             AND r.status = $2 WHERE l.agent_id = $1 AND l.status = $2 {page l. $3 am_allocation_list}",
-        ),
-    }
-    };
-    let found = read_page(
-        conn,
-        page,
-        |page| rows().bind(agent).bind_some(status).bind_page(page),
-        |page| ids().bind(agent).bind_some(status).bind_page(page),
-    );
-    Ok((found.await?, total))
-}
-
-/// The same from the table itself, until its list is complete.
-async fn list_unkept(
-    conn: &mut Connection,
-    (agent, status): (&AgentId, Option<&str>),
-    page: &PageRequest,
-) -> Result<(Vec<AllocationRecord>, i64)> {
-    let total =
-        sql!("SELECT count(*) FROM resource_allocations r WHERE r.agent_id = $1 [AND r.status = $2] {span r. $3}");
-    let total = total.bind(agent).bind_some(status).bind_span(page.created).fetch_value(&mut *conn).await?;
-    let rows = || {
-        sql!(
-            "SELECT ",
-            AllocationRecord::COLUMNS,
-            " FROM resource_allocations r",
-            JOINED,
-            "WHERE r.agent_id = $1 [AND r.status = $2] {page r. $3 resource_allocations}",
-        )
-    };
-    let ids = || {
-        sql!(
-            "SELECT r.id FROM resource_allocations r WHERE r.agent_id = $1 [AND r.status = $2] {page r. $3 resource_allocations}",
-        )
-    };
-    let found = read_page(
-        conn,
-        page,
-        |page| rows().bind(agent).bind_some(status).bind_page(page),
-        |page| ids().bind(agent).bind_some(status).bind_page(page),
-    );
-    Ok((found.await?, total))
+    db.read_agent_page(conn, &PAGES, AgentRowFilter { agent, state, figure: None }, page).await
 }
 
 /// What an allocation takes, and of which host; `None`: nothing.
