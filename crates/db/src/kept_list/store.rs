@@ -314,3 +314,24 @@ pub(super) async fn has_tables(conn: &mut Connection, table: ListedTable) -> Res
     let (of, list) = statements_of(table).tables;
     Ok(crate::has_table(conn, of).await? && crate::has_table(conn, list).await?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_triggers_keep_every_column() {
+        let text = triggers_of(ListedTable::Allocations);
+        for part in [
+            "am_allocation_added AFTER INSERT ON resource_allocations BEGIN INSERT INTO am_allocation_list \
+             (id, agent_id, status, created_at) VALUES (new.id, new.agent_id, new.status, new.created_at) ON CONFLICT (id) \
+             DO UPDATE SET agent_id = excluded.agent_id, status = excluded.status, created_at = excluded.created_at; END;",
+            "am_allocation_changed AFTER UPDATE OF agent_id, status, created_at ON resource_allocations BEGIN UPDATE \
+             am_allocation_list SET agent_id = new.agent_id, status = new.status, created_at = new.created_at WHERE \
+             id = new.id; END;",
+            "am_allocation_removed AFTER DELETE ON resource_allocations BEGIN DELETE FROM am_allocation_list WHERE id = old.id; END;",
+        ] {
+            assert!(text.contains(part), "{text}\n{part}");
+        }
+    }
+}
