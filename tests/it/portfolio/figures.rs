@@ -221,6 +221,9 @@ async fn periods_are_kept_beside_the_strategys_targets() {
     near("beta", covariance(&own, &other) / covariance(&other, &other));
     near("tracking_error", error);
     near("information_ratio", mean(&active) * 365.0 / error);
+    let same = "SELECT count(*) || '' FROM risk_metrics r JOIN performance_metrics p ON p.portfolio_id = r.portfolio_id
+         WHERE p.period = '1y' AND p.beta = r.beta AND p.alpha = r.alpha AND r.beta <> 0";
+    assert_eq!(text_of(&server, same).await, "1", "the risk of the year is compared with the same benchmark");
 }
 
 #[tokio::test]

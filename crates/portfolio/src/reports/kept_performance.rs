@@ -12,8 +12,10 @@ use super::{
 };
 use crate::{book::PortfolioBook, error::Result, prices::day_of};
 
+/// Name of the period that is a year, as the risk is measured that is kept.
+const YEAR_PERIOD: &str = "1y";
 /// The periods that are kept: their name, and their days.
-const KEPT_PERIODS: [(&str, i64); 3] = [("30d", 30), ("90d", 90), ("1y", 365)];
+const KEPT_PERIODS: [(&str, i64); 3] = [("30d", 30), ("90d", 90), (YEAR_PERIOD, 365)];
 /// Days of the longest of them.
 const MAX_PERIOD_DAYS: i64 = 365;
 
@@ -38,6 +40,13 @@ pub(crate) struct KeptPeriod {
     pub beta: f64,
     pub tracking_error: f64,
     pub information_ratio: f64,
+}
+
+impl KeptPeriod {
+    /// Whether it is the year by which the risk is measured that is kept.
+    pub fn is_year(&self) -> bool {
+        self.name == YEAR_PERIOD
+    }
 }
 
 /// The periods of `book` that end now and of which every figure is defined: the coordinator's table can't say that one is not.

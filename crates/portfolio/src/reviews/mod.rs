@@ -277,6 +277,9 @@ impl PortfolioService {
         }
         for period in &input.periods {
             store::keep_period(tx, book.id(), period, book.now).await?;
+            if input.risk.is_some() && period.is_year() {
+                store::keep_comparison(tx, book.id(), period).await?;
+            }
         }
         self.0.metrics.snapshots.inc();
         Ok(snapshot)

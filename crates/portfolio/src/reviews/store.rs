@@ -92,8 +92,8 @@ pub(super) async fn insert_snapshot(tx: &mut Tx, new: &SnapshotRecord) -> Result
     Ok(())
 }
 
-/// Write the risk of a portfolio into its newest row, or its first. A comparison with a benchmark, which its columns `beta` and `alpha`
-/// are for, is not measured here: they keep what they have, in a new row the coordinator's default.
+/// Write the risk of a portfolio into its newest row, or its first. Its columns `beta` and `alpha` are another's
+/// ([`keep_comparison`]): they keep what they have, in a new row the coordinator's default.
 pub(super) async fn keep_risk(tx: &mut Tx, portfolio: i64, risk: &KeptRisk, now: Timestamp) -> Result<()> {
     let known = sql!("SELECT id FROM risk_metrics WHERE portfolio_id = $1 ORDER BY id DESC LIMIT 1").bind(portfolio);
     let known: Option<i64> = known.fetch_optional_value(tx.conn().await?).await?;
@@ -131,6 +131,16 @@ pub(super) async fn keep_risk(tx: &mut Tx, portfolio: i64, risk: &KeptRisk, now:
         updated_at: now,
     });
     rows.execute(tx).await?;
+    Ok(())
+}
+
+/// Write how a portfolio's year compares with its benchmark into the row of its risk.
+pub(super) async fn keep_comparison(tx: &mut Tx, portfolio: i64, year: &KeptPeriod) -> Result<()> {
+    let kept = sql!(
+        "UPDATE risk_metrics SET beta = $2, alpha = $3
+         WHERE id = (SELECT id FROM risk_metrics WHERE portfolio_id = $1 ORDER BY id DESC LIMIT 1)",
+    );
+    kept.bind(portfolio).bind(year.beta).bind(year.alpha).execute(tx.conn().await?).await?;
     Ok(())
 }
 
