@@ -127,6 +127,8 @@ mod tests {
         Foreign,
         /// An admin asks for another try.
         Retry,
+        /// A transaction with the same number that pays more is sent. Some nodes have the first, some the second.
+        Replace,
     }
 
     /// A transaction of the model: its number, and whether it is ours.
@@ -241,6 +243,10 @@ mod tests {
                         self.status = Some(SettlementStatus::Pending);
                     }
                 }
+                ChainHappening::Replace => {
+                    let is_open = self.status.is_some_and(in_flight) && self.all() <= self.nonce;
+                    self.pool.extend(is_open.then_some(ModelledTransaction { nonce: self.nonce, ours: true }));
+                }
             }
             self.settled = self.times_settled() > 0;
         }
@@ -254,6 +260,7 @@ mod tests {
             1 => Just(ChainHappening::Forget),
             1 => Just(ChainHappening::Foreign),
             1 => Just(ChainHappening::Retry),
+            1 => Just(ChainHappening::Replace),
         ]
     }
 
