@@ -232,8 +232,9 @@ pub(crate) async fn removable(
         RetentionKind::MarketRequests => {
             sql!("SELECT q.id FROM {texts $1} AS o JOIN am_market_requests q ON q.id = o.value WHERE ", ENDED_REQUEST)
         }
+        // The planner would begin with all that ended, by their state.
         RetentionKind::Settlements => {
-            sql!("SELECT s.id FROM {texts $1} AS o JOIN am_settlements s ON s.id = o.value WHERE ", ENDED_SETTLEMENT)
+            sql!("SELECT s.id FROM {texts $1} AS o {then} am_settlements s ON s.id = o.value WHERE ", ENDED_SETTLEMENT)
         }
         RetentionKind::CoordinatorExecutions => sql!(
             "SELECT e.id FROM {texts $1} AS o JOIN agent_executions e ON e.id = o.value WHERE ",
