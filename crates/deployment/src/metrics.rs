@@ -42,10 +42,10 @@ impl Default for DeploymentMetrics {
         };
         // A series that is not there until it counts something can't be watched for its first change.
         for end in ["promoted", "undone"] {
-            made.rollouts.get_or_create(&[("end", end.to_owned())]);
+            drop(made.rollouts.get_or_create(&[("end", end.to_owned())]));
         }
         for health in ["healthy", "degraded", "unhealthy", "unknown"] {
-            made.instances.get_or_create(&[("health", health.to_owned())]);
+            drop(made.instances.get_or_create(&[("health", health.to_owned())]));
         }
         made
     }
