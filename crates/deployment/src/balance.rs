@@ -64,11 +64,9 @@ impl CallBalance {
         }
     }
 
-    /// Say anew which instances are of the revision that is rolled out.
-    pub fn retarget(&mut self, is_target: impl Fn(&str) -> bool) {
-        for (id, endpoint) in &mut self.endpoints {
-            endpoint.is_target = is_target(id);
-        }
+    /// Instances that calls may go to.
+    pub fn members(&self) -> impl Iterator<Item = &str> {
+        self.endpoints.keys().map(String::as_str)
     }
 
     /// Calls under way at an instance, whether more may go to it or not.

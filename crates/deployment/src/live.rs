@@ -103,11 +103,15 @@ pub(crate) struct LiveDeployment {
 }
 
 impl LiveDeployment {
-    /// Send calls to this revision from now on, and to others only where it has no instance.
+    /// Send calls to this revision from now on, and to others only where it has no instance. Its instances are taken in that were
+    /// found healthy since the last look.
     pub fn serve(&mut self, revision: i64) {
         self.share = Some(LAST_RESORT);
-        let Self { balance, instances, .. } = self;
-        balance.retarget(|id| instances.get(id).is_none_or(|one| one.revision != revision));
+        let own = self.instances.iter().filter(|(_, one)| one.revision == revision && one.takes_calls());
+        let mut members: Vec<(String, bool)> = own.map(|(id, _)| (id.clone(), false)).collect();
+        let others = self.balance.members().filter(|id| members.iter().all(|(own, _)| own != id));
+        members.extend(others.map(|id| (id.to_owned(), true)).collect::<Vec<_>>());
+        self.balance.set_members(members);
     }
 
     pub fn new(owner_id: PrincipalId) -> Self {

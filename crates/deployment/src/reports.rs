@@ -192,7 +192,7 @@ pub struct FleetHealthReport {
     pub healthy_instances: u64,
     /// Those that are wanted.
     pub desired_instances: i64,
-    /// When.
+    /// When this was found.
     pub checked_at: Timestamp,
 }
 

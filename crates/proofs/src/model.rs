@@ -28,9 +28,9 @@ pub struct ProofDocument {
     /// Id of the proof: `proof_` and 12 hexadecimal digits.
     #[schema(example = "proof_0123456789ab")]
     pub proof_id: String,
-    /// The execution.
+    /// Id of the execution.
     pub execution_id: ExecutionId,
-    /// Its workflow.
+    /// Id of its workflow.
     pub workflow_id: WorkflowId,
     /// The level that was asked for.
     pub verification_level: VerificationLevel,
@@ -201,7 +201,7 @@ pub struct ProofExport {
 pub struct ProofVerdict {
     /// Whether it is.
     pub valid: bool,
-    /// The circuit.
+    /// Name of its circuit.
     pub circuit: String,
     /// Names of the public signals, with their values.
     #[schema(value_type = Vec<Vec<String>>)]

@@ -23,11 +23,11 @@ row! {
     pub(crate) struct StepValues {
         /// Id of the row.
         pub(crate) id: StepExecutionId,
-        /// Its input.
+        /// The input of the step.
         pub(crate) input: JsonText = "input_data",
-        /// Its output.
+        /// The output of the step.
         pub(crate) output: JsonText = "output_data",
-        /// Its verification.
+        /// What its proof says.
         pub(crate) proof: JsonText = "step_proof",
     }
 }
@@ -66,7 +66,7 @@ pub(crate) async fn save(tx: &mut Tx, record: &ProofRecord, now: Timestamp) -> R
     Ok(())
 }
 
-/// A proof.
+/// Read one proof.
 pub(crate) async fn get(conn: &mut Connection, id: &str) -> Result<Option<ProofRecord>> {
     sql!("SELECT ", ProofRecord::COLUMNS, " FROM am_proofs WHERE id = $1").bind(id).fetch_optional(conn).await
 }

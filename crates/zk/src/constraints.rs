@@ -27,12 +27,12 @@ impl LinearSum {
         Self::default()
     }
 
-    /// A constant.
+    /// One constant term.
     pub fn constant(value: FieldElement) -> Self {
         Self(vec![(value, 0)])
     }
 
-    /// A wire.
+    /// One wire alone.
     pub fn wire(index: WireIndex) -> Self {
         Self(vec![(FieldElement::ONE, index)])
     }

@@ -119,7 +119,7 @@ impl FixedNetwork {
         Ok(network)
     }
 
-    /// The layers.
+    /// Its layers, from the input on.
     pub fn layers(&self) -> &[FixedLayer] {
         &self.layers
     }

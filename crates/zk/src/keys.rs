@@ -240,7 +240,7 @@ impl CircuitKeys {
         }
     }
 
-    /// The circuit.
+    /// The circuit that they are for.
     pub fn form(&self) -> &CircuitForm {
         &self.form
     }

@@ -118,7 +118,7 @@ pub struct HistoryQuery {
 /// Revisions of a deployment, the newest first.
 #[derive(Serialize, ToSchema)]
 pub struct DeploymentRevisions {
-    /// The revisions.
+    /// Revisions, the newest first.
     revisions: Vec<RevisionDocument>,
     /// Value of `before` for the next page; null: there is none.
     next_before: Option<i64>,

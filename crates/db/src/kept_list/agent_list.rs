@@ -8,23 +8,23 @@ use crate::{Connection, Database, Result, foreign_rows::read_page, page::PageReq
 /// Statements of such pages, newest first. The parameters are the agent, a state, a figure, and those of the page, of counts of its span
 /// of time. Made by [`agent_list!`](crate::agent_list).
 pub struct AgentPages {
-    /// The table.
+    /// The table that is listed.
     pub table: ListedTable,
     /// How many rows there are, by the list.
     pub listed_total: fn() -> Query,
     /// Rows of all states, by the list.
     pub listed_rows: fn() -> Query,
-    /// Their ids.
+    /// Ids of their rows.
     pub listed_ids: fn() -> Query,
     /// Rows of one state, by the list.
     pub state_rows: fn() -> Query,
-    /// Their ids.
+    /// Ids of their rows.
     pub state_ids: fn() -> Query,
     /// How many rows there are, by the table itself.
     pub table_total: fn() -> Query,
     /// Rows, by the table itself.
     pub table_rows: fn() -> Query,
-    /// Their ids.
+    /// Ids of their rows.
     pub table_ids: fn() -> Query,
 }
 

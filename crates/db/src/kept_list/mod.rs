@@ -12,7 +12,7 @@ mod store;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-pub use agent_list::{AgentRowFilter, AgentPages};
+pub use agent_list::{AgentPages, AgentRowFilter};
 pub use keeper::ListKeeper;
 
 use page_rows::PageEntry;

@@ -60,7 +60,7 @@ pub struct Rollout {
 /// An instance as the rules see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FleetMember {
-    /// Its id.
+    /// Id of the instance.
     pub id: String,
     /// Revision that it serves.
     pub revision: i64,

@@ -89,7 +89,7 @@ impl SequentialTest {
 /// What the serving revision's calls were like before a trial.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TrialBaseline {
-    /// Its calls.
+    /// Calls that it had.
     pub calls: u64,
     /// Those that failed.
     pub errors: u64,

@@ -82,7 +82,7 @@ type ListedUnit = (String, String, String, String, String, String, OwnedObjectPa
 /// A unit that systemd has loaded.
 #[derive(Clone, Debug)]
 pub(super) struct UnitState {
-    /// Its name.
+    /// Name of the unit.
     pub(super) name: String,
     /// `active`, `reloading`, `inactive`, `failed`, `activating` or `deactivating`.
     pub(super) active: String,

@@ -33,7 +33,7 @@ const LEAST_MEMORY_MB: u64 = 64;
 /// Where systemd is asked, and where its template unit looks for what it starts.
 #[derive(Clone, Debug)]
 pub struct SystemdSettings {
-    /// The bus.
+    /// Where the bus is.
     pub bus: SystemdBusAddress,
     /// Directory of the variables of instances: the template unit reads `%i.env` there.
     pub directory: PathBuf,

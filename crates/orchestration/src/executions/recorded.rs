@@ -14,7 +14,7 @@ use am_db::{codec::JsonText, principal::Principal};
 
 /// A run as it was recorded.
 pub struct RecordedRun {
-    /// The execution.
+    /// The execution that was recorded.
     pub execution: Execution,
     pub(super) plan: ExecutionPlan,
     pub(super) inputs: Value,
@@ -26,7 +26,7 @@ pub struct RecordedRun {
 pub struct RecordedStep<'a> {
     /// The step as it is defined.
     pub spec: &'a CompiledStep,
-    /// Its row.
+    /// Its row of steps.
     pub log: &'a StepLog,
     /// Its input; `None`: it had none.
     pub input: Option<&'a Value>,

@@ -51,7 +51,7 @@ pub(crate) struct ReplacementTerms {
 /// A transaction that no block has yet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct WaitingTransaction {
-    /// Its number.
+    /// Number of the transaction.
     pub nonce: u64,
     /// Seconds since it was signed.
     pub waited: f64,

@@ -163,7 +163,7 @@ pub enum CircuitWitness {
         steps: usize,
         /// The circuit's blocks.
         blocks: usize,
-        /// The values.
+        /// Values that open the commitments.
         witness: OpeningsWitness,
     },
     /// Of a policy circuit.
