@@ -88,7 +88,7 @@ impl PerformanceServices {
         let profiles = ProfileService::new(db.clone(), clock.clone(), ids.clone(), audit.clone());
         let meta = MetaService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), tasks.clone());
         let resources = ResourceService::new(db.clone(), clock.clone(), ids.clone(), audit.clone());
-        let suites = SuiteService::new(SuiteParts {
+        let parts = SuiteParts {
             db: db.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
@@ -98,7 +98,8 @@ impl PerformanceServices {
             library: runs.library.clone(),
             jq: runs.jq.clone(),
             texts: runs.texts.clone(),
-        });
+        };
+        let suites = SuiteService::new(parts, tasks.clone());
         runs.library.check_aliases_by(Arc::new(suites.clone()));
         let capabilities = CapabilityService::new(
             (db.clone(), clock.clone(), ids.clone()),

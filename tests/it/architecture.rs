@@ -202,7 +202,7 @@ const BOOKKEEPING: [(&str, usize, &str); 43] = [
     ("deployment/fleet/look.rs", 2, "that a process has ended, and the token of one whose file was lost"),
     ("deployment/fleet/sampling.rs", 1, "what was measured, and alerts, which keep their own record"),
     ("deployment/fleet/steps.rs", 1, "a canary's calls so far"),
-    ("performance/suites/worker.rs", 3, "runs tell of themselves, the end of an evaluation of its cases"),
+    ("performance/suites/worker.rs", 4, "runs tell of themselves, the end of an evaluation of its cases"),
     ("performance/resources/sweep.rs", 1, "the function that ends what is due tells the log"),
     (
         "background/driver.rs",

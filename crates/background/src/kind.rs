@@ -23,6 +23,11 @@ pub trait WorkKind: Send + Sync + 'static {
     /// [`WorkFault::Failed`] ends the task, for example when its inputs are gone.
     fn open(&self, context: &WorkContext, checkpoint: Option<&str>) -> Result<Box<dyn WorkMachine>, WorkFault>;
 
+    /// Whether its tasks only ever wait for what others do, with pieces that compute nothing: they take no place, and begin at once.
+    fn only_waits(&self) -> bool {
+        false
+    }
+
     /// Write what the kind keeps of a task's end, in the transaction that ends it, however it ended.
     fn settle<'a>(&'a self, _tx: &'a mut Tx, _ended: &'a EndedWork) -> BoxFuture<'a, am_db::Result<()>> {
         Box::pin(async { Ok(()) })

@@ -49,26 +49,29 @@ impl BackgroundTasks {
         }
         let open = store::list_open(&mut *self.0.db.read().await?).await?;
         for task in turns::order(&open, &self.0.owners()) {
-            if !self.has_place() || self.0.stop.is_cancelled() {
+            if self.0.stop.is_cancelled() {
                 break;
             }
             let Some(kind) = self.0.kind(&task.kind) else { continue };
+            if !self.has_place(kind.only_waits()) {
+                continue;
+            }
             let Some(lock) = work_lock::try_lock(self.0.db.path(), &task.id) else { continue };
             if let Some((task, claims)) = self.claim(&task.id).await? {
                 self.drive(task, claims, kind, lock)?;
             }
         }
-        if !self.has_place() {
+        if !self.has_place(false) {
             self.ask_for_a_place(&open);
         }
         Ok(())
     }
 
-    /// Whether one more task may be driven. Those that only wait have no place.
-    fn has_place(&self) -> bool {
+    /// Whether one more task may be driven, or one of a kind that only waits. Those that only wait have no place.
+    fn has_place(&self, only_waits: bool) -> bool {
         let (driven, places) = (self.0.driven(), self.0.settings.slots);
         let waiting = driven.values().filter(|handle| handle.is_waiting()).count();
-        driven.len() - waiting < places && driven.len() < places + MAX_WAITING_TASKS
+        (only_waits || driven.len() - waiting < places) && driven.len() < places + MAX_WAITING_TASKS
     }
 
     /// Ask the task whose turn has lasted longest to make place for another owner's, if one has a better right to it.
@@ -119,7 +122,7 @@ impl BackgroundTasks {
     }
 
     fn drive(&self, task: BackgroundWork, claims: i64, kind: Arc<dyn WorkKind>, lock: WorkLock) -> Result<()> {
-        let handle = Arc::new(WishHandle::new(task.owner_id.clone(), task.asked));
+        let handle = Arc::new(WishHandle::new(task.owner_id.clone(), task.asked, kind.only_waits()));
         self.0.driven().insert(task.id.clone(), handle.clone());
         let place = WorkPlace { tasks: self.clone(), id: task.id.clone(), _lock: lock };
         let runtime = tokio::runtime::Handle::current();

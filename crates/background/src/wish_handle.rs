@@ -23,9 +23,9 @@ pub(crate) struct WishHandle {
 }
 
 impl WishHandle {
-    pub(crate) fn new(owner_id: PrincipalId, wish: Option<WorkWish>) -> Self {
-        let (yields, waits) = Default::default();
-        Self { owner_id, since: Instant::now(), wish: Mutex::new(wish), yields, waits }
+    pub(crate) fn new(owner_id: PrincipalId, wish: Option<WorkWish>, waits: bool) -> Self {
+        let (wish, yields, waits) = (Mutex::new(wish), AtomicBool::default(), AtomicBool::new(waits));
+        Self { owner_id, since: Instant::now(), wish, yields, waits }
     }
 
     /// Set or clear the request. A cancellation stays.

@@ -76,6 +76,7 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (66, "proof_orders", include_str!("../../../migrations/0066_proof_orders.sql")),
     (69, "portfolio_signals", include_str!("../../../migrations/0069_portfolio_signals.sql")),
     (70, "settlement_fees", include_str!("../../../migrations/0070_settlement_fees.sql")),
+    (67, "evaluation_tasks", include_str!("../../../migrations/0067_evaluation_tasks.sql")),
 ];
 
 /// Result of a migration.

@@ -179,7 +179,7 @@ pub async fn list_suite_cases(
 /// Evaluate a workflow or a policy by a suite
 ///
 /// Each case is an execution for the caller, with the limits, policies and costs that its executions have. The evaluation is followed at
-/// its own address.
+/// its own address; its background task (`task_id`) has its events, and can be paused.
 #[utoipa::path(
     post, path = "/api/v1/agents/performance/suites/{suite_id}/evaluate", operation_id = "suites_evaluate", tag = "suites",
     security(("ApiKey" = ["admin", "client", "miner"])),

@@ -55,7 +55,7 @@ impl<S: Send + Sync> FromRequestParts<S> for WorkKey {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct TasksQuery {
-    /// Only tasks of this kind: `optimisation`, `meta_training`, `enhancement`, `sweep`, `comparison`.
+    /// Only tasks of this kind: `optimisation`, `meta_training`, `enhancement`, `sweep`, `comparison`, `evaluation`.
     #[serde(default, deserialize_with = "crate::http::empty_as_none")]
     kind: Option<String>,
     /// Only tasks about this, such as an agent's or a model's id.
@@ -136,7 +136,8 @@ struct BackgroundEvents {
 /// List or follow the events of a background task
 ///
 /// `queued`, `started`, `progress` (about one a second), `resumed`, `restarted` (from the beginning, and why), `released` (its
-/// process let it go), `paused`, `completed`, `failed`, `cancelled`, and those of its kind. A stream of Server-Sent Events that
+/// process let it go), `paused`, `completed`, `failed`, `cancelled`, and those of its kind (`case_started` and `case_ended` of an
+/// evaluation). A stream of Server-Sent Events that
 /// resumes after `Last-Event-ID`, or a page with `?format=json`. What was done after the last checkpoint of a process that died is
 /// told again.
 #[utoipa::path(

@@ -1,6 +1,7 @@
 //! How agents perform: profiles, resources, optimisation, learning, capabilities, suites.
 
 pub mod capabilities;
+mod evaluation_tasks;
 pub mod meta;
 mod methods;
 pub mod optimisation;

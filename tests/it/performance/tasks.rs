@@ -64,7 +64,8 @@ pub async fn prepare(server: &ApiClient, template: &str) -> (String, Value) {
     (format!("{}/{task}/{action}", tasks()), json!({}))
 }
 
-async fn event_kinds(server: &ApiClient, path: &str) -> Vec<String> {
+/// The kinds of a task's events, whose numbers have no gap.
+pub async fn event_kinds(server: &ApiClient, path: &str) -> Vec<String> {
     let page = server.get(&format!("{path}/events?format=json&limit=1000")).await.ok();
     let events = page["events"].as_array().unwrap().clone();
     let numbers: Vec<u64> = events.iter().map(|event| event["seq"].as_u64().unwrap()).collect();

@@ -68,7 +68,7 @@ impl SuiteService {
         let target = self.resolved_target(caller, draft.target).await?;
         let cases = self.get(caller, id, Some(version)).await?.cases;
         let now = self.now();
-        let made = EvaluationRecord {
+        let mut made = EvaluationRecord {
             id: self.0.parts.ids.next("eval_", 12).into(),
             suite_id: suite.id,
             version,
@@ -87,9 +87,12 @@ impl SuiteService {
             high: None,
             method: None,
             reason: None,
+            task_id: None,
             created_at: now,
             ended_at: None,
         };
+        let task = self.task_of(&made);
+        made.task_id = Some(task.id.clone());
         let (by, audit) = (caller.clone(), self.0.parts.audit.clone());
         let entry = self.entry(&caller.principal, "evaluation", "started", now).data("evaluation", json!(made.id));
         let entry = entry.data("suite", json!(made.suite_id)).data("target", json!(made.target_id));
@@ -103,8 +106,8 @@ impl SuiteService {
                 use_agent(tx, &by, agent, now).await?;
             }
             store::insert_evaluation(tx, &made).await?;
+            me.0.tasks.submit(tx, task, now).await?;
             audit.append(tx, vec![entry]).await?;
-            tx.after_commit(move || me.0.wake.notify_one());
             Ok(made.into_document())
         };
         self.0.parts.db.write_idempotent(&self.0.parts.clock, once, work).await
@@ -192,12 +195,16 @@ impl SuiteService {
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<EvaluationDocument>> {
         let (by, id, me, audit) = (caller.clone(), id.clone(), self.clone(), self.0.parts.audit.clone());
-        let entry = self.entry(&caller.principal, "evaluation", "cancelled", self.now()).data("evaluation", json!(id));
+        let now = self.now();
+        let entry = self.entry(&caller.principal, "evaluation", "cancelled", now).data("evaluation", json!(id));
         let work = async move |tx: &mut Tx| {
             let mut found = visible(tx.conn().await?, &by, &id).await?;
             if !store::ask_to_end(tx, &id).await? {
                 let text = format!("The evaluation is {}", found.state);
                 return Err(PerformanceError::Conflict("invalid_state", text));
+            }
+            if let Some(task) = &found.task_id {
+                me.0.tasks.cancel_in(tx, task, now).await?;
             }
             audit.append(tx, vec![entry]).await?;
             found.state = EvaluationState::Cancelling;

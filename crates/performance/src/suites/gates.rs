@@ -1,5 +1,7 @@
 //! Gates: what a version of a policy must have shown before an alias may point to it.
 
+mod store;
+
 use am_core::{
     boxed,
     ids::{AliasGateId, SuiteId},
@@ -17,7 +19,7 @@ use serde_json::json;
 use super::{
     SuiteService, figures,
     model::{GateDocument, GateDraft, GateRule, TargetKind},
-    store, visible_suite,
+    store as suite_store, visible_suite,
 };
 use crate::{
     PerformanceCaller,
@@ -145,7 +147,7 @@ impl SuiteService {
             let suite = &gate.suite_id;
             let reference = format!("{policy}@{version}");
             let target = (suite, TargetKind::Policy, reference.as_str());
-            let Some(new) = store::last_completed(conn, target, &gate.owner_id).await? else {
+            let Some(new) = suite_store::last_completed(conn, target, &gate.owner_id).await? else {
                 let text = format!("the gate {} asks for an evaluation of {reference} by the suite {suite}", gate.id);
                 return Ok(Some(text));
             };
@@ -163,14 +165,16 @@ impl SuiteService {
                     let Some(current) = current.filter(|current| *current != version) else { continue };
                     let before = format!("{policy}@{current}");
                     let found =
-                        store::last_completed(conn, (suite, TargetKind::Policy, &before), &gate.owner_id).await?;
+                        suite_store::last_completed(conn, (suite, TargetKind::Policy, &before), &gate.owner_id).await?;
                     let Some(old) = found else {
                         let text =
                             format!("the gate {} asks for an evaluation of {before} by the suite {suite}", gate.id);
                         return Ok(Some(text));
                     };
-                    let (after, earlier) =
-                        (store::scored_cases(conn, &new.id).await?, store::scored_cases(conn, &old.id).await?);
+                    let (after, earlier) = (
+                        suite_store::scored_cases(conn, &new.id).await?,
+                        suite_store::scored_cases(conn, &old.id).await?,
+                    );
                     let found = figures::compare((&new.id, &after), (&old.id, &earlier));
                     // Where all differences are the same there is no interval: what was seen decides.
                     let low = found.low.or(found.difference);

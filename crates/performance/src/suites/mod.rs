@@ -1,21 +1,24 @@
 //! Evaluation suites: cases that are run against a workflow or a policy, the score that comes of it, and gates of policies' aliases.
 //!
 //! Each case is an execution for the principal who evaluates, of the workflow or of one that asks the policy. Which cases wait, run and
-//! have ended stands in rows; a worker starts and looks at them, each under a key of its own, so that whichever process dies, a case is
-//! run once and counted once.
+//! have ended stands in rows; an evaluation is a background task that starts and looks at them, each under a key of its own, so that
+//! whichever process dies, a case is run once and counted once.
 
 mod checks;
+mod ending;
 mod evaluations;
 mod figures;
 mod gates;
 mod model;
 mod record;
 mod store;
+mod work;
 mod worker;
 
 use std::sync::Arc;
 
 use am_audit::{AuditEntry, AuditLog, EventType};
+use am_background::BackgroundTasks;
 use am_core::{
     ambient::{Clock, IdGenerator},
     boxed, crypto,
@@ -38,12 +41,12 @@ use am_rl::library::PolicyLibrary;
 use serde_json::json;
 use tokio::sync::Notify;
 
-use self::checks::checked_cases;
 pub use self::model::{
     CaseCheck, CaseDraft, EvaluationComparison, EvaluationDocument, EvaluationDraft, EvaluationState, EvaluationTarget,
     GateDocument, GateDraft, GateRule, ResultDocument, ResultState, SuiteCase, SuiteDocument, SuiteDraft,
     SuiteVersionDraft, TargetKind,
 };
+use self::{checks::checked_cases, work::SuiteEvaluationKind, worker::EvaluationWorker};
 use crate::{
     PerformanceCaller,
     error::{PerformanceError, Result},
@@ -54,9 +57,12 @@ use crate::{
 pub struct SuiteService(Arc<SuiteInner>);
 
 struct SuiteInner {
-    parts: SuiteParts,
-    /// Notified when there is something to do.
-    wake: Notify,
+    parts: Arc<SuiteParts>,
+    tasks: BackgroundTasks,
+    /// What starts, looks at and ends cases.
+    worker: EvaluationWorker,
+    /// Notified when an evaluation is to end.
+    wake: Arc<Notify>,
 }
 
 /// Dependencies of the suites.
@@ -81,14 +87,23 @@ pub struct SuiteParts {
     pub texts: TextChecker,
 }
 
+/// The audit entry of what `caller` did with a resource of this module.
+fn entry(caller: &Principal, resource: &str, action: &str, now: Timestamp) -> AuditEntry {
+    AuditEntry::new(EventType::WorkflowUpdated, now).by(caller).of(resource, action)
+}
+
 fn no_suite(id: &SuiteId) -> PerformanceError {
     PerformanceError::NotFound(format!("No suite {id}"))
 }
 
 impl SuiteService {
-    /// The service. Nothing is evaluated before [`SuiteService::work`] runs.
-    pub fn new(parts: SuiteParts) -> Self {
-        Self(Arc::new(SuiteInner { parts, wake: Notify::new() }))
+    /// The service of these parts, whose evaluations are background work. Their kind of work is made known here; what did not complete is
+    /// ended by [`SuiteService::work`].
+    pub fn new(parts: SuiteParts, tasks: BackgroundTasks) -> Self {
+        let (parts, wake) = (Arc::new(parts), Arc::new(Notify::new()));
+        let worker = EvaluationWorker { parts: parts.clone(), wake: wake.clone() };
+        tasks.register_kind(Arc::new(SuiteEvaluationKind(worker.clone())));
+        Self(Arc::new(SuiteInner { parts, tasks, worker, wake }))
     }
 
     fn now(&self) -> Timestamp {
@@ -97,7 +112,7 @@ impl SuiteService {
 
     /// The audit entry of what `caller` did with a resource of this module.
     fn entry(&self, caller: &Principal, resource: &str, action: &str, now: Timestamp) -> AuditEntry {
-        AuditEntry::new(EventType::WorkflowUpdated, now).by(caller).of(resource, action)
+        entry(caller, resource, action, now)
     }
 
     /// Make a suite with its first version.

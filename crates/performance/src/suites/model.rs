@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use am_core::{
-    ids::{AgentId, AliasGateId, EvaluationId, ExecutionId, PrincipalId, SuiteId, WorkflowId},
+    ids::{AgentId, AliasGateId, BackgroundTaskId, EvaluationId, ExecutionId, PrincipalId, SuiteId, WorkflowId},
     money::Money,
 };
 use am_db::{codec::Timestamp, owner};
@@ -151,7 +151,7 @@ am_db::stored_enum! {
     /// How far an evaluation is.
     #[schema(as = EvaluationStatus)]
     pub enum EvaluationState {
-        /// Its cases are run.
+        /// Its cases are run, or its task is paused.
         Running = "RUNNING" / "running",
         /// It is to end: its runs are cancelled.
         Cancelling = "CANCELLING" / "cancelling",
@@ -248,6 +248,8 @@ pub struct EvaluationDocument {
     pub error: Option<String>,
     /// Why figures are null, by their names.
     pub reasons: BTreeMap<String, String>,
+    /// Background task that carries it on, with its events; it can be paused there. Null: it is not queued yet.
+    pub task_id: Option<BackgroundTaskId>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When it ended; null: it has not.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use am_core::ids::{AgentId, EvaluationId, ExecutionId, PrincipalId, SuiteId, WorkflowId};
+use am_core::ids::{AgentId, BackgroundTaskId, EvaluationId, ExecutionId, PrincipalId, SuiteId, WorkflowId};
 use am_db::codec::Timestamp;
 use serde_json::{Map, Value};
 
@@ -29,6 +29,8 @@ pub(super) struct EvaluationRecord {
     pub high: Option<f64>,
     pub method: Option<String>,
     pub reason: Option<String>,
+    /// The task that carries it on; `None`: it was begun before evaluations had one.
+    pub task_id: Option<BackgroundTaskId>,
     pub created_at: Timestamp,
     pub ended_at: Option<Timestamp>,
 }
@@ -79,6 +81,7 @@ impl EvaluationRecord {
             interval_method: self.method,
             error: self.reason,
             reasons,
+            task_id: self.task_id,
             created_at: self.created_at,
             ended_at: self.ended_at,
         }
@@ -94,4 +97,6 @@ pub(super) struct EvaluationWork {
     pub execution_id: Option<ExecutionId>,
     pub input: Map<String, Value>,
     pub check: CaseCheck,
+    /// Processes that began to start or to judge it and did not say that they left it.
+    pub tries: i64,
 }

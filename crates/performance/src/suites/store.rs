@@ -1,7 +1,7 @@
 //! SQL of suites, evaluations and gates.
 
 use am_core::{
-    ids::{AliasGateId, EvaluationId, ExecutionId, PrincipalId, SuiteId, WorkflowId},
+    ids::{BackgroundTaskId, EvaluationId, ExecutionId, PrincipalId, SuiteId, WorkflowId},
     money::Money,
 };
 use am_db::{
@@ -14,7 +14,7 @@ use am_db::{
 
 use super::{
     figures::ScoredCase,
-    model::{EvaluationState, GateDocument, ResultDocument, ResultState, SuiteCase, SuiteDocument, TargetKind},
+    model::{EvaluationState, ResultDocument, ResultState, SuiteCase, SuiteDocument, TargetKind},
     record::{EvaluationRecord, EvaluationWork, target_name},
 };
 
@@ -66,6 +66,7 @@ row! {
         high,
         method,
         reason,
+        task_id,
         created_at,
         ended_at,
     }
@@ -90,6 +91,7 @@ row! {
         execution_id = "r.execution_id",
         input = "c.input" => Json::into_inner,
         check = "c.rule" => Json::into_inner,
+        tries = "r.tries",
     }
 }
 
@@ -100,19 +102,6 @@ row! {
         state = "r.state",
         score = "coalesce(r.score, 0.0)",
         weight = "c.weight",
-    }
-}
-
-row! {
-    GateDocument {
-        id,
-        suite_id,
-        policy,
-        alias,
-        rule,
-        bound,
-        owner_id,
-        created_at,
     }
 }
 
@@ -227,6 +216,7 @@ pub(super) async fn insert_evaluation(tx: &mut Tx, made: &EvaluationRecord) -> R
         parallel: made.parallel,
         state: made.state,
         cases: made.cases,
+        task_id: &made.task_id,
         created_at: made.created_at,
     });
     for case in 1..=made.cases {
@@ -261,12 +251,13 @@ pub(super) async fn evaluations(
     Ok((rows, total.bind(suite).bind_some(owner).bind_span(page.created).fetch_value(conn).await?))
 }
 
-/// Evaluations that go on, after `after`.
-pub(super) async fn open(conn: &mut Connection, after: &str, limit: i64) -> Result<Vec<EvaluationRecord>> {
+/// Evaluations that no task carries on: those that are to end, and those that have no task yet; after `after`.
+pub(super) async fn unattended(conn: &mut Connection, after: &str, limit: i64) -> Result<Vec<EvaluationRecord>> {
     let found = sql!(
         "SELECT ",
         EvaluationRecord::COLUMNS,
-        " FROM am_evaluations WHERE state IN ('RUNNING', 'CANCELLING') AND id > $1 ORDER BY id LIMIT $2",
+        " FROM am_evaluations WHERE state IN ('RUNNING', 'CANCELLING') AND (state = 'CANCELLING' OR task_id IS NULL)
+             AND id > $1 ORDER BY id LIMIT $2",
     );
     found.bind(after).bind(limit).fetch_all(conn).await
 }
@@ -360,9 +351,19 @@ pub(super) async fn set_execution(
     (id, case): (&EvaluationId, i64),
     execution: &ExecutionId,
 ) -> Result<()> {
-    let set = update!("am_evaluation_results" { execution_id: execution, state: ResultState::Running }
+    let set = update!("am_evaluation_results" { execution_id: execution, state: ResultState::Running, tries: 0i64 }
         where "evaluation_id = $1 AND id = $2 AND state = 'WAITING'" (id, case));
     set.execute(tx.conn().await?).await?;
+    Ok(())
+}
+
+/// Count processes that work on a case.
+pub(super) async fn count_try(tx: &mut Tx, (id, case): (&EvaluationId, i64), change: i64) -> Result<()> {
+    let counted = sql!(
+        "UPDATE am_evaluation_results SET tries = tries + $3 WHERE evaluation_id = $1 AND id = $2
+             AND state IN ('WAITING', 'RUNNING')",
+    );
+    counted.bind(id).bind(case).bind(change).execute(tx.conn().await?).await?;
     Ok(())
 }
 
@@ -407,68 +408,26 @@ pub(super) async fn end_evaluation(tx: &mut Tx, ended: &EvaluationRecord) -> Res
     Ok(set.execute(tx.conn().await?).await? > 0)
 }
 
+/// Let an evaluation end that did not complete: once its runs are cancelled it has failed for this reason or, with `None`, was cancelled.
+pub(super) async fn let_end(tx: &mut Tx, id: &EvaluationId, reason: Option<&str>) -> Result<()> {
+    let set = update!("am_evaluations" { state: EvaluationState::Cancelling, reason: reason }
+        where "id = $1 AND state IN ('RUNNING', 'CANCELLING')" (id));
+    set.execute(tx.conn().await?).await?;
+    Ok(())
+}
+
+/// Note the task of an evaluation that has none. Returns false where it has one, or has ended.
+pub(super) async fn set_task(tx: &mut Tx, id: &EvaluationId, task: &BackgroundTaskId) -> Result<bool> {
+    let set =
+        update!("am_evaluations" { task_id: task } where "id = $1 AND state = 'RUNNING' AND task_id IS NULL" (id));
+    Ok(set.execute(tx.conn().await?).await? > 0)
+}
+
 /// Ask a running evaluation to end.
 pub(super) async fn ask_to_end(tx: &mut Tx, id: &EvaluationId) -> Result<bool> {
     let set =
         update!("am_evaluations" { state: EvaluationState::Cancelling } where "id = $1 AND state = 'RUNNING'" (id));
     Ok(set.execute(tx.conn().await?).await? > 0)
-}
-
-/// Store a gate. Returns false where the alias has one of the suite with this rule.
-pub(super) async fn insert_gate(tx: &mut Tx, made: &GateDocument) -> Result<bool> {
-    let found = sql!("SELECT 1 FROM am_alias_gates WHERE policy = $1 AND alias = $2 AND suite_id = $3 AND rule = $4");
-    let found = found.bind(&made.policy).bind(&made.alias).bind(&made.suite_id).bind(made.rule);
-    if found.exists(tx.conn().await?).await? {
-        return Ok(false);
-    }
-    let mut rows = RowBatch::default();
-    push_row!(rows, "am_alias_gates" {
-        id: &made.id,
-        suite_id: &made.suite_id,
-        policy: &made.policy,
-        alias: &made.alias,
-        rule: made.rule,
-        bound: made.bound,
-        owner_id: &made.owner_id,
-        created_at: made.created_at,
-    });
-    rows.execute(tx).await?;
-    Ok(true)
-}
-
-pub(super) async fn gate(conn: &mut Connection, id: &AliasGateId) -> Result<Option<GateDocument>> {
-    sql!("SELECT ", GateDocument::COLUMNS, " FROM am_alias_gates WHERE id = $1").bind(id).fetch_optional(conn).await
-}
-
-/// A page of a suite's gates, and how many there are.
-pub(super) async fn gates(
-    conn: &mut Connection,
-    suite: &SuiteId,
-    page: &PageRequest,
-) -> Result<(Vec<GateDocument>, i64)> {
-    let rows = sql!("SELECT ", GateDocument::COLUMNS, " FROM am_alias_gates WHERE suite_id = $1 {page $2}");
-    let rows = rows.bind(suite).bind_page(page).fetch_all(conn).await?;
-    let total = sql!("SELECT count(*) FROM am_alias_gates WHERE suite_id = $1 {span $2}");
-    Ok((rows, total.bind(suite).bind_span(page.created).fetch_value(conn).await?))
-}
-
-/// The gates of an alias, at most `limit`.
-pub(super) async fn gates_of(
-    conn: &mut Connection,
-    (policy, alias): (&str, &str),
-    limit: i64,
-) -> Result<Vec<GateDocument>> {
-    let found = sql!(
-        "SELECT ",
-        GateDocument::COLUMNS,
-        " FROM am_alias_gates WHERE policy = $1 AND alias = $2 ORDER BY suite_id, rule LIMIT $3",
-    );
-    found.bind(policy).bind(alias).bind(limit).fetch_all(conn).await
-}
-
-pub(super) async fn delete_gate(tx: &mut Tx, id: &AliasGateId) -> Result<()> {
-    sql!("DELETE FROM am_alias_gates WHERE id = $1").bind(id).execute(tx.conn().await?).await?;
-    Ok(())
 }
 
 /// Ids that an evaluation's runs have, of those that run.

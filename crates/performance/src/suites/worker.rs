@@ -1,9 +1,9 @@
-//! The background task of suites: it starts the runs of cases, looks at them, scores their outputs and ends evaluations.
+//! What is done for an evaluation at a time: the runs of its cases are started, looked at, and scored.
 //!
 //! Each step is one transaction, and is taken only from the state that it was decided in; runs are started under keys of their cases. So
-//! several processes may do the same, and one that dies leaves nothing half done.
+//! a process that dies leaves nothing half done.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use am_core::{
     crypto,
@@ -19,31 +19,51 @@ use am_orchestration::{
     workflows::WorkflowDraft,
 };
 use serde_json::{Map, Value, json};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 use super::{
-    SuiteService,
+    SuiteParts,
     checks::{CheckOutcome, PASS_SCORE, score_output, shortened},
-    figures,
     model::{CaseCheck, EvaluationState, ResultState, TargetKind},
     record::{EvaluationRecord, EvaluationWork},
     store::{self, CaseEnd},
 };
 use crate::error::{PerformanceError, Result};
 
-/// Interval at which evaluations that go on are looked at.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// Interval at which others' evaluations are looked for while none goes on.
-const IDLE_INTERVAL: Duration = Duration::from_millis(500);
-/// Evaluations that are read at once.
-const BATCH: i64 = 100;
-/// Key of the step that asks a policy.
-const POLICY_STEP: &str = "policy";
+/// Key of the step that asks what is evaluated.
+const ASKING_STEP: &str = "policy";
+/// Processes that end while they start or judge a case, after which it is given up.
+const MAX_TRIES: i64 = 3;
+
+/// An event of an evaluation: its kind and what it tells.
+pub(super) type EvaluationEvent = (&'static str, Value);
+
+/// What carries evaluations on. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct EvaluationWorker {
+    pub(super) parts: Arc<SuiteParts>,
+    /// Notified when an evaluation is to end whose task has let it go.
+    pub(super) wake: Arc<Notify>,
+}
+
+/// What a look at an evaluation found.
+pub(super) enum EvaluationLook {
+    /// It goes on.
+    Open(Box<EvaluationRecord>),
+    /// All its cases have ended.
+    Done,
+    /// It can't be done, for this reason.
+    Failed(String),
+}
 
 /// What a look at a case found.
 enum CaseLook {
     /// It goes on, or is to be looked at again.
     Open,
+    /// It can't begin before others have ended.
+    Full,
+    /// Its run has begun.
+    Started(ExecutionId),
     /// It has ended.
     Ended(CaseEnd),
 }
@@ -53,8 +73,12 @@ fn broken(reason: &str) -> CaseEnd {
     CaseEnd { state: ResultState::Broken, score: Some(0.0), reason, seconds: None, cost: None }
 }
 
+fn given_up(what: &str) -> CaseLook {
+    CaseLook::Ended(broken(&format!("given up: the process ended {MAX_TRIES} times while it {what}")))
+}
+
 /// The principal of an evaluation's owner.
-fn principal_of(evaluation: &EvaluationRecord) -> Principal {
+pub(super) fn principal_of(evaluation: &EvaluationRecord) -> Principal {
     let name: Arc<str> = PrincipalName::from_stored(&evaluation.owner_id).as_str().into();
     Principal { aliases: [name.to_string()].into(), name, agent: None, origin: None }
 }
@@ -69,7 +93,7 @@ fn once_key(evaluation: &EvaluationRecord, what: &str) -> IdempotencyKey {
 }
 
 /// Whether an error may pass.
-fn may_pass(error: &OrchestrationError) -> bool {
+pub(super) fn may_pass(error: &OrchestrationError) -> bool {
     !matches!(
         error,
         OrchestrationError::Db(am_db::DatabaseError::InvalidValue(_))
@@ -83,83 +107,59 @@ fn may_pass(error: &OrchestrationError) -> bool {
     )
 }
 
-impl SuiteService {
-    /// Carry evaluations on, until it is asked to end.
-    pub async fn work(self, stop: CancellationToken) {
-        while !stop.is_cancelled() {
-            let wait = match self.round(&stop).await {
-                Ok(0) => IDLE_INTERVAL,
-                Ok(_) => LOOK_INTERVAL,
-                Err(error) => {
-                    tracing::warn!(%error, "evaluations could not be carried on; it is tried again");
-                    IDLE_INTERVAL
-                }
-            };
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.0.wake.notified() => {}
-                () = tokio::time::sleep(wait) => {}
-            }
-        }
-    }
-
-    /// Look at all evaluations that go on, a few cases of each, so that none waits for another's end. Returns how many there are.
-    async fn round(&self, stop: &CancellationToken) -> Result<usize> {
-        let (mut after, mut all) = (EvaluationId::default(), 0);
-        loop {
-            let found = store::open(&mut *self.0.parts.db.read().await?, &after, BATCH).await?;
-            all += found.len();
-            for evaluation in &found {
-                if stop.is_cancelled() {
-                    return Ok(all);
-                }
-                // One must not hold up the others.
-                if let Err(error) = self.look_after(evaluation).await {
-                    tracing::warn!(evaluation = %evaluation.id, %error, "an evaluation could not be carried on; it is tried again");
-                }
-            }
-            match found.last() {
-                Some(last) if found.len() as i64 == BATCH => after = last.id.clone(),
-                _ => return Ok(all),
-            }
-        }
-    }
-
-    async fn look_after(&self, evaluation: &EvaluationRecord) -> Result<()> {
-        if evaluation.state == EvaluationState::Cancelling {
-            return self.cancel_cases(evaluation).await;
-        }
-        let evaluation = match self.with_workflow(evaluation.clone()).await? {
-            Some(evaluation) => evaluation,
-            None => return Ok(()),
+impl EvaluationWorker {
+    /// Look at a few cases of an evaluation, and add what happened to `events`.
+    pub(super) async fn look(&self, id: &EvaluationId, events: &mut Vec<EvaluationEvent>) -> Result<EvaluationLook> {
+        let Some(found) = store::evaluation(&mut *self.parts.db.read().await?, id).await? else {
+            return Ok(EvaluationLook::Failed("the evaluation is gone".to_owned()));
         };
-        let cases = store::open_cases(&mut *self.0.parts.db.read().await?, &evaluation, evaluation.parallel).await?;
+        if found.state != EvaluationState::Running {
+            // Its task is asked to end.
+            return Ok(EvaluationLook::Open(Box::new(found)));
+        }
+        let evaluation = match self.with_workflow(found).await? {
+            Ok(evaluation) => evaluation,
+            Err(reason) => return Ok(EvaluationLook::Failed(reason)),
+        };
+        let cases = store::open_cases(&mut *self.parts.db.read().await?, &evaluation, evaluation.parallel).await?;
         if cases.is_empty() {
-            return self.complete(&evaluation).await;
+            return Ok(EvaluationLook::Done);
         }
         let mut under_way = cases.iter().filter(|case| case.execution_id.is_some()).count();
+        let mut is_full = false;
         for case in &cases {
             let look = match &case.execution_id {
+                None if is_full => CaseLook::Open,
                 None => self.start(&evaluation, case, under_way > 0).await?,
                 Some(execution) => self.look_at(&evaluation, case, execution).await?,
             };
             match look {
-                CaseLook::Open => under_way += usize::from(case.execution_id.is_none()),
-                CaseLook::Ended(end) => self.end_case(&evaluation.id, case.id, end).await?,
+                CaseLook::Open => {}
+                CaseLook::Full => is_full = true,
+                CaseLook::Started(execution) => {
+                    under_way += 1;
+                    events.push(("case_started", json!({"case": case.id, "execution_id": execution})));
+                }
+                CaseLook::Ended(end) => {
+                    let told = json!({"case": case.id, "status": end.state, "score": end.score, "reason": end.reason});
+                    self.end_case(id, case.id, end).await?;
+                    events.push(("case_ended", told));
+                }
             }
         }
-        Ok(())
+        Ok(EvaluationLook::Open(Box::new(evaluation)))
     }
 
-    /// The evaluation with the workflow that its cases are runs of, which is made for a policy. `None`: it has ended, as there can't be
-    /// one.
-    async fn with_workflow(&self, mut evaluation: EvaluationRecord) -> Result<Option<EvaluationRecord>> {
-        if evaluation.workflow_id.is_some() || evaluation.target_kind != TargetKind::Policy {
-            return Ok(Some(evaluation));
+    /// The evaluation with the workflow that its cases are runs of, which is made for a policy; or why there can't be one.
+    async fn with_workflow(
+        &self,
+        mut evaluation: EvaluationRecord,
+    ) -> Result<std::result::Result<EvaluationRecord, String>> {
+        if evaluation.workflow_id.is_some() || evaluation.target_kind == TargetKind::Workflow {
+            return Ok(Ok(evaluation));
         }
-        let action = json!({"kind": "policy", "policy": evaluation.target_id});
         let mut steps = Map::new();
-        steps.insert(POLICY_STEP.to_owned(), json!({"step_type": "inference", "action": action}));
+        steps.insert(ASKING_STEP.to_owned(), asking_step(&evaluation));
         let draft = WorkflowDraft {
             name: format!("Evaluation {}", evaluation.id),
             description: format!("Asks {} for each case of the suite {}", evaluation.target_id, evaluation.suite_id),
@@ -173,46 +173,55 @@ impl SuiteService {
             is_public: false,
         };
         let owner = principal_of(&evaluation);
-        let made = self.0.parts.workflows.create(&owner, draft, Some(once_key(&evaluation, "workflow"))).await;
+        let made = self.parts.workflows.create(&owner, draft, Some(once_key(&evaluation, "workflow"))).await;
         let workflow = match made {
             Ok(made) => made.value.id,
             Err(error) if may_pass(&error) => return Err(transient(&error)),
-            Err(error) => {
-                self.fail(evaluation, format!("the policy could not be asked: {error}")).await?;
-                return Ok(None);
-            }
+            Err(error) => return Ok(Err(format!("the {} could not be asked: {error}", evaluation.target_kind))),
         };
         let id = evaluation.id.clone();
         evaluation.workflow_id = Some(workflow.clone());
         // No audit entry: the workflow's own tells of it.
-        self.0.parts.db.write(async move |tx: &mut Tx| store::set_workflow(tx, &id, &workflow).await).await?;
-        Ok(Some(evaluation))
+        self.parts.db.write(async move |tx: &mut Tx| store::set_workflow(tx, &id, &workflow).await).await?;
+        Ok(Ok(evaluation))
+    }
+
+    /// Note that work on a case begins, or with −1 that it was left in good order.
+    async fn count_try(&self, evaluation: &EvaluationRecord, case: i64, change: i64) -> Result<()> {
+        let id = evaluation.id.clone();
+        // No audit entry: it changes nothing that clients see.
+        self.parts.db.write(async move |tx: &mut Tx| store::count_try(tx, (&id, case), change).await).await?;
+        Ok(())
     }
 
     /// Start the run of a case, or find the one that was started. Where the service refuses one while others of the evaluation run, it is
     /// tried again: they may be what is too much.
     async fn start(&self, evaluation: &EvaluationRecord, case: &EvaluationWork, others: bool) -> Result<CaseLook> {
         let Some(workflow) = &evaluation.workflow_id else { return Ok(CaseLook::Open) };
-        let parts = &self.0.parts;
+        if case.tries >= MAX_TRIES {
+            return Ok(given_up("started its run"));
+        }
+        self.count_try(evaluation, case.id, 1).await?;
+        let parts = &self.parts;
         let request = ExecutionRequest { inputs: case.input.clone(), ..ExecutionRequest::default() };
         let once = once_key(evaluation, &case.id.to_string());
         let begun =
             parts.executions.execute(&principal_of(evaluation), &parts.workflows, workflow, request, Some(once)).await;
         am_core::crash_point!("suites.run_started");
-        match begun {
+        let look = match begun {
             Ok(begun) => {
                 let (id, case, execution) = (evaluation.id.clone(), case.id, begun.value.execution.id);
+                let noted = execution.clone();
                 // No audit entry: the execution's own tells of it.
-                parts
-                    .db
-                    .write(async move |tx: &mut Tx| store::set_execution(tx, (&id, case), &execution).await)
-                    .await?;
-                Ok(CaseLook::Open)
+                parts.db.write(async move |tx: &mut Tx| store::set_execution(tx, (&id, case), &noted).await).await?;
+                return Ok(CaseLook::Started(execution));
             }
             Err(error) if may_pass(&error) => Err(transient(&error)),
-            Err(OrchestrationError::Refused(_) | OrchestrationError::Ledger(_)) if others => Ok(CaseLook::Open),
-            Err(error) => Ok(CaseLook::Ended(broken(&format!("its run could not be started: {error}")))),
-        }
+            Err(OrchestrationError::Refused(_) | OrchestrationError::Ledger(_)) if others => Ok(CaseLook::Full),
+            Err(error) => return Ok(CaseLook::Ended(broken(&format!("its run could not be started: {error}")))),
+        };
+        self.count_try(evaluation, case.id, -1).await?;
+        look
     }
 
     /// Look at the run of a case, and score what came of it.
@@ -222,14 +231,23 @@ impl SuiteService {
         case: &EvaluationWork,
         execution: &ExecutionId,
     ) -> Result<CaseLook> {
-        let run = match self.0.parts.executions.get(&principal_of(evaluation), execution).await {
+        let run = match self.parts.executions.get(&principal_of(evaluation), execution).await {
             Ok(run) => run,
             Err(error) if may_pass(&error) => return Err(transient(&error)),
             Err(error) => return Ok(CaseLook::Ended(broken(&format!("its run can't be read: {error}")))),
         };
         let measured = (run.total_execution_time, Some(run.total_cost));
         let end = match run.status {
-            ExecutionStatus::Completed => self.scored(evaluation, &case.check, &run).await?,
+            ExecutionStatus::Completed if case.tries >= MAX_TRIES => return Ok(given_up("judged its output")),
+            ExecutionStatus::Completed => {
+                self.count_try(evaluation, case.id, 1).await?;
+                let judged = self.scored(evaluation, &case.check, &run).await;
+                am_core::crash_point!("suites.case_judged");
+                if judged.is_err() {
+                    self.count_try(evaluation, case.id, -1).await?;
+                }
+                judged?
+            }
             status if status.is_final() => {
                 let why = run.error_message.unwrap_or_else(|| status.to_string());
                 broken(&format!("its run ended otherwise: {why}"))
@@ -240,7 +258,7 @@ impl SuiteService {
     }
 
     async fn scored(&self, evaluation: &EvaluationRecord, check: &CaseCheck, run: &Execution) -> Result<CaseEnd> {
-        let mut conn = self.0.parts.db.read().await?;
+        let mut conn = self.parts.db.read().await?;
         let suite = store::suite(&mut conn, &evaluation.suite_id, Some(evaluation.version)).await?;
         drop(conn);
         let step = suite.and_then(|suite| suite.output_step);
@@ -248,7 +266,7 @@ impl SuiteService {
             Ok(output) => output,
             Err(reason) => return Ok(broken(&reason)),
         };
-        let jq = self.0.parts.jq.for_client(&evaluation.owner_id);
+        let jq = self.parts.jq.for_client(&evaluation.owner_id);
         Ok(match score_output(&jq, check, &output).await {
             Ok(CheckOutcome::Scored(score, reason)) => {
                 let state = if score >= PASS_SCORE { ResultState::Passed } else { ResultState::Failed };
@@ -262,67 +280,21 @@ impl SuiteService {
         })
     }
 
-    async fn end_case(&self, id: &EvaluationId, case: i64, end: CaseEnd) -> Result<()> {
+    /// End a case that has not ended.
+    pub(super) async fn end_case(&self, id: &EvaluationId, case: i64, end: CaseEnd) -> Result<()> {
         let id = id.clone();
         // No audit entry: the evaluation's end tells of its cases.
-        self.0.parts.db.write(async move |tx: &mut Tx| store::end_case(tx, (&id, case), &end).await.map(drop)).await?;
+        self.parts.db.write(async move |tx: &mut Tx| store::end_case(tx, (&id, case), &end).await.map(drop)).await?;
         Ok(())
-    }
-
-    /// End an evaluation all of whose cases have ended.
-    async fn complete(&self, evaluation: &EvaluationRecord) -> Result<()> {
-        let cases = store::scored_cases(&mut *self.0.parts.db.read().await?, &evaluation.id).await?;
-        let score = figures::suite_score(&cases);
-        let ended = EvaluationRecord {
-            state: EvaluationState::Completed,
-            score: score.as_ref().map(|found| found.score),
-            low: score.as_ref().map(|found| found.interval.low),
-            high: score.as_ref().map(|found| found.interval.high),
-            method: score.as_ref().map(|found| found.method.to_owned()),
-            ..evaluation.clone()
-        };
-        self.end(ended).await
-    }
-
-    async fn fail(&self, evaluation: EvaluationRecord, reason: String) -> Result<()> {
-        let reason = Some(shortened(&reason));
-        self.end(EvaluationRecord { state: EvaluationState::Failed, reason, ..evaluation }).await
-    }
-
-    async fn end(&self, ended: EvaluationRecord) -> Result<()> {
-        let ended = EvaluationRecord { ended_at: Some(self.now()), ..ended };
-        let entry = self.entry(&principal_of(&ended), "evaluation", ended.state.value(), self.now());
-        let entry = entry.data("evaluation", json!(ended.id)).data("suite", json!(ended.suite_id));
-        let entry = entry.data("target", json!(ended.target_id)).data("score", json!(ended.score));
-        let audit = self.0.parts.audit.clone();
-        let work = async move |tx: &mut Tx| {
-            if store::end_evaluation(tx, &ended).await? {
-                audit.append(tx, vec![entry]).await?;
-            }
-            Ok::<_, PerformanceError>(())
-        };
-        self.0.parts.db.write(work).await
-    }
-
-    /// Cancel the runs of an evaluation that is to end, and end it.
-    async fn cancel_cases(&self, evaluation: &EvaluationRecord) -> Result<()> {
-        let open = store::running_executions(&mut *self.0.parts.db.read().await?, &evaluation.id).await?;
-        for (case, execution) in open {
-            if let Some(execution) = execution {
-                match self.0.parts.executions.cancel(&principal_of(evaluation), &execution, None).await {
-                    Err(error) if may_pass(&error) => return Err(transient(&error)),
-                    // It has ended by now, or is gone.
-                    _ => {}
-                }
-            }
-            let end = CaseEnd { state: ResultState::Cancelled, score: None, reason: None, seconds: None, cost: None };
-            self.end_case(&evaluation.id, case, end).await?;
-        }
-        self.end(EvaluationRecord { state: EvaluationState::Cancelled, ..evaluation.clone() }).await
     }
 }
 
-fn transient(error: &OrchestrationError) -> PerformanceError {
+/// The step of an execution that asks what is evaluated.
+fn asking_step(evaluation: &EvaluationRecord) -> Value {
+    json!({"step_type": "inference", "action": {"kind": "policy", "policy": evaluation.target_id}})
+}
+
+pub(super) fn transient(error: &OrchestrationError) -> PerformanceError {
     tracing::debug!(%error, "an evaluation's run can't be reached now");
     PerformanceError::Interrupted
 }
