@@ -3,11 +3,12 @@
 use serde_json::{Map, Value};
 
 use super::{
-    agents::{AGENT_TYPE_LENGTH, GpuTier, TaskRequirements, TaskType},
+    agents::{AGENT_TYPE_LENGTH, GpuTier, TaskRequirements, TaskType, check_agent_id},
     model::MAX_STEP_SECONDS,
     template::JsonTemplate,
 };
 use am_core::{
+    ids::AgentId,
     money::Money,
     validation::{Violation, Violations, has_length, within},
 };
@@ -55,6 +56,9 @@ fn read(members: &Map<String, Value>, violations: &mut Violations) -> Option<Age
         let known = GpuTier::ALL.iter().map(|one| one.value()).collect::<Vec<_>>().join(", ");
         violations.add("gpu_tier", format!("must be one of {known}"));
     }
+    let only_agent = given("agent_id").map(|id| id.as_str().map(AgentId::from));
+    let sound = only_agent.as_ref().is_none_or(|id| id.as_ref().is_some_and(|id| check_agent_id(id).is_none()));
+    violations.require(sound, "agent_id", "must be the id of an agent");
     let agent_type = given("agent_type").map(|kind| kind.as_str().filter(|kind| has_length(kind, &AGENT_TYPE_LENGTH)));
     violations.require(agent_type != Some(None), "agent_type", "must have 1 to 50 characters");
     let mut number = |member: &str, most: f64| {
@@ -75,8 +79,9 @@ fn read(members: &Map<String, Value>, violations: &mut Violations) -> Option<Age
     violations.require(request.is_object(), "request", "must be an object");
     let request = JsonTemplate::parse(request).map_err(|found| within("request", found));
     let request = violations.take(request);
+    let (only_agent, task_type) = (only_agent.flatten(), task_type?);
     let (gpu_tier, agent_type) = (gpu_tier.flatten(), agent_type.flatten().map(str::to_owned));
-    let need = TaskRequirements { task_type: task_type?, gpu_tier, agent_type, max_price, estimated_seconds };
+    let need = TaskRequirements { only_agent, task_type, gpu_tier, agent_type, max_price, estimated_seconds };
     Some(AgentSpec { need, priority, request: request?, max_retries })
 }
 
@@ -95,6 +100,8 @@ mod tests {
             (json!({"task_type": "cooking"}), "task_type"),
             (json!({"task_type": null}), "task_type"),
             (json!({"gpu_tier": "huge"}), "gpu_tier"),
+            (json!({"agent_id": "no id"}), "agent_id"),
+            (json!({"agent_id": 3}), "agent_id"),
             (json!({"agent_type": ""}), "agent_type"),
             (json!({"max_price": -1}), "max_price"),
             (json!({"estimated_seconds": "x"}), "estimated_seconds"),

@@ -50,6 +50,8 @@ pub struct AssignmentDocument {
     gpu_tier: Option<GpuTier>,
     /// Only agents of this type get the assignment; null: any.
     agent_type: Option<String>,
+    /// The only agent that may get the assignment; null: any.
+    only_agent: Option<AgentId>,
     /// Priority: 0 is high, 1 normal, 2 low. Lower numbers are assigned first.
     priority: i64,
     /// Task for the agent: the sub-task's payload, its `input` and its `name`.
@@ -100,6 +102,7 @@ impl AssignmentDocument {
             task_type: one.task_type,
             gpu_tier: one.gpu_tier,
             agent_type: one.agent_type,
+            only_agent: one.only_agent,
             priority: one.priority,
             request: one.request,
             max_price: one.max_price,

@@ -176,7 +176,7 @@ pub async fn list_suite_cases(
     Ok(page_of(&paging, found, |case| (case.created_at, case.id.to_string())))
 }
 
-/// Evaluate a workflow or a policy by a suite
+/// Evaluate a workflow, a policy or an agent by a suite
 ///
 /// Each case is an execution for the caller, with the limits, policies and costs that its executions have. The evaluation is followed at
 /// its own address; its background task (`task_id`) has its events, and can be paused.

@@ -1,5 +1,6 @@
 //! How agents perform: profiles, resources, optimisation, learning, capabilities, suites.
 
+mod agent_evaluations;
 pub mod capabilities;
 mod evaluation_tasks;
 pub mod meta;

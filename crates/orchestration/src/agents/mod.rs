@@ -21,7 +21,7 @@ pub(crate) use score::score_agent;
 pub(crate) use score::tests;
 pub use score::{TaskRequirements, agent_score, best_agent};
 pub use validation::AGENT_TYPE_LENGTH;
-pub(crate) use validation::is_share;
+pub(crate) use validation::{check_agent_id, is_share};
 
 use am_audit::{AuditEntry, EventType};
 use am_core::{absence, config::AgentsConfig, ids::AgentId};

@@ -14,6 +14,8 @@ const CHEAP_HOURLY_COST: Money = Money::from_f64(0.05);
 /// Requirements of a sub-task on its agent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskRequirements {
+    /// The only agent that may do it; `None`: any.
+    pub only_agent: Option<AgentId>,
     /// Type of the task.
     pub task_type: TaskType,
     /// Minimum GPU tier; `None`: any.
@@ -29,6 +31,9 @@ pub struct TaskRequirements {
 impl TaskRequirements {
     /// Return the reason why `agent` cannot do the sub-task; `None`: it can.
     pub fn incompatibility(&self, agent: &RegisteredAgentRecord) -> Option<String> {
+        if let Some(only) = self.only_agent.as_ref().filter(|only| **only != agent.id) {
+            return Some(format!("only the agent {only:?} may do it"));
+        }
         if !agent.task_types.contains(&self.task_type) {
             return Some(format!("no agent does {}", self.task_type));
         }
@@ -84,10 +89,19 @@ pub fn best_agent<'a>(
     let able: Vec<&RegisteredAgentRecord> =
         agents.iter().filter(|agent| need.incompatibility(agent).is_none()).collect();
     if able.is_empty() {
+        let named = |agent: &&RegisteredAgentRecord| need.only_agent.as_ref().is_none_or(|only| *only == agent.id);
         let why = agents
             .iter()
             .filter(|agent| agent.task_types.contains(&need.task_type))
+            .filter(named)
             .find_map(|a| need.incompatibility(a));
+        let why = why.or_else(|| {
+            let only = need.only_agent.as_ref()?;
+            Some(format!(
+                "only the agent {only:?} may do it, which does not do {} or is not registered",
+                need.task_type
+            ))
+        });
         return Err(why.unwrap_or_else(|| format!("no agent does {}", need.task_type)));
     }
     let online: Vec<&RegisteredAgentRecord> = able.into_iter().filter(|agent| agent.is_online()).collect();
@@ -133,8 +147,14 @@ pub mod tests {
     }
 
     pub fn need() -> TaskRequirements {
-        let task_type = TaskType::TextProcessing;
-        TaskRequirements { task_type, gpu_tier: None, agent_type: None, max_price: None, estimated_seconds: None }
+        TaskRequirements {
+            only_agent: None,
+            task_type: TaskType::TextProcessing,
+            gpu_tier: None,
+            agent_type: None,
+            max_price: None,
+            estimated_seconds: None,
+        }
     }
 
     fn chosen(need: &TaskRequirements, agents: &[RegisteredAgentRecord], tried: &[&str]) -> Result<AgentId, String> {
@@ -176,6 +196,10 @@ pub mod tests {
         assert_eq!(with(|need| need.task_type = TaskType::IoBound), "no agent does io_bound");
         assert!(with(|need| need.gpu_tier = Some(GpuTier::PremiumGpu)).contains("premium_gpu"));
         assert!(with(|need| need.agent_type = Some("x".into())).contains("\"x\""));
+        assert!(with(|need| need.only_agent = Some("b".into())).contains("only the agent \"b\""));
+        let mut need = need();
+        need.only_agent = Some("a".into());
+        assert_eq!(chosen(&need, &agents, &["a"]).unwrap(), "a", "also where it had it before");
         let dear = with(|need| (need.max_price, need.estimated_seconds) = (Some(Money::from_f64(0.5)), Some(1000.0)));
         assert!(dear.contains("more than 0.5"), "{dear}");
     }

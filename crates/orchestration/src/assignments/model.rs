@@ -140,6 +140,8 @@ pub struct Assignment {
     pub gpu_tier: Option<GpuTier>,
     /// Required type of agent; null: any.
     pub agent_type: Option<String>,
+    /// The only agent that may do it; null: any.
+    pub only_agent: Option<AgentId>,
     /// Priority; 0 is served first.
     pub priority: i64,
     /// Request sent to the agent.
@@ -288,6 +290,7 @@ impl Assignment {
     /// Return the requirements on the agent.
     pub fn need(&self) -> TaskRequirements {
         TaskRequirements {
+            only_agent: self.only_agent.clone(),
             task_type: self.task_type,
             gpu_tier: self.gpu_tier,
             agent_type: self.agent_type.clone(),

@@ -26,6 +26,7 @@ row! {
         task_type,
         gpu_tier,
         agent_type,
+        only_agent,
         priority,
         request,
         max_price,
@@ -77,6 +78,7 @@ row! {
         task_type: TaskType,
         gpu_tier: Option<GpuTier>,
         agent_type: Option<String>,
+        only_agent: Option<AgentId>,
         max_price: Option<Money>,
         estimated_seconds: Option<f64>,
         priority: i64,
@@ -88,8 +90,8 @@ row! {
 impl From<WaitingRow> for WaitingAssignment {
     fn from(row: WaitingRow) -> Self {
         let WaitingRow { id, client_id, task_type, gpu_tier, agent_type, .. } = row;
-        let WaitingRow { max_price, estimated_seconds, priority, placed_at, attempt, .. } = row;
-        let need = TaskRequirements { task_type, gpu_tier, agent_type, max_price, estimated_seconds };
+        let WaitingRow { only_agent, max_price, estimated_seconds, priority, placed_at, attempt, .. } = row;
+        let need = TaskRequirements { only_agent, task_type, gpu_tier, agent_type, max_price, estimated_seconds };
         Self { id, client_id, need, priority, placed_at, attempt }
     }
 }
@@ -105,6 +107,7 @@ pub async fn insert(tx: &mut Tx, new: &NewAssignment, now: Timestamp) -> Result<
         task_type: new.need.task_type,
         gpu_tier: new.need.gpu_tier,
         agent_type: &new.need.agent_type,
+        only_agent: &new.need.only_agent,
         priority: new.priority,
         request: new.request.to_string(),
         max_price: new.need.max_price,

@@ -179,6 +179,7 @@ mod tests {
             id: format!("assign_{client}{number:04}").into(),
             client_id: client.into(),
             need: TaskRequirements {
+                only_agent: None,
                 task_type: TaskType::DataAnalysis,
                 gpu_tier: None,
                 agent_type: None,

@@ -146,6 +146,8 @@ pub enum WorkflowAction {
         task_type: TaskType,
         /// Weakest GPU that will do. Default: none is needed.
         gpu_tier: Option<GpuTier>,
+        /// The only agent that gets it. Default: any that does the type.
+        agent_id: Option<String>,
         /// Only agents of this type get it. Default: any.
         agent_type: Option<String>,
         /// Request to the agent, with paths, beside its input. Default: none.

@@ -134,6 +134,7 @@ impl SubTask {
     /// Return the requirements on its agent.
     pub fn need(&self) -> TaskRequirements {
         TaskRequirements {
+            only_agent: None,
             task_type: self.task_type,
             gpu_tier: self.gpu_tier,
             agent_type: self.agent_type.clone(),

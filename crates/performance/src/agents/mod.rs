@@ -5,6 +5,8 @@ mod store;
 use am_core::ids::{AgentId, PrincipalId};
 use am_db::{Connection, Tx, codec::Timestamp, owner::PrincipalName, principal::Principal};
 
+use am_orchestration::agents::TaskType;
+
 use crate::error::{PerformanceError, Result};
 
 /// The caller of an operation.
@@ -43,6 +45,20 @@ pub(crate) async fn check_visible(conn: &mut Connection, caller: &PerformanceCal
     let owner = store::find_owner(conn, agent).await?;
     let visible = owner.is_some_and(|owner| caller.may_use(agent, &owner));
     if visible { Ok(()) } else { Err(no_agent(agent)) }
+}
+
+/// The types of tasks that a registered agent does for which the caller acts, in their order; `None`: there is no such agent.
+///
+/// # Errors
+/// A database error.
+pub(crate) async fn own_task_types(
+    conn: &mut Connection,
+    caller: &PerformanceCaller,
+    agent: &AgentId,
+) -> Result<Option<Vec<TaskType>>> {
+    let found = store::find_registered(conn, agent).await?;
+    let found = found.filter(|(owner, _)| caller.may_use(agent, owner));
+    Ok(found.map(|(_, words)| words.iter().filter_map(|word| TaskType::from_value(word)).collect()))
 }
 
 /// The owner of an agent that the caller uses: who has registered it, else who used it first, which may be the caller now.

@@ -2,14 +2,15 @@
 
 use am_core::{
     boxed,
-    ids::{EvaluationId, SuiteId},
-    validation::Violations,
+    ids::{AgentId, EvaluationId, SuiteId},
+    validation::{FieldPath, Violation, Violations},
 };
 use am_db::{
     Connection, Tx,
     idempotency::{IdempotencyKey, IdempotentResult},
     page::PageRequest,
 };
+use am_orchestration::agents::TaskType;
 use am_rl::PolicyReference;
 use serde_json::json;
 
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     PerformanceCaller,
-    agents::use_agent,
+    agents::{own_task_types, use_agent},
     error::{PerformanceError, Result},
 };
 
@@ -32,11 +33,22 @@ use crate::{
 const MAX_OPEN: i64 = 20;
 /// Cases that run at the same time.
 const PARALLEL: std::ops::RangeInclusive<i64> = 1..=16;
-/// The same by default.
+/// The same by default, and of an agent, whose time limits would else go on while it works on other cases.
 const DEFAULT_PARALLEL: i64 = 4;
+const AGENT_PARALLEL: i64 = 1;
+/// Seconds that an agent has for a case.
+const TIMEOUT_SECONDS: std::ops::RangeInclusive<i64> = 1..=86_400;
+/// The same by default.
+const DEFAULT_TIMEOUT_SECONDS: i64 = 300;
 
 fn no_evaluation(id: &EvaluationId) -> PerformanceError {
     PerformanceError::NotFound(format!("No evaluation {id}"))
+}
+
+/// The refusal of a target.
+fn refused_target(text: String) -> PerformanceError {
+    let path = FieldPath::from(["id"]).within(["target"]);
+    PerformanceError::Invalid(vec![Violation::new(path, text)])
 }
 
 async fn visible(conn: &mut Connection, caller: &PerformanceCaller, id: &EvaluationId) -> Result<EvaluationRecord> {
@@ -64,8 +76,21 @@ impl SuiteService {
         let version = draft.version.unwrap_or(suite.latest);
         let known = (1..=suite.latest).contains(&version);
         violations.require(known, "version", format!("the suite has no version {version}"));
+        let is_agent = draft.target.kind == TargetKind::Agent;
+        violations.require_within(draft.timeout_seconds, &TIMEOUT_SECONDS, "timeout_seconds");
+        violations.require(is_agent || draft.timeout_seconds.is_none(), "timeout_seconds", "is for agents only");
+        violations.require(is_agent || draft.task_type.is_none(), "task_type", "is for agents only");
+        let same = draft.agent_id.as_deref().is_none_or(|agent| agent == draft.target.id);
+        violations.require(!is_agent || same, "agent_id", "is another agent than the target");
         violations.finish().map_err(PerformanceError::Invalid)?;
         let target = self.resolved_target(caller, draft.target).await?;
+        let (task_type, agent_id) = match is_agent {
+            true => {
+                let agent = AgentId::from(target.id.as_str());
+                (Some(self.asked_task_type(caller, &agent, draft.task_type).await?), Some(agent))
+            }
+            false => (None, draft.agent_id),
+        };
         let cases = self.get(caller, id, Some(version)).await?.cases;
         let now = self.now();
         let mut made = EvaluationRecord {
@@ -76,8 +101,10 @@ impl SuiteService {
             workflow_id: (target.kind == TargetKind::Workflow).then(|| target.id.as_str().into()),
             target_kind: target.kind,
             target_id: target.id,
-            agent_id: draft.agent_id,
-            parallel: draft.parallel.unwrap_or(DEFAULT_PARALLEL),
+            agent_id,
+            parallel: draft.parallel.unwrap_or(if is_agent { AGENT_PARALLEL } else { DEFAULT_PARALLEL }),
+            task_type,
+            timeout_seconds: is_agent.then(|| draft.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS)),
             state: EvaluationState::Running,
             cases,
             done: 0,
@@ -113,13 +140,28 @@ impl SuiteService {
         self.0.parts.db.write_idempotent(&self.0.parts.clock, once, work).await
     }
 
+    /// The type of task that a registered agent is asked for, which the caller acts for: the wanted one, else the first that it does.
+    async fn asked_task_type(
+        &self,
+        caller: &PerformanceCaller,
+        agent: &AgentId,
+        wanted: Option<TaskType>,
+    ) -> Result<TaskType> {
+        let known = own_task_types(&mut *self.0.parts.db.read().await?, caller, agent).await?;
+        let known = known.ok_or_else(|| refused_target(format!("you act for no registered agent {agent:?}")))?;
+        match wanted {
+            Some(wanted) if known.contains(&wanted) => Ok(wanted),
+            Some(wanted) => Err(PerformanceError::invalid("task_type", format!("the agent does no {wanted}"))),
+            None => known.first().copied().ok_or_else(|| refused_target("the agent does no type of task".to_owned())),
+        }
+    }
+
     /// What a target is now: a policy with the version that its name means.
     async fn resolved_target(&self, caller: &PerformanceCaller, target: EvaluationTarget) -> Result<EvaluationTarget> {
-        let refused = |text: String| {
-            let path = am_core::validation::FieldPath::from(["id"]).within(["target"]);
-            PerformanceError::Invalid(vec![am_core::validation::Violation::new(path, text)])
-        };
+        let refused = refused_target;
         match target.kind {
+            // Looked for with what it does.
+            TargetKind::Agent => Ok(target),
             TargetKind::Workflow => {
                 match self.0.parts.workflows.get(&caller.principal, &target.id.as_str().into()).await {
                     Ok(_) => Ok(target),

@@ -7,6 +7,7 @@ use am_core::{
     money::Money,
 };
 use am_db::{codec::Timestamp, owner};
+use am_orchestration::agents::TaskType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -144,6 +145,8 @@ am_db::stored_enum! {
         Workflow = "workflow" / "workflow",
         /// A version of a policy, which is asked once for each case: its input has `state`.
         Policy = "policy" / "policy",
+        /// A registered agent, which gets an assignment for each case.
+        Agent = "agent" / "agent",
     }
 }
 
@@ -174,7 +177,7 @@ am_db::stored_enum! {
         Running = "RUNNING" / "running",
         /// Its score is 1, or at least 0.5 where it is graded.
         Passed = "PASSED" / "passed",
-        /// It ran, and did not pass.
+        /// It ran and did not pass; or an agent did not do it, or not in its time.
         Failed = "FAILED" / "failed",
         /// Its run did not end well, or its check could not be made: its score is 0.
         Broken = "BROKEN" / "broken",
@@ -186,9 +189,9 @@ am_db::stored_enum! {
 /// What is to be evaluated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EvaluationTarget {
-    /// `workflow` or `policy`.
+    /// `workflow`, `policy` or `agent`.
     pub kind: TargetKind,
-    /// Id of the workflow, or name of the policy as `name`, `name@version` or `name@alias`.
+    /// Id of the workflow, id of a registered agent that the caller acts for, or name of the policy as `name`, `name@version` or `name@alias`.
     pub id: String,
 }
 
@@ -199,13 +202,19 @@ pub struct EvaluationDraft {
     pub target: EvaluationTarget,
     /// Number of the suite's version. Default: the newest.
     pub version: Option<i64>,
-    /// Agent whose work the target does, which the caller acts for: its capabilities can be certified by the evaluation. Default: none.
+    /// Agent whose work the target does, which the caller acts for: its capabilities can be certified by the evaluation. Default: the
+    /// target where that is an agent, else none.
     pub agent_id: Option<AgentId>,
-    /// Cases that run at the same time, 1 to 16. Default 4.
+    /// Cases that run at the same time, 1 to 16. Default 4, and 1 of an agent.
     pub parallel: Option<i64>,
+    /// Of an agent: type of the tasks that it gets. Default: the first of those that it does.
+    pub task_type: Option<TaskType>,
+    /// Of an agent: seconds that it has for each case from its assignment on, the wait until it takes it included, 1 to 86400. A case that
+    /// is not done by then is failed. Default 300.
+    pub timeout_seconds: Option<i64>,
 }
 
-/// An evaluation of a workflow or a policy by a suite.
+/// An evaluation of a workflow, a policy or an agent by a suite.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = SuiteEvaluation)]
 pub struct EvaluationDocument {
@@ -226,6 +235,10 @@ pub struct EvaluationDocument {
     pub workflow_id: Option<WorkflowId>,
     /// Cases that run at the same time.
     pub parallel: i64,
+    /// Type of the tasks that an agent gets; null: it evaluates no agent.
+    pub task_type: Option<TaskType>,
+    /// Seconds that an agent has for each case; null: it evaluates no agent.
+    pub timeout_seconds: Option<i64>,
     /// How far it is.
     pub status: EvaluationState,
     /// Number of cases.

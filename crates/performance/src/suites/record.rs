@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use am_core::ids::{AgentId, BackgroundTaskId, EvaluationId, ExecutionId, PrincipalId, SuiteId, WorkflowId};
 use am_db::codec::Timestamp;
+use am_orchestration::agents::TaskType;
 use serde_json::{Map, Value};
 
 use super::model::{CaseCheck, EvaluationDocument, EvaluationState, EvaluationTarget, TargetKind};
@@ -20,6 +21,9 @@ pub(super) struct EvaluationRecord {
     pub agent_id: Option<AgentId>,
     pub workflow_id: Option<WorkflowId>,
     pub parallel: i64,
+    /// Of an agent, as what follows.
+    pub task_type: Option<TaskType>,
+    pub timeout_seconds: Option<i64>,
     pub state: EvaluationState,
     pub cases: i64,
     pub done: i64,
@@ -35,7 +39,7 @@ pub(super) struct EvaluationRecord {
     pub ended_at: Option<Timestamp>,
 }
 
-/// What all versions of a target have in common: the policy's name, or the workflow.
+/// What all versions of a target have in common: the policy's name, the workflow, or the agent.
 pub(super) fn target_name(target: &str) -> &str {
     target.split_once('@').map_or(target, |(name, _)| name)
 }
@@ -70,6 +74,8 @@ impl EvaluationRecord {
             agent_id: self.agent_id,
             workflow_id: self.workflow_id,
             parallel: self.parallel,
+            task_type: self.task_type,
+            timeout_seconds: self.timeout_seconds,
             status: self.state,
             cases: self.cases,
             done: self.done,

@@ -30,8 +30,6 @@ use super::{
 };
 use crate::error::{PerformanceError, Result};
 
-/// Key of the step that asks what is evaluated.
-const ASKING_STEP: &str = "policy";
 /// Processes that end while they start or judge a case, after which it is given up.
 const MAX_TRIES: i64 = 3;
 
@@ -150,7 +148,7 @@ impl EvaluationWorker {
         Ok(EvaluationLook::Open(Box::new(evaluation)))
     }
 
-    /// The evaluation with the workflow that its cases are runs of, which is made for a policy; or why there can't be one.
+    /// The evaluation with the workflow that its cases are runs of, which is made for a policy or an agent; or why there can't be one.
     async fn with_workflow(
         &self,
         mut evaluation: EvaluationRecord,
@@ -159,7 +157,7 @@ impl EvaluationWorker {
             return Ok(Ok(evaluation));
         }
         let mut steps = Map::new();
-        steps.insert(ASKING_STEP.to_owned(), asking_step(&evaluation));
+        steps.insert(evaluation.target_kind.value().to_owned(), asking_step(&evaluation));
         let draft = WorkflowDraft {
             name: format!("Evaluation {}", evaluation.id),
             description: format!("Asks {} for each case of the suite {}", evaluation.target_id, evaluation.suite_id),
@@ -250,7 +248,12 @@ impl EvaluationWorker {
             }
             status if status.is_final() => {
                 let why = run.error_message.unwrap_or_else(|| status.to_string());
-                broken(&format!("its run ended otherwise: {why}"))
+                let end = broken(&format!("its run ended otherwise: {why}"));
+                // An agent that does not do it, or not in time, has not passed.
+                match (evaluation.target_kind, status) {
+                    (TargetKind::Agent, ExecutionStatus::Failed) => CaseEnd { state: ResultState::Failed, ..end },
+                    _ => end,
+                }
             }
             _ => return Ok(CaseLook::Open),
         };
@@ -291,7 +294,12 @@ impl EvaluationWorker {
 
 /// The step of an execution that asks what is evaluated.
 fn asking_step(evaluation: &EvaluationRecord) -> Value {
-    json!({"step_type": "inference", "action": {"kind": "policy", "policy": evaluation.target_id}})
+    let asked = &evaluation.target_id;
+    if evaluation.target_kind != TargetKind::Agent {
+        return json!({"step_type": "inference", "action": {"kind": "policy", "policy": asked}});
+    }
+    let action = json!({"kind": "agent", "agent_id": asked, "task_type": evaluation.task_type, "max_retries": 0});
+    json!({"step_type": "inference", "action": action, "timeout_seconds": evaluation.timeout_seconds, "max_retries": 0})
 }
 
 pub(super) fn transient(error: &OrchestrationError) -> PerformanceError {

@@ -17,6 +17,7 @@ fn sample_assignment(max_retries: i64) -> Assignment {
         task_type: TaskType::DataAnalysis,
         gpu_tier: None,
         agent_type: None,
+        only_agent: None,
         priority: 1,
         request: JsonText::none(),
         max_price: None,
