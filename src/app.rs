@@ -323,8 +323,14 @@ impl App {
             config.portfolios.clone(),
             (Arc::new(allocation_policies::LibraryPolicies(library.clone())), settlement),
         )?;
-        let runs =
-            performance::ExecutionParts::new((&executions, &workflows), (&library, &training), (&jq, &texts), &signer);
+        let known = keyring.clone();
+        let miners = am_performance::profiles::MinerNames::new(move |name| known.shown(name));
+        let runs = performance::ExecutionParts::new(
+            (&executions, &workflows),
+            (&library, &training),
+            (&jq, &texts),
+            (&signer, miners),
+        );
         let performance = PerformanceServices::open(&config, &db, &clock, &ids, &audit, &tasks, &runs);
         let proofs = ProofService::new(ProofParts {
             db: db.clone(),

@@ -23,7 +23,7 @@ use am_performance::{
     comparison::ComparisonService,
     meta::MetaService,
     optimisation::{OptimisationParts, OptimisationService},
-    profiles::ProfileService,
+    profiles::{MinerNames, ProfileService},
     resources::ResourceService,
     suites::{SuiteParts, SuiteService},
     sweeps::SweepService,
@@ -40,6 +40,8 @@ pub(super) struct ExecutionParts<'a> {
     texts: &'a TextChecker,
     /// What receipts are signed by.
     signer: &'a Arc<Signer>,
+    /// How miners are named.
+    miners: MinerNames,
 }
 
 impl<'a> ExecutionParts<'a> {
@@ -47,9 +49,9 @@ impl<'a> ExecutionParts<'a> {
         (executions, workflows): (&'a ExecutionService, &'a WorkflowService),
         (library, training): (&'a PolicyLibrary, &'a TrainingRuns),
         (jq, texts): (&'a JqPool, &'a TextChecker),
-        signer: &'a Arc<Signer>,
+        (signer, miners): (&'a Arc<Signer>, MinerNames),
     ) -> Self {
-        Self { executions, workflows, library, training, jq, texts, signer }
+        Self { executions, workflows, library, training, jq, texts, signer, miners }
     }
 }
 
@@ -85,7 +87,7 @@ impl PerformanceServices {
         tasks: &BackgroundTasks,
         runs: &ExecutionParts<'_>,
     ) -> Self {
-        let profiles = ProfileService::new(db.clone(), clock.clone(), ids.clone(), audit.clone());
+        let profiles = ProfileService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), runs.miners.clone());
         let meta = MetaService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), tasks.clone());
         let resources = ResourceService::new(db.clone(), clock.clone(), ids.clone(), audit.clone());
         let parts = SuiteParts {

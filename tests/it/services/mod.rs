@@ -4,6 +4,7 @@ mod coordinator;
 mod ends;
 mod job_list;
 mod jobs;
+mod profiles;
 mod requests;
 mod stream;
 

@@ -3,7 +3,12 @@
 mod store;
 
 use am_core::ids::{AgentId, PrincipalId};
-use am_db::{Connection, Tx, codec::Timestamp, owner::PrincipalName, principal::Principal};
+use am_db::{
+    Connection, Tx,
+    codec::Timestamp,
+    owner::{PrincipalName, SYSTEM_PRINCIPAL, is_principal},
+    principal::Principal,
+};
 
 use am_orchestration::agents::TaskType;
 
@@ -79,4 +84,20 @@ pub(crate) async fn use_agent(
         return Err(no_agent(agent));
     }
     Ok(PrincipalName::from_stored(&owner).as_str().into())
+}
+
+/// Whether a miner may be measured under its name, which is a principal or, where the coordinator stores no key, an id of its own: not if
+/// another uses that name for an agent. From now on nobody but the principal, or an admin, uses it.
+///
+/// # Errors
+/// A database error.
+pub(crate) async fn use_miner(tx: &mut Tx, miner: &AgentId, now: Timestamp) -> Result<bool> {
+    let own: PrincipalId = if is_principal(miner) { miner.as_str().into() } else { SYSTEM_PRINCIPAL.into() };
+    match store::find_owner(tx.conn().await?, miner).await? {
+        Some(owner) => Ok(PrincipalName::from_stored(&owner).as_str() == own.as_str()),
+        None => {
+            store::insert_claim(tx, miner, &own, now).await?;
+            Ok(true)
+        }
+    }
 }

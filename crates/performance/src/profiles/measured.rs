@@ -34,7 +34,7 @@ impl SmoothedFigure {
 /// What was measured of an agent's work by this service itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MeasuredWork {
-    /// Tasks that ended: assignments of steps, and requests of the marketplace.
+    /// Tasks that ended: assignments of steps, requests of the marketplace, and jobs of miners.
     pub tasks: u64,
     /// Those that succeeded.
     pub succeeded: u64,
@@ -44,7 +44,7 @@ pub struct MeasuredWork {
     pub success: SmoothedFigure,
     /// Seconds from the acceptance of a task to its end, of those that succeeded.
     pub latency: SmoothedFigure,
-    /// Price of an assignment in AIT.
+    /// Price of an assignment or a job in AIT.
     pub cost: SmoothedFigure,
     /// What the ledger has as spent on or by the agent in AIT, for each entry.
     pub spending: SmoothedFigure,

@@ -56,11 +56,27 @@ const MAX_HISTORY: usize = 20;
 #[derive(Clone)]
 pub struct ProfileService(Arc<ProfileInner>);
 
+/// How miners are named: by their principal where the coordinator stores an API key. Cheap to clone.
+#[derive(Clone)]
+pub struct MinerNames(Arc<dyn Fn(&str) -> String + Send + Sync>);
+
+impl MinerNames {
+    /// Create it from the function that knows the keys.
+    pub fn new(shown: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        Self(Arc::new(shown))
+    }
+
+    fn shown(&self, miner: &str) -> String {
+        (self.0)(miner)
+    }
+}
+
 struct ProfileInner {
     db: Database,
     clock: Clock,
     ids: IdGenerator,
     audit: AuditLog,
+    miners: MinerNames,
     /// Reports of metrics that were taken in.
     reports: Counter,
     /// Ends of agents' work that were taken in.
@@ -70,10 +86,10 @@ struct ProfileInner {
 }
 
 impl ProfileService {
-    /// Create the service.
-    pub fn new(db: Database, clock: Clock, ids: IdGenerator, audit: AuditLog) -> Self {
+    /// Create the service; `miners` names those whose jobs end.
+    pub fn new(db: Database, clock: Clock, ids: IdGenerator, audit: AuditLog, miners: MinerNames) -> Self {
         let (reports, facts, changes) = (Counter::default(), Counter::default(), Counter::default());
-        Self(Arc::new(ProfileInner { db, clock, ids, audit, reports, facts, changes }))
+        Self(Arc::new(ProfileInner { db, clock, ids, audit, miners, reports, facts, changes }))
     }
 
     /// Register the metrics.

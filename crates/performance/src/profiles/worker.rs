@@ -9,7 +9,7 @@ use std::{
 };
 
 use am_core::{ambient::sleep_or_cancelled, ids::AgentId};
-use am_db::{Connection, Tx, bulk_insert::RowBatch, codec::Timestamp};
+use am_db::{Connection, Tx, bulk_insert::RowBatch, codec::Timestamp, owner::is_principal};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -21,12 +21,16 @@ use super::{
     series::{self, MetricChange, SeriesBucket, SeriesOrder, SeriesResolution, store as series_store},
     store as profile_store,
 };
-use crate::error::Result;
+use crate::{agents::use_miner, error::Result};
 
 /// Time between two rounds where nothing waits.
 const ROUND_INTERVAL: Duration = Duration::from_millis(500);
 /// Rounds after which old values are looked for: every five minutes.
 const CLEAN_ROUNDS: u32 = 600;
+/// Source of the ends of jobs.
+const JOB_SOURCE: &str = "job";
+/// Type of the profiles of miners.
+const MINER_TYPE: &str = "miner";
 /// Ends of work of one transaction.
 const FEED_BATCH: i64 = 200;
 /// Values of one transaction.
@@ -121,7 +125,10 @@ impl ProfileService {
                 let feed = store::feed(tx.conn().await?, FEED_BATCH).await?;
                 let mut by_agent: BTreeMap<AgentId, Vec<FeedRow>> = BTreeMap::new();
                 let numbers: Vec<i64> = feed.iter().map(|row| row.number).collect();
-                for row in feed {
+                for mut row in feed {
+                    if row.source == JOB_SOURCE && !me.name_miner(tx, &mut row).await? {
+                        continue;
+                    }
                     by_agent.entry(row.agent_id.clone()).or_default().push(row);
                 }
                 for (agent, rows) in by_agent {
@@ -137,6 +144,16 @@ impl ProfileService {
         Ok(taken > 0)
     }
 
+    /// Let the end of a job, which names the job, name the miner that did it, and what it asked. Returns false where there is no such
+    /// miner, or where its name is another's.
+    async fn name_miner(&self, tx: &mut Tx, row: &mut FeedRow) -> Result<bool> {
+        let Some(job) = store::finished_job(tx.conn().await?, &row.agent_id).await? else { return Ok(false) };
+        let Some(miner) = job.miner.as_deref().filter(|miner| !miner.is_empty()) else { return Ok(false) };
+        row.agent_id = self.0.miners.shown(miner).into();
+        row.cost = if row.succeeded == Some(true) { job.price() } else { None };
+        use_miner(tx, &row.agent_id, self.now()).await
+    }
+
     /// Take in ends of an agent's work. An agent without a profile gets one.
     async fn take_facts(&self, tx: &mut Tx, agent: &AgentId, facts: Vec<FeedRow>) -> Result<()> {
         let now = self.now();
@@ -144,6 +161,10 @@ impl ProfileService {
         let is_new = found.is_none();
         let mut record = match found {
             Some(record) => record,
+            None if facts.iter().any(|fact| fact.source == JOB_SOURCE) => {
+                let owner = is_principal(agent).then(|| agent.to_string());
+                profile_store::new_record(self.new_id(), (agent.clone(), MINER_TYPE.to_owned()), owner, now)
+            }
             None => self.own_record(tx.conn().await?, agent, now).await?,
         };
         let mut rows = RowBatch::default();
