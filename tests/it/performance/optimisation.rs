@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{PERFORMANCE, tasks};
 use crate::{
-    harness::{Answer, ApiClient, CLIENT, MINER, TestApp, poll_interval},
+    harness::{Answer, ApiClient, CLIENT, MINER, Server, TestApp, poll_interval},
     kit::{AGENTS, JsonDocument as _, get_as, jq, locations, post_as, sql},
     peer::Peer,
     rl::RL,
@@ -250,4 +250,30 @@ async fn replay_agrees_with_the_real_runs() {
     // The present settings are replayed with every other execution.
     let real = seconds.iter().skip(1).step_by(2).sum::<f64>() / 5.0;
     assert!((replayed / real - 1.0).abs() < 0.1, "{replayed} s replayed, {real} s in fact: {seconds:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_dies_while_settings_are_applied_changes_nothing() {
+    let server = Server::start().await;
+    let asked = quick(&server).await;
+    let workflow = asked.text("workflow_id").to_owned();
+    let made = server.post(&at("optimize"), asked).await.ok();
+    let found = ended(&server, server.key(), &made).await;
+    let path = run_path(&made);
+    let of_workflow = format!("{AGENTS}/workflows/{workflow}");
+    let before = server.get(&of_workflow).await.ok();
+    let mut doomed = server.restart_with(&[("FAILPOINTS", "optimisations.workflow_changed=return")]).await;
+    let apply = doomed.url(&format!("{path}/apply"));
+    // The connection breaks.
+    let _ = doomed.client().post(apply).header("x-api-key", doomed.key()).json(&json!({})).send().await;
+    doomed.wait();
+    let server = doomed.restart_with(&[("FAILPOINTS", "")]).await;
+    assert_eq!(server.get(&of_workflow).await.ok(), before, "neither the workflow");
+    let now = server.get(&path).await.ok();
+    assert_eq!((&now["applied_at"], &now["rollback_available"]), (&Value::Null, &json!(false)), "nor the optimization");
+    server.post(&format!("{path}/apply"), json!({})).await.ok();
+    let after = server.get(&of_workflow).await.ok();
+    assert_eq!(after["steps"]["a"]["max_retries"], found["best"]["a"]["max_retries"]);
+    server.post(&format!("{path}/rollback"), json!({})).await.ok();
+    assert_eq!(server.get(&of_workflow).await.ok()["steps"], before["steps"]);
 }

@@ -56,6 +56,19 @@ pub struct CompiledWorkflow {
     pub step_ids: Arc<[StepId]>,
 }
 
+/// Whether a workflow has the wanted version, by its ETag.
+pub type VersionCheck = Box<dyn FnOnce(&str) -> bool + Send>;
+
+/// A change of a workflow that was checked and compiled, for [`WorkflowService::update_in`].
+pub struct PreparedChange {
+    owner: Principal,
+    change: WorkflowChange,
+    /// The workflow with the change.
+    wanted: Workflow,
+    /// Its plan; `None`: the definition stays as it is.
+    plan: Option<ExecutionPlan>,
+}
+
 impl WorkflowService {
     /// Create the service on `db`; actions may refer to `names`, and `guard` checks the policies.
     pub fn new(
@@ -151,7 +164,22 @@ impl WorkflowService {
         change: WorkflowChange,
         expected: impl FnOnce(&str) -> bool + Send + 'static,
     ) -> Result<Workflow> {
-        // Compiled before the transaction, which occupies the only writer.
+        let prepared = self.prepare_update(owner, id, change).await?;
+        let me = self.clone();
+        self.db.write(async move |tx: &mut Tx| me.update_in(tx, prepared, Box::new(expected)).await).await
+    }
+
+    /// Check a change, and compile what it makes of the workflow, before the transaction that makes it, which occupies the only writer.
+    ///
+    /// # Errors
+    /// As [`WorkflowService::update`].
+    #[boxed]
+    pub async fn prepare_update(
+        &self,
+        owner: &Principal,
+        id: &WorkflowId,
+        change: WorkflowChange,
+    ) -> Result<PreparedChange> {
         let mut wanted = changeable(owner, Some(self.get(owner, id).await?))?;
         let plan = match change.clone().apply(&mut wanted).map_err(OrchestrationError::Invalid)? {
             true => Some(wanted.definition()?.checked(&self.names).await?),
@@ -173,33 +201,40 @@ impl WorkflowService {
             };
             self.guard.admit(&asked, wanted.terms(), &known, None).await?;
         }
-        let (owner, id) = (owner.clone(), id.clone());
-        let ids = self.ids.clone();
-        let (now, audit) = (Timestamp(self.clock.now()), self.audit.clone());
-        self.db
-            .write(async move |tx: &mut Tx| {
-                let mut workflow = changeable(&owner, store::get(tx.conn().await?, &id).await?)?;
-                if !expected(&workflow.etag()) {
-                    return Err(OrchestrationError::VersionMismatch);
-                }
-                let before = workflow.state();
-                change.apply(&mut workflow).map_err(OrchestrationError::Invalid)?;
-                // Two changes within a microsecond still get different versions.
-                workflow.updated_at = now.max(Timestamp(workflow.updated_at.0 + chrono::Duration::microseconds(1)));
-                if let Some(plan) = plan {
-                    if !workflow.has_same_definition(&wanted) {
-                        return Err(OrchestrationError::Conflict(
-                            "the workflow changed at the same moment; try again".into(),
-                        ));
-                    }
-                    store::replace_steps(tx, &workflow, &plan, &ids).await?;
-                }
-                store::update(tx, &workflow).await?;
-                let entry = audit_entry(EventType::WorkflowUpdated, "updated", &owner, &workflow, now);
-                audit.append(tx, vec![entry.change(Some(before), Some(workflow.state()))]).await?;
-                Ok(workflow)
-            })
-            .await
+        Ok(PreparedChange { owner: owner.clone(), change, wanted, plan })
+    }
+
+    /// Make a prepared change in the caller's transaction, if the current version satisfies `expected` (the ETag condition).
+    ///
+    /// # Errors
+    /// As [`WorkflowService::update`]; [`OrchestrationError::Conflict`] where the workflow has changed since.
+    #[boxed]
+    pub async fn update_in(
+        &self,
+        tx: &mut Tx,
+        prepared: PreparedChange,
+        expected: VersionCheck,
+    ) -> Result<Workflow> {
+        let PreparedChange { owner, change, wanted, plan } = prepared;
+        let now = Timestamp(self.clock.now());
+        let mut workflow = changeable(&owner, store::get(tx.conn().await?, &wanted.id).await?)?;
+        if !expected(&workflow.etag()) {
+            return Err(OrchestrationError::VersionMismatch);
+        }
+        let before = workflow.state();
+        change.apply(&mut workflow).map_err(OrchestrationError::Invalid)?;
+        // Two changes within a microsecond still get different versions.
+        workflow.updated_at = now.max(Timestamp(workflow.updated_at.0 + chrono::Duration::microseconds(1)));
+        if let Some(plan) = plan {
+            if !workflow.has_same_definition(&wanted) {
+                return Err(OrchestrationError::Conflict("the workflow changed at the same moment; try again".into()));
+            }
+            store::replace_steps(tx, &workflow, &plan, &self.ids).await?;
+        }
+        store::update(tx, &workflow).await?;
+        let entry = audit_entry(EventType::WorkflowUpdated, "updated", &owner, &workflow, now);
+        self.audit.append(tx, vec![entry.change(Some(before), Some(workflow.state()))]).await?;
+        Ok(workflow)
     }
 
     /// Delete a workflow. Its executions stay, and those of this service go on: each has the definition it began with.

@@ -5,7 +5,7 @@ use am_db::{
     Tx,
     idempotency::{IdempotencyKey, IdempotentResult},
 };
-use am_orchestration::workflows::{Workflow, WorkflowChange};
+use am_orchestration::workflows::{PreparedChange, Workflow, WorkflowChange};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -49,6 +49,13 @@ impl SettingsChange {
             _ => Ok(()),
         }
     }
+}
+
+/// A workflow that is to be changed: how, in which version, and what that replaces.
+struct TunedWorkflow {
+    prepared: PreparedChange,
+    version: String,
+    replaced: Value,
 }
 
 fn members(value: &impl serde::Serialize, name: &str) -> Map<String, Value> {
@@ -113,14 +120,21 @@ impl OptimisationService {
             return Ok(answered);
         }
         change.check(&record)?;
-        if record.tuned == Some(TunedSubject::Workflow) {
-            self.change_workflow(caller, record, change).await?;
-        }
+        let workflow = match record.tuned {
+            Some(TunedSubject::Workflow) => Some(self.prepare_workflow(caller, &record, change).await?),
+            _ => None,
+        };
         let (me, by, id, now) = (self.clone(), caller.clone(), id.to_owned(), self.now());
         let work = async move |tx: &mut Tx| {
             let found = store::get(tx.conn().await?, &id).await?;
             let mut record = found.ok_or_else(|| no_optimisation(&id))?;
             change.check(&record)?;
+            if let Some(TunedWorkflow { prepared, version, replaced }) = workflow {
+                record.replaced = Some(replaced);
+                let expected = Box::new(move |present: &str| present == version);
+                me.0.workflows.update_in(tx, prepared, expected).await?;
+                am_core::crash_point!("optimisations.workflow_changed");
+            }
             if record.tuned == Some(TunedSubject::Policy) {
                 me.change_policy(tx, &mut record, change, now).await?;
             }
@@ -183,45 +197,32 @@ impl OptimisationService {
         Ok(())
     }
 
-    /// Change the workflow, and keep what that replaced before it does: a process that dies in between leaves an optimisation that can
-    /// be applied again.
-    async fn change_workflow(
+    /// The change of the workflow, checked before the transaction that makes it, and what it replaces.
+    async fn prepare_workflow(
         &self,
         caller: &PerformanceCaller,
-        mut record: OptimisationRecord,
+        record: &OptimisationRecord,
         change: SettingsChange,
-    ) -> Result<()> {
+    ) -> Result<TunedWorkflow> {
         let target = record.target.clone().unwrap_or_default();
         let workflow = self.0.workflows.get(&caller.principal, &target.as_str().into()).await?;
-        let version = workflow.etag();
-        let steps = match change {
+        let present = members(&workflow, "steps");
+        let (steps, replaced) = match change {
             SettingsChange::Apply => {
-                let best = record.outcome.clone().unwrap_or_default().best;
-                let tuned = tuned_steps(&workflow, &best);
-                let present = members(&workflow, "steps");
-                if record.replaced.is_none() || present != tuned {
-                    record.replaced = Some(json!({"steps": present, "tuned": tuned}));
-                    let audit = self.0.audit.clone();
-                    let entry = self.entry(&caller.principal, "prepare", &record, self.now());
-                    let keep = async move |tx: &mut Tx| {
-                        store::save_applied(tx, &record).await?;
-                        audit.append(tx, vec![entry]).await
-                    };
-                    self.0.db.write::<_, am_db::DatabaseError, _>(keep).await?;
-                }
-                tuned
+                let tuned = tuned_steps(&workflow, &record.outcome.clone().unwrap_or_default().best);
+                (tuned.clone(), json!({"steps": present, "tuned": tuned}))
             }
             SettingsChange::RollBack => {
-                let replaced = record.replaced.take().unwrap_or_default();
-                if Value::Object(members(&workflow, "steps")) != replaced["tuned"] {
+                let replaced = record.replaced.clone().unwrap_or_default();
+                if Value::Object(present) != replaced["tuned"] {
                     let text = "The workflow's steps were changed since, so they are not taken back";
                     return Err(PerformanceError::Conflict("changed_since", text.to_owned()));
                 }
-                members(&replaced, "steps")
+                (members(&replaced, "steps"), replaced)
             }
         };
         let wanted = WorkflowChange { steps: Some(steps), ..WorkflowChange::default() };
-        self.0.workflows.update(&caller.principal, &workflow.id, wanted, move |present| present == version).await?;
-        Ok(())
+        let prepared = self.0.workflows.prepare_update(&caller.principal, &workflow.id, wanted).await?;
+        Ok(TunedWorkflow { prepared, version: workflow.etag(), replaced })
     }
 }
