@@ -77,7 +77,7 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (69, "portfolio_signals", include_str!("../../../migrations/0069_portfolio_signals.sql")),
     (70, "settlement_fees", include_str!("../../../migrations/0070_settlement_fees.sql")),
     (67, "evaluation_tasks", include_str!("../../../migrations/0067_evaluation_tasks.sql")),
-    (68, "job_profiles", include_str!("../../../migrations/0068_job_profiles.sql")),
+    (68, "measured_work", include_str!("../../../migrations/0068_measured_work.sql")),
 ];
 
 /// Result of a migration.

@@ -39,12 +39,13 @@ fn performance_caller(caller: ApiCaller) -> PerformanceCaller {
     PerformanceCaller { is_admin: caller.role == KeyRole::Admin, principal: caller.principal }
 }
 
-/// Optimise an agent's policy or workflow
+/// Optimise an agent's policy, workflow or allocation
 ///
 /// Background work, answered at once. Of a policy the settings of its training are tuned by short trainings (successive halving, and
 /// proposals by a tree-structured Parzen estimator); the best are compared with the present ones in trainings and episodes that chose
 /// neither. Of a workflow retries and parallelism are tuned by replaying recorded executions; half of them choose, the others
-/// compare. `performance_improvement` and what belongs to it are null until it is completed.
+/// compare. Of an allocation cores, memory and storage are tuned by what sandboxes measured of the agent's executions.
+/// `performance_improvement` and what belongs to it are null until it is completed.
 #[utoipa::path(
     post, path = "/api/v1/agents/performance/optimization/optimize", operation_id = "optimization_optimize",
     tag = "optimization", security(("ApiKey" = ["admin", "client", "miner"])),

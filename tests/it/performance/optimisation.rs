@@ -2,12 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::{PERFORMANCE, tasks};
+use super::{
+    PERFORMANCE,
+    resources::{act, allocate},
+    tasks,
+};
 use crate::{
     harness::{Answer, ApiClient, CLIENT, MINER, Server, TestApp, poll_interval},
     kit::{AGENTS, JsonDocument as _, get_as, jq, locations, post_as, sql},
     peer::Peer,
     rl::RL,
+    security,
 };
 
 fn at(path: &str) -> String {
@@ -276,4 +281,51 @@ async fn a_process_that_dies_while_settings_are_applied_changes_nothing() {
     assert_eq!(after["steps"]["a"]["max_retries"], found["best"]["a"]["max_retries"]);
     server.post(&format!("{path}/rollback"), json!({})).await.ok();
     assert_eq!(server.get(&of_workflow).await.ok()["steps"], before["steps"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_allocation_is_tuned_by_what_executions_used_of_it() {
+    let server = Server::start().await;
+    let code = "import json\nx = bytearray(64 << 20)\nfor i in range(2000000): pass\nprint(json.dumps(len(x)))";
+    let execution = security::run(&server, json!({"s": security::python(code, json!({}))}), json!({})).await;
+    assert_eq!(execution["status"], "completed", "{execution}");
+    let first = allocate(&server, "worker", json!({})).await.ok();
+    let mut asked = json!({"allocation_id": first["allocation_id"], "optimization_type": "allocation",
+        "target_metric": "cost_efficiency"});
+    let refused = optimize(&server, server.key(), "worker", asked.clone()).await.is(409);
+    assert_eq!(refused["code"], "nothing_to_measure");
+    assert!(refused.text("detail").contains("the use of 0 of the agent's ended allocations"), "{refused}");
+    for _ in 0..8 {
+        let made = allocate(&server, "worker", json!({})).await.ok();
+        act(&server, &made, "start", json!({"execution_id": execution["id"]})).await.ok();
+        act(&server, &made, "complete", json!({})).await.ok();
+    }
+    optimize(&server, server.key(), "other", asked.clone()).await.is(404);
+    asked["target_metric"] = json!("latency");
+    let refused = optimize(&server, server.key(), "worker", asked.clone()).await.is(409);
+    assert!(refused.text("detail").contains("Nothing measures latency of an allocation"), "{refused}");
+    asked["target_metric"] = json!("cost_efficiency");
+    let made = optimize(&server, server.key(), "worker", asked).await.ok();
+    let found = ended(&server, server.key(), &made).await;
+    // Of 2 cores, 4 GB and 50 GB about one core and hardly anything else was used.
+    assert_eq!((&found["tuned"], &found["baseline"]["cpu_cores"]), (&json!("allocation"), &json!(2.0)), "{found}");
+    assert!(found["performance_improvement"].as_f64().unwrap() > 0.2, "{found}");
+    assert!(found["cost_savings"].as_f64().unwrap() > 0.2, "{found}");
+    assert_eq!((&found["details"]["fits_after"], &found["details"]["cost_before"]), (&json!(1.0), &json!(33.0)));
+    assert!(found["reasons"]["resource_savings"].is_string(), "{found}");
+    let path = run_path(&made);
+    server.post(&format!("{path}/apply"), json!({})).await.ok();
+    let tuned = allocate(&server, "worker", json!({})).await.ok();
+    for name in ["cpu_cores", "memory_gb", "storage_gb"] {
+        assert_eq!(tuned[name], found["best"][name], "{tuned}");
+    }
+    assert_eq!((&tuned["tuned_by"], &tuned["cost"]), (&made["optimization_id"], &found["details"]["cost_after"]));
+    assert_eq!(tuned["network_bandwidth"], first["network_bandwidth"]);
+    for (agent, more) in [("worker", json!({"optimization_target": "speed"})), ("other", json!({}))] {
+        assert!(allocate(&server, agent, more).await.ok()["tuned_by"].is_null(), "another task, another agent");
+    }
+    server.post(&format!("{path}/rollback"), json!({})).await.ok();
+    let back = allocate(&server, "worker", json!({})).await.ok();
+    assert_eq!((&back["cpu_cores"], &back["tuned_by"]), (&json!(2.0), &Value::Null), "{back}");
+    server.post(&format!("{path}/rollback"), json!({})).await.is(409);
 }

@@ -35,14 +35,14 @@ pub async fn put_host(server: &ApiClient, name: &str, body: Value) -> Value {
 }
 
 /// Ask for resources.
-async fn allocate(server: &ApiClient, agent: &str, more: Value) -> Answer {
+pub async fn allocate(server: &ApiClient, agent: &str, more: Value) -> Answer {
     let mut body = json!({"agent_id": agent, "task_requirements": {}});
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     server.post(&at("resources/allocate"), body).await
 }
 
 /// Do something with an allocation.
-async fn act(server: &ApiClient, allocation: &Value, action: &str, body: Value) -> Answer {
+pub async fn act(server: &ApiClient, allocation: &Value, action: &str, body: Value) -> Answer {
     server.post(&at(&format!("allocations/{}/{action}", allocation.text("allocation_id"))), body).await
 }
 

@@ -209,12 +209,7 @@ impl WorkflowService {
     /// # Errors
     /// As [`WorkflowService::update`]; [`OrchestrationError::Conflict`] where the workflow has changed since.
     #[boxed]
-    pub async fn update_in(
-        &self,
-        tx: &mut Tx,
-        prepared: PreparedChange,
-        expected: VersionCheck,
-    ) -> Result<Workflow> {
+    pub async fn update_in(&self, tx: &mut Tx, prepared: PreparedChange, expected: VersionCheck) -> Result<Workflow> {
         let PreparedChange { owner, change, wanted, plan } = prepared;
         let now = Timestamp(self.clock.now());
         let mut workflow = changeable(&owner, store::get(tx.conn().await?, &wanted.id).await?)?;

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     PerformanceCaller,
     error::{PerformanceError, Result},
+    resources::{TunedAllocation, TunedAmounts, set_tuned_allocation, tuned_allocation},
 };
 
 /// What is done with the best settings.
@@ -138,6 +139,9 @@ impl OptimisationService {
             if record.tuned == Some(TunedSubject::Policy) {
                 me.change_policy(tx, &mut record, change, now).await?;
             }
+            if record.tuned == Some(TunedSubject::Allocation) {
+                change_allocation(tx, &mut record, change, now).await?;
+            }
             let before = json!({"applied_at": record.applied_at, "rolled_back_at": record.rolled_back_at});
             (record.applied_at, record.rolled_back_at) = match change {
                 SettingsChange::Apply => (Some(now), None),
@@ -225,4 +229,44 @@ impl OptimisationService {
         let prepared = self.0.workflows.prepare_update(&caller.principal, &workflow.id, wanted).await?;
         Ok(TunedWorkflow { prepared, version: workflow.etag(), replaced })
     }
+}
+
+/// Let the agent's allocations for the task begin with the best amounts, or with what they began with before.
+async fn change_allocation(
+    tx: &mut Tx,
+    record: &mut OptimisationRecord,
+    change: SettingsChange,
+    now: am_db::codec::Timestamp,
+) -> Result<()> {
+    let outcome = record.outcome.clone().unwrap_or_default();
+    let task = text_of(&outcome.details, "task").unwrap_or_default();
+    let present = tuned_allocation(tx.conn().await?, &record.agent_id, task).await?;
+    let amounts = |value: Value| {
+        let read = serde_json::from_value::<TunedAmounts>(value);
+        read.map_err(|error| am_db::DatabaseError::InvalidValue(error.to_string()))
+    };
+    let next = match change {
+        SettingsChange::Apply => {
+            let before =
+                present.map(|tuned| json!({"amounts": tuned.amounts, "optimization_id": tuned.optimization_id}));
+            record.replaced = Some(json!({"tuned": before}));
+            let amounts = amounts(Value::Object(outcome.best))?;
+            Some(TunedAllocation { amounts, optimization_id: record.optimization_id.clone() })
+        }
+        SettingsChange::RollBack => {
+            if present.is_none_or(|present| present.optimization_id != record.optimization_id) {
+                let text = "The agent's amounts were changed since, by another optimization: roll that one back first";
+                return Err(PerformanceError::Conflict("changed_since", text.to_owned()));
+            }
+            let before = record.replaced.as_ref().map(|replaced| replaced["tuned"].clone());
+            match before.filter(Value::is_object) {
+                Some(before) => {
+                    let optimization_id = text_of(&before, "optimization_id").unwrap_or_default().to_owned();
+                    Some(TunedAllocation { amounts: amounts(before["amounts"].clone())?, optimization_id })
+                }
+                None => None,
+            }
+        }
+    };
+    Ok(set_tuned_allocation(tx, (&record.agent_id, task), next.as_ref(), now).await?)
 }

@@ -1,8 +1,9 @@
-//! Optimisation of agents: settings of a policy's training by short trainings, and a workflow's retries and parallelism by replaying
-//! its recorded executions. Each is background work; its best settings are applied and taken back on request.
+//! Optimisation of agents: settings of a policy's training by short trainings, a workflow's retries and parallelism by replaying its
+//! recorded executions, and an allocation's amounts by what executions used. Each is background work; its best settings are applied and taken back on request.
 //!
 //! The coordinator's table `performance_optimizations` has each optimisation, `am_optimisations` what it can't hold.
 
+mod allocation_search;
 mod change;
 mod model;
 mod policy_search;

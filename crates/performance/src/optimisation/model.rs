@@ -24,9 +24,9 @@ am_db::stored_enum! {
         Latency = "LATENCY" / "latency",
         /// Of a workflow its runs a second that succeed, one after the other.
         Throughput = "THROUGHPUT" / "throughput",
-        /// Of a workflow the seconds that its steps work for each run that succeeds.
+        /// Of a workflow the seconds that its steps work for each run that succeeds; of an allocation the mean of the used shares.
         ResourceEfficiency = "RESOURCE_EFFICIENCY" / "resource_efficiency",
-        /// Nothing here measures it.
+        /// Of an allocation the share of its cost that is used.
         CostEfficiency = "COST_EFFICIENCY" / "cost_efficiency",
         /// Of a policy its mean return after the budget's steps of training.
         AdaptationSpeed = "ADAPTATION_SPEED" / "adaptation_speed",
@@ -42,6 +42,8 @@ am_db::stored_enum! {
         Policy = "policy" / "policy",
         /// Retries of a workflow's steps, and how many of them run at once.
         Workflow = "workflow" / "workflow",
+        /// Cores, memory and storage of an agent's allocations for a task.
+        Allocation = "allocation" / "allocation",
     }
 }
 
@@ -49,7 +51,7 @@ am_db::stored_enum! {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = OptimizationBudget)]
 pub struct OptimisationBudget {
-    /// Candidates, 2 to 200. Default 12 for a policy, 60 for a workflow.
+    /// Candidates, 2 to 200. Default 12 for a policy, 60 for a workflow or an allocation.
     pub trials: Option<u32>,
     /// Policy: environment steps of a training with all of the resource, 64 to 100000. Default 8192.
     pub steps: Option<u64>,
@@ -75,13 +77,17 @@ pub struct OptimisationDraft {
     pub target_metric: OptimizationMetric,
     /// Figures that the caller knows, by name. They are kept with the optimisation; its baseline is measured.
     pub current_performance: BTreeMap<String, f64>,
-    /// `policy`, `workflow`, or `comprehensive`: whichever of them the request names and the figure fits. Default `comprehensive`.
+    /// `policy`, `workflow`, `allocation`, or `comprehensive`: whichever of them the request names and the figure fits. Default
+    /// `comprehensive`.
     pub optimization_type: Option<String>,
     /// Policy to tune: a version with a record of its training, `name`, `name@version` or `name@alias`. The baseline are its settings.
     pub policy: Option<String>,
     /// Workflow to tune, one of the caller's own. The baseline are its present settings, replayed with the recorded times of its
     /// executions.
     pub workflow_id: Option<WorkflowId>,
+    /// Allocation of the agent to tune. The baseline are its amounts, held against what the sandboxes of executions used of the agent's
+    /// allocations for tasks like its own.
+    pub allocation_id: Option<String>,
     /// Limits of the work.
     pub budget: Option<OptimisationBudget>,
     /// Seed of all random draws. Default 0.
@@ -163,6 +169,9 @@ pub struct OptimisationOutcome {
     pub performance_improvement: Option<f64>,
     /// Share of work saved.
     pub resource_savings: Option<f64>,
+    /// Share of the cost saved.
+    #[serde(default)]
+    pub cost_savings: Option<f64>,
     /// All that were measured, in their order.
     pub candidates: Vec<MeasuredCandidate>,
     /// Whether the last third of the measurements brought nothing better.
@@ -201,7 +210,7 @@ pub struct OptimisationDocument {
     pub optimization_id: String,
     /// Name of the agent.
     pub agent_id: AgentId,
-    /// What was asked for: `policy`, `workflow` or `comprehensive`.
+    /// What was asked for: `policy`, `workflow`, `allocation` or `comprehensive`.
     pub optimization_type: String,
     /// Figure that it is for.
     pub target_metric: OptimizationMetric,
@@ -223,7 +232,7 @@ pub struct OptimisationDocument {
     pub task_id: Option<BackgroundTaskId>,
     /// What is tuned; null: the coordinator made it.
     pub tuned: Option<TunedSubject>,
-    /// Name of what is tuned: a policy, or a workflow's id.
+    /// Name of what is tuned: a policy, or the id of a workflow or an allocation.
     pub target: Option<String>,
     /// Principal that asked for it; null: the coordinator did.
     #[schema(value_type = Option<String>)]
@@ -334,14 +343,14 @@ impl OptimisationRecord {
         let outcome = self.outcome.unwrap_or_default();
         let is_done = own && self.status == "completed";
         let mut reasons = outcome.reasons.clone();
-        let cost_savings = if own { None } else { Some(self.cost_savings) };
+        let cost_savings = if own { outcome.cost_savings } else { Some(self.cost_savings) };
         let (performance_improvement, resource_savings, gain) = match own {
             false => {
                 (Some(self.performance_improvement), Some(self.resource_savings), Some(self.overall_efficiency_gain))
             }
             true => {
                 let (better, saved) = (outcome.performance_improvement, outcome.resource_savings);
-                let known: Vec<f64> = [better, saved].into_iter().flatten().collect();
+                let known: Vec<f64> = [better, saved, cost_savings].into_iter().flatten().collect();
                 let gain = (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64);
                 (better, saved, gain)
             }

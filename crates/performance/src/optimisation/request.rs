@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::{
     OptimisationService,
+    allocation_search::AllocationOrder,
     model::{OptimisationBudget, OptimisationDraft, OptimizationMetric, TunedSubject},
     nothing_to_measure,
     policy_search::PolicyOrder,
@@ -18,19 +19,22 @@ use super::{
     work::SearchOrder,
     workflow_search::WorkflowOrder,
 };
-use crate::{PerformanceCaller, error::Result};
+use crate::{PerformanceCaller, PerformanceError, agents::check_visible, error::Result, resources::tunable_allocation};
 
 /// Candidates of a search.
 const TRIALS: RangeInclusive<u32> = 2..=200;
-/// Candidates by default, of a policy and of a workflow.
+/// Candidates by default, of a policy, of a workflow and of an allocation.
 const POLICY_TRIALS: u32 = 12;
 const WORKFLOW_TRIALS: u32 = 60;
+const ALLOCATION_TRIALS: u32 = 60;
 /// Environment steps of a training.
 const STEPS: RangeInclusive<u64> = 64..=100_000;
 /// Environment steps by default.
 const DEFAULT_STEPS: u64 = 8192;
 /// Executions of a workflow that must be recorded: half of them choose, the others compare.
 const LEAST_EXECUTIONS: usize = 6;
+/// Executions whose use of allocations must be measured: half of them choose, the others compare.
+const LEAST_USES: usize = 6;
 /// Figures of the caller's that are kept.
 const MAX_FIGURES: usize = 100;
 /// The figures that are measured of a policy.
@@ -43,6 +47,10 @@ const WORKFLOW_METRICS: [OptimizationMetric; 4] = [
     OptimizationMetric::Throughput,
     OptimizationMetric::ResourceEfficiency,
 ];
+
+/// The figures that are measured of an allocation.
+const ALLOCATION_METRICS: [OptimizationMetric; 2] =
+    [OptimizationMetric::CostEfficiency, OptimizationMetric::ResourceEfficiency];
 
 /// A request without faults.
 pub(super) struct CheckedDraft {
@@ -60,6 +68,7 @@ pub(super) struct CheckedDraft {
 fn subject(draft: &OptimisationDraft, violations: &mut Violations) -> Option<(TunedSubject, String)> {
     let policy = draft.policy.clone().map(|policy| (TunedSubject::Policy, policy));
     let workflow = draft.workflow_id.clone().map(|workflow| (TunedSubject::Workflow, workflow.into_string()));
+    let allocation = draft.allocation_id.clone().map(|allocation| (TunedSubject::Allocation, allocation));
     match draft.optimization_type.as_deref().unwrap_or("comprehensive") {
         "policy" => {
             violations.require(policy.is_some(), "policy", "is missing: it is what is to be tuned");
@@ -69,13 +78,19 @@ fn subject(draft: &OptimisationDraft, violations: &mut Violations) -> Option<(Tu
             violations.require(workflow.is_some(), "workflow_id", "is missing: it is what is to be tuned");
             workflow
         }
+        "allocation" => {
+            violations.require(allocation.is_some(), "allocation_id", "is missing: it is what is to be tuned");
+            allocation
+        }
         "comprehensive" => {
             let fits = |known: &[OptimizationMetric]| known.contains(&draft.target_metric);
             let fitting = policy.clone().filter(|_| fits(&POLICY_METRICS));
-            fitting.or(workflow.clone().filter(|_| fits(&WORKFLOW_METRICS))).or(policy).or(workflow)
+            let fitting = fitting.or(workflow.clone().filter(|_| fits(&WORKFLOW_METRICS)));
+            let fitting = fitting.or(allocation.clone().filter(|_| fits(&ALLOCATION_METRICS)));
+            fitting.or(policy).or(workflow).or(allocation)
         }
         _ => {
-            violations.require(false, "optimization_type", "must be policy, workflow or comprehensive");
+            violations.require(false, "optimization_type", "must be policy, workflow, allocation or comprehensive");
             None
         }
     }
@@ -105,6 +120,7 @@ pub(super) fn checked(draft: OptimisationDraft) -> std::result::Result<CheckedDr
     let default = match tuned {
         TunedSubject::Policy => POLICY_TRIALS,
         TunedSubject::Workflow => WORKFLOW_TRIALS,
+        TunedSubject::Allocation => ALLOCATION_TRIALS,
     };
     let steps = (tuned == TunedSubject::Policy).then(|| budget.steps.unwrap_or(DEFAULT_STEPS));
     let budget = OptimisationBudget { trials: budget.trials.or(Some(default)), steps, ..budget };
@@ -125,17 +141,43 @@ impl OptimisationService {
     pub(super) async fn search(&self, caller: &PerformanceCaller, asked: &CheckedDraft) -> Result<SearchOrder> {
         if asked.target.is_empty() {
             return Err(nothing_to_measure(
-                "Nothing can be measured: name a policy that was trained here (`policy`), or a workflow of yours with recorded executions (`workflow_id`)",
+                "Nothing can be measured: name a policy that was trained here (`policy`), a workflow of yours with recorded executions (`workflow_id`), or an allocation of the agent whose executions were measured (`allocation_id`)",
             ));
         }
         match asked.tuned {
             TunedSubject::Policy => self.policy_search(caller, asked).await,
             TunedSubject::Workflow => self.workflow_search(caller, asked).await,
+            TunedSubject::Allocation => self.allocation_search(caller, asked).await,
         }
     }
 
+    async fn allocation_search(&self, caller: &PerformanceCaller, asked: &CheckedDraft) -> Result<SearchOrder> {
+        check_metric(asked.metric, &ALLOCATION_METRICS, "an allocation")?;
+        let found = tunable_allocation(&self.0.db, &asked.target).await?;
+        let none = || PerformanceError::NotFound(format!("No allocation {} of agent {}", asked.target, asked.agent_id));
+        let found = found.filter(|found| found.agent_id == asked.agent_id).ok_or_else(none)?;
+        check_visible(&mut *self.0.db.read().await?, caller, &found.agent_id).await.map_err(|_| none())?;
+        if found.uses.len() < LEAST_USES {
+            return Err(nothing_to_measure(format!(
+                "Nothing can be measured of allocation {}: the use of {} of the agent's ended allocations for such tasks ({}) was measured, \
+                 and {LEAST_USES} are needed: name the execution whose sandbox is measured (`execution_id`), and complete them",
+                asked.target,
+                found.uses.len(),
+                found.task
+            )));
+        }
+        Ok(SearchOrder::Allocation(Box::new(AllocationOrder {
+            amounts: found.amounts,
+            task: found.task,
+            uses: found.uses,
+            metric: asked.metric,
+            trials: asked.budget.trials.unwrap_or(ALLOCATION_TRIALS) as usize,
+            max_seconds: asked.budget.max_seconds,
+        })))
+    }
+
     async fn policy_search(&self, caller: &PerformanceCaller, asked: &CheckedDraft) -> Result<SearchOrder> {
-        check_metric(asked.metric, &POLICY_METRICS, "policy")?;
+        check_metric(asked.metric, &POLICY_METRICS, "a policy")?;
         let reference: PolicyReference = match asked.target.parse() {
             Ok(reference) => reference,
             Err(error) => return Err(crate::PerformanceError::invalid("policy", format!("{error}"))),
@@ -173,7 +215,7 @@ impl OptimisationService {
     }
 
     async fn workflow_search(&self, caller: &PerformanceCaller, asked: &CheckedDraft) -> Result<SearchOrder> {
-        check_metric(asked.metric, &WORKFLOW_METRICS, "workflow")?;
+        check_metric(asked.metric, &WORKFLOW_METRICS, "a workflow")?;
         let workflow = self.0.workflows.get(&caller.principal, &asked.target.as_str().into()).await?;
         let plan = self.0.workflows.compiled(&workflow).await?.plan;
         let (steps, recorded) = recorded_runs(&self.0.executions, &caller.principal, (&workflow, &plan)).await?;
@@ -201,5 +243,5 @@ fn check_metric(metric: OptimizationMetric, known: &[OptimizationMetric], of: &s
         return Ok(());
     }
     let names: Vec<&str> = known.iter().map(|metric| metric.value()).collect();
-    Err(nothing_to_measure(format!("Nothing measures {metric} of a {of}: what is measured are {}", names.join(", "))))
+    Err(nothing_to_measure(format!("Nothing measures {metric} of {of}: what is measured are {}", names.join(", "))))
 }

@@ -101,6 +101,7 @@ pub(super) async fn save_end(tx: &mut Tx, now: &OptimisationRecord) -> Result<()
         optimized_performance: json(&outcome.best_score)?,
         performance_improvement: now.performance_improvement,
         resource_savings: now.resource_savings,
+        cost_savings: now.cost_savings,
         overall_efficiency_gain: now.overall_efficiency_gain,
         optimization_duration: now.optimization_duration,
         iterations_required: now.iterations_required,

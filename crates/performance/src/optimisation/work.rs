@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
+    allocation_search::{AllocationOrder, AllocationSearch},
     model::OptimisationOutcome,
     policy_search::{PolicyOrder, PolicySearch},
     store,
@@ -34,6 +35,8 @@ pub(super) enum SearchOrder {
     Policy(Box<PolicyOrder>),
     /// Of a workflow's retries and parallelism.
     Workflow(Box<WorkflowOrder>),
+    /// Of an allocation's amounts.
+    Allocation(Box<AllocationOrder>),
 }
 
 /// Optimisations as work.
@@ -52,6 +55,7 @@ impl WorkKind for OptimisationWork {
         Ok(match order.search {
             SearchOrder::Policy(order) => Box::new(PolicySearch::open(*order, seed, checkpoint)?),
             SearchOrder::Workflow(order) => Box::new(WorkflowSearch::open(*order, seed, checkpoint)?),
+            SearchOrder::Allocation(order) => Box::new(AllocationSearch::open(*order, seed, checkpoint)?),
         })
     }
 
@@ -78,6 +82,7 @@ impl OptimisationWork {
             // The coordinator's columns take no null: what is not known is 0 there, and null in this service's answers.
             record.performance_improvement = outcome.performance_improvement.unwrap_or_default();
             record.resource_savings = outcome.resource_savings.unwrap_or_default();
+            record.cost_savings = outcome.cost_savings.unwrap_or_default();
             record.outcome = Some(outcome);
             record.overall_efficiency_gain = record.clone().document().overall_efficiency_gain.unwrap_or_default();
         }

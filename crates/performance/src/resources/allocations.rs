@@ -27,6 +27,7 @@ use super::{
     rules::{TaskConfiguration, TaskDemand},
     state::{AllocationAction, AllocationLife, AllocationState},
     store,
+    tuned::{task_key, tuned_allocation},
 };
 use crate::{
     agents::{PerformanceCaller, check_visible, use_agent},
@@ -54,6 +55,8 @@ struct CheckedDraft {
     demand: TaskDemand,
     configuration: TaskConfiguration,
     target: OptimizationTarget,
+    /// The optimisation whose amounts it has.
+    tuned_by: Option<String>,
 }
 
 fn checked(draft: AllocationDraft) -> std::result::Result<CheckedDraft, Vec<am_core::validation::Violation>> {
@@ -66,7 +69,7 @@ fn checked(draft: AllocationDraft) -> std::result::Result<CheckedDraft, Vec<am_c
     violations.require_within(draft.ttl_seconds, &TTL_RANGE, "ttl_seconds");
     let target = draft.optimization_target.unwrap_or(OptimizationTarget::Efficiency);
     let configuration = demand.configure(target);
-    violations.finish_with(Some(CheckedDraft { draft, demand, configuration, target }))
+    violations.finish_with(Some(CheckedDraft { draft, demand, configuration, target, tuned_by: None }))
 }
 
 /// The host for a demand, with why; an error that says what each host lacks.
@@ -119,10 +122,15 @@ impl ResourceService {
         draft: AllocationDraft,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<AllocationDocument>> {
-        let checked = checked(draft).map_err(PerformanceError::Invalid)?;
+        let mut checked = checked(draft).map_err(PerformanceError::Invalid)?;
         let (me, by, now) = (self.clone(), caller.clone(), self.now());
         let work = async move |tx: &mut Tx| {
             use_agent(tx, &by, &checked.draft.agent_id, now).await?;
+            let task = task_key(&checked.demand, checked.target);
+            if let Some(tuned) = tuned_allocation(tx.conn().await?, &checked.draft.agent_id, &task).await? {
+                checked.configuration.optimized = tuned.amounts.within(&checked.configuration.optimized);
+                checked.tuned_by = Some(tuned.optimization_id);
+            }
             if let Some(execution) = &checked.draft.execution_id {
                 check_execution(tx.conn().await?, &by, execution).await?;
             }
@@ -186,7 +194,7 @@ impl ResourceService {
         placement: Option<(String, PlacementNote)>,
         now: Timestamp,
     ) -> AllocationRecord {
-        let CheckedDraft { draft, demand, configuration, target } = checked;
+        let CheckedDraft { draft, demand, configuration, target, tuned_by } = checked;
         let amounts = configuration.optimized;
         let id = self.0.ids.next("alloc_", 12);
         let life = AllocationLife::begun(placement.is_some());
@@ -220,6 +228,7 @@ impl ResourceService {
             held: Some(i64::from(life.holds)),
             parts: amounts.parts(),
             due_at: Some(Timestamp(now.0 + ttl)),
+            tuned_by,
             measured: None,
             sandbox: None,
             commands: None,

@@ -15,6 +15,8 @@ mod rules;
 mod state;
 mod store;
 mod sweep;
+mod tuned;
+mod tuned_amounts;
 mod usage;
 
 use std::sync::Arc;
@@ -33,6 +35,11 @@ pub use self::{
         HostDraft, HostState, OptimizationTarget, PlacementNote, ResourceCapacity, ResourceUtilisation,
     },
     plans::{PlanDemand, PlanHost, PlanHostReport, PlanPlacement, PlanReport, PlanRequest},
+};
+
+pub(crate) use self::{
+    tuned::{cost_of, fit_of, set_tuned_allocation, tunable_allocation, tuned_allocation},
+    tuned_amounts::{RecordedUse, TunedAllocation, TunedAmounts},
 };
 
 /// The service for resources. Cheap to clone.

@@ -160,6 +160,8 @@ pub struct AllocationDocument {
     pub cost: f64,
     /// Cost of the initial configuration less that of this one, below 0 where this one costs more; null: the coordinator made it.
     pub cost_savings: Option<f64>,
+    /// Id of the optimisation whose amounts it has in place of the table's; null: it has the table's.
+    pub tuned_by: Option<String>,
     /// `admitted`: a host has the capacity, which is taken. `not configured`: no host is configured, and this is advice only.
     /// `unknown`: the coordinator made it.
     pub admission: String,

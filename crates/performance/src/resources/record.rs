@@ -49,6 +49,8 @@ pub(super) struct AllocationRecord {
     /// What it takes of its host, in thousandths.
     pub parts: ResourceParts,
     pub due_at: Option<Timestamp>,
+    /// The optimisation whose amounts it has.
+    pub tuned_by: Option<String>,
     /// What was measured until it ended; `None`: it goes on.
     pub measured: Option<UsageReport>,
     /// What the execution's sandbox has measured so far; `None`: it has none.
@@ -127,6 +129,7 @@ impl AllocationRecord {
             cost,
             cost_savings: self.initial.map(|initial| to_thousandths(initial.cost() - cost)),
             initial: self.initial,
+            tuned_by: self.tuned_by,
             admission: admission.to_owned(),
             host_id: self.host_id,
             holds_capacity: self.held == Some(1),

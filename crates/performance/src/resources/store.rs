@@ -10,10 +10,14 @@ use am_db::{
     page::PageRequest,
     push_row, row, sql, update,
 };
+use serde_json::{Map, Value};
 
 use super::{
     amounts::{ResourceParts, stored_parts},
+    model::OptimizationTarget,
     record::{AllocationRecord, HostRecord},
+    tuned_amounts::{TunedAllocation, TunedAmounts},
+    usage::UsageReport,
 };
 
 row! {
@@ -45,9 +49,22 @@ row! {
         held = "a.held",
         parts = "a.parts" => JsonOr::into_inner,
         due_at = "a.due_at",
+        tuned_by = "a.tuned_by",
         measured = "a.measured" => JsonOr::into_inner,
         sandbox = "s.totals" => JsonOr::into_inner,
         commands = "s.runs",
+    }
+}
+
+row! {
+    /// What was used of an allocation that has ended.
+    pub(super) struct UsedAllocation from "r." {
+        pub cpu_cores: f64,
+        pub memory_gb: f64,
+        pub storage_gb: f64,
+        pub optimization_target: OptimizationTarget,
+        pub task_requirements: Map<String, Value> = "a.task_requirements" => JsonOr::into_inner,
+        pub measured: Option<UsageReport> = "a.measured" => JsonOr::into_inner,
     }
 }
 
@@ -219,6 +236,7 @@ pub(super) async fn insert_allocation(tx: &mut Tx, made: &AllocationRecord, savi
         held: made.held.unwrap_or(0),
         parts: json(&made.parts)?,
         due_at: made.due_at,
+        tuned_by: &made.tuned_by,
         created_at: made.created_at,
     });
     rows.execute(tx).await
@@ -289,5 +307,81 @@ pub(super) async fn held_parts(conn: &mut Connection, id: &str) -> Result<Option
 /// Note that an allocation whose row is gone takes nothing and can't expire any more.
 pub(super) async fn forget_due(tx: &mut Tx, id: &str) -> Result<()> {
     sql!("UPDATE am_allocations SET due_at = NULL, held = 0 WHERE id = $1").bind(id).execute(tx.conn().await?).await?;
+    Ok(())
+}
+
+/// The newest allocations of an agent that were made here, with what was measured of them.
+pub(super) async fn used_allocations(
+    db: &Database,
+    conn: &mut Connection,
+    agent: &AgentId,
+    most: i64,
+) -> Result<Vec<UsedAllocation>> {
+    let found = match db.follow_list(conn, ListedTable::Allocations, false).await? {
+        true => sql!(
+            "SELECT ",
+            UsedAllocation::COLUMNS,
+            " FROM am_allocation_list l {by am_allocation_list_page} {then} resource_allocations r ON r.id = l.id
+                 {then} am_allocations a ON a.id = r.id WHERE l.agent_id = $1 ORDER BY l.created_at DESC, l.id DESC LIMIT $2",
+        ),
+        // The table itself, until its list is complete.
+        false => sql!(
+            "SELECT ",
+            UsedAllocation::COLUMNS,
+            " FROM resource_allocations r JOIN am_allocations a ON a.id = r.id WHERE r.agent_id = $1
+                 ORDER BY r.created_at DESC, r.id DESC LIMIT $2",
+        ),
+    };
+    found.bind(agent).bind(most).fetch_all(conn).await
+}
+
+row! {
+    /// A row of `am_tuned_allocations`.
+    struct TunedRow {
+        cpu_cores: f64,
+        memory_gb: f64,
+        storage_gb: f64,
+        optimization_id: String,
+    }
+}
+
+/// What an agent's allocations for a task begin with.
+pub(super) async fn tuned_allocation(
+    conn: &mut Connection,
+    agent: &AgentId,
+    task: &str,
+) -> Result<Option<TunedAllocation>> {
+    let found = sql!("SELECT ", TunedRow::COLUMNS, " FROM am_tuned_allocations WHERE agent_id = $1 AND task = $2");
+    let found: Option<TunedRow> = found.bind(agent).bind(task).fetch_optional(conn).await?;
+    Ok(found.map(|TunedRow { cpu_cores, memory_gb, storage_gb, optimization_id }| TunedAllocation {
+        amounts: TunedAmounts { cpu_cores, memory_gb, storage_gb },
+        optimization_id,
+    }))
+}
+
+/// Set what they begin with.
+pub(super) async fn put_tuned_allocation(
+    tx: &mut Tx,
+    (agent, task): (&AgentId, &str),
+    tuned: &TunedAllocation,
+    now: Timestamp,
+) -> Result<()> {
+    let put = insert!("am_tuned_allocations" {
+        agent_id: agent,
+        task: task,
+        cpu_cores: tuned.amounts.cpu_cores,
+        memory_gb: tuned.amounts.memory_gb,
+        storage_gb: tuned.amounts.storage_gb,
+        optimization_id: &tuned.optimization_id,
+        updated_at: now,
+    } update on (agent_id, task));
+    put.execute(tx.conn().await?).await?;
+    Ok(())
+}
+
+/// Let them begin with the table's configuration again.
+pub(super) async fn delete_tuned_allocation(tx: &mut Tx, (agent, task): (&AgentId, &str)) -> Result<()> {
+    let deleted = sql!("DELETE FROM am_tuned_allocations WHERE agent_id = $1 AND task = $2");
+    deleted.bind(agent).bind(task).execute(tx.conn().await?).await?;
     Ok(())
 }

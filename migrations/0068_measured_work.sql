@@ -7,3 +7,18 @@ BEGIN
     VALUES ('job', new.id, new.state = 'COMPLETED', CASE WHEN new.state = 'COMPLETED' AND new.running_at IS NOT NULL
         THEN (julianday(new.ended_at) - julianday(new.running_at)) * 86400.0 END, new.ended_at);
 END;
+
+-- Configurations that an agent's allocations for a task begin with, once an optimisation was applied.
+CREATE TABLE am_tuned_allocations (
+    agent_id TEXT NOT NULL,
+    -- Row of the table of allocations, size of the model, workload factor and target.
+    task TEXT NOT NULL,
+    cpu_cores REAL NOT NULL,
+    memory_gb REAL NOT NULL,
+    storage_gb REAL NOT NULL,
+    optimization_id TEXT NOT NULL,
+    updated_at TEXT NOT NULL,
+    PRIMARY KEY (agent_id, task)
+) WITHOUT ROWID;
+-- The optimisation whose configuration an allocation has; null: it has the table's.
+ALTER TABLE am_allocations ADD COLUMN tuned_by TEXT;
