@@ -22,3 +22,11 @@ CREATE TABLE am_tuned_allocations (
 ) WITHOUT ROWID;
 -- The optimisation whose configuration an allocation has; null: it has the table's.
 ALTER TABLE am_allocations ADD COLUMN tuned_by TEXT;
+
+-- What ended or was made first, for its removal.
+CREATE INDEX am_background_tasks_ended ON am_background_tasks (ended_at, id) WHERE ended_at IS NOT NULL;
+CREATE INDEX am_sweeps_ended ON am_sweeps (ended_at, id) WHERE ended_at IS NOT NULL;
+ALTER TABLE am_optimisations ADD COLUMN ended_at TEXT;
+UPDATE am_optimisations SET ended_at = (SELECT p.completed_at FROM performance_optimizations p WHERE p.id = am_optimisations.id);
+CREATE INDEX am_optimisations_ended ON am_optimisations (ended_at, id) WHERE ended_at IS NOT NULL;
+CREATE INDEX am_meta_models_weights ON am_meta_models (sha256) WHERE sha256 IS NOT NULL;

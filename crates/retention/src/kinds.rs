@@ -29,6 +29,14 @@ pub enum RetentionKind {
     MarketRequests,
     /// A settlement in a contract that ended, with its transactions; that of a portfolio's creation and the last mined one stay.
     Settlements,
+    /// A background task that ended, with its events.
+    BackgroundTasks,
+    /// An optimisation that ended and is not applied, with what it tried.
+    Optimisations,
+    /// A sweep that ended, with its trials.
+    Sweeps,
+    /// A version of a meta-learning model that nothing names, with its weights.
+    MetaModels,
     /// An execution that the coordinator wrote alone, with its steps.
     CoordinatorExecutions,
     /// A job that no client submitted here.
@@ -75,9 +83,26 @@ const TRAINING_RUN_ROWS: &[RowSource] = &[
     RowSource::of("am_events", "stream"),
 ];
 
+const BACKGROUND_TASK_ROWS: &[RowSource] = &[
+    RowSource::of("am_background_tasks", "id"),
+    RowSource::of("am_background_checkpoints", "task_id"),
+    RowSource::of("am_events", "stream"),
+];
+const OPTIMISATION_ROWS: &[RowSource] =
+    &[RowSource::of("am_optimisations", "id"), RowSource::of("performance_optimizations", "id")];
+const SWEEP_ROWS: &[RowSource] = &[RowSource::of("am_sweeps", "id"), RowSource::of("am_sweep_trials", "sweep_id")];
+/// Several models may have the same weights.
+const META_MODEL_ROWS: &[RowSource] = &[
+    RowSource::of("am_meta_models", "id"),
+    RowSource::through(SHARED_WEIGHTS, "sha256", ("am_meta_models", "sha256", "id")),
+];
+/// The table whose rows several things may have: they go with the last.
+pub(crate) const SHARED_WEIGHTS: &str = "am_meta_weights";
+
 impl RetentionKind {
     /// All kinds, those that others refer to last.
     pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Executions,
         Self::Assignments,
         Self::Plans,
@@ -90,6 +115,10 @@ impl RetentionKind {
         Self::WebhookDeliveries,
         Self::MarketRequests,
         Self::Settlements,
+        Self::BackgroundTasks,
+        Self::Optimisations,
+        Self::Sweeps,
+        Self::MetaModels,
         Self::CoordinatorExecutions,
         Self::CoordinatorJobs,
     ];
@@ -109,6 +138,10 @@ impl RetentionKind {
             Self::WebhookDeliveries => "webhook_deliveries",
             Self::MarketRequests => "market_requests",
             Self::Settlements => "settlements",
+            Self::BackgroundTasks => "background_tasks",
+            Self::Optimisations => "optimisations",
+            Self::Sweeps => "sweeps",
+            Self::MetaModels => "meta_models",
             Self::CoordinatorExecutions => "coordinator_executions",
             Self::CoordinatorJobs => "coordinator_jobs",
         }
@@ -134,6 +167,10 @@ impl RetentionKind {
             Self::WebhookDeliveries => const { &[RowSource::of("am_webhook_deliveries", "id")] },
             Self::MarketRequests => MARKET_REQUEST_ROWS,
             Self::Settlements => SETTLEMENT_ROWS,
+            Self::BackgroundTasks => BACKGROUND_TASK_ROWS,
+            Self::Optimisations => OPTIMISATION_ROWS,
+            Self::Sweeps => SWEEP_ROWS,
+            Self::MetaModels => META_MODEL_ROWS,
             Self::CoordinatorExecutions => COORDINATOR_EXECUTION_ROWS,
             Self::CoordinatorJobs => const { &[RowSource::of("job", "id")] },
         }

@@ -62,6 +62,10 @@ impl RetentionSettings {
             (RetentionKind::WebhookDeliveries, config.webhook_deliveries),
             (RetentionKind::MarketRequests, config.market_requests),
             (RetentionKind::Settlements, config.settlements),
+            (RetentionKind::BackgroundTasks, config.background_tasks),
+            (RetentionKind::Optimisations, config.optimisations),
+            (RetentionKind::Sweeps, config.optimisations),
+            (RetentionKind::MetaModels, config.meta_models),
             (RetentionKind::CoordinatorExecutions, config.coordinator_rows),
             (RetentionKind::CoordinatorJobs, config.coordinator_rows),
         ];

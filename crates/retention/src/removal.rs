@@ -11,7 +11,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use super::{
     archive::ArchivedThing,
     error::Result,
-    kinds::{RemovalCause, RetentionKind},
+    kinds::{RemovalCause, RetentionKind, SHARED_WEIGHTS},
     store,
 };
 use am_db::{Connection, Tx, whole_rows};
@@ -39,6 +39,10 @@ pub(crate) fn weights_path(folder: &Path, sha256: &str) -> PathBuf {
 
 fn weights_of(thing: &ArchivedThing) -> Option<&str> {
     thing.rows.get("am_policy_versions")?.first()?.get("sha256")?.as_str()
+}
+
+fn model_weights_of(thing: &ArchivedThing) -> Option<&str> {
+    thing.rows.get("am_meta_models")?.first()?.get("sha256")?.as_str()
 }
 
 /// Read these things with all of their rows. Those that are not there are left out.
@@ -96,7 +100,8 @@ pub(crate) async fn delete_things(
     let deleted: Vec<&ArchivedThing> = present.iter().filter(is_same).collect();
     let ids: Vec<&str> = deleted.iter().map(|thing| thing.id.as_str()).collect();
     // Rows of rows go before those that they belong to.
-    for source in kind.rows().iter().rev().filter(|_| !ids.is_empty()) {
+    let own = kind.rows().iter().rev().filter(|source| source.table != SHARED_WEIGHTS);
+    for source in own.filter(|_| !ids.is_empty()) {
         whole_rows::delete_rows(tx, source, &ids).await?;
     }
     if kind == RetentionKind::PolicyVersions {
@@ -110,6 +115,10 @@ pub(crate) async fn delete_things(
                 tx.after_commit(move || drop(fs::remove_file(path)));
             }
         }
+    }
+    if kind == RetentionKind::MetaModels {
+        let weights: Vec<&str> = deleted.iter().filter_map(|thing| model_weights_of(thing)).collect();
+        store::delete_left_of_models(tx, &ids, &weights).await?;
     }
     let (removed, kept) = (ids.len() as i64, (present.len() - ids.len()) as i64);
     Ok(BatchOutcome { removed, kept })

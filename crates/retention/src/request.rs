@@ -41,6 +41,10 @@ fn refusal(kind: RetentionKind) -> &'static str {
         RetentionKind::Settlements => {
             "The settlement has not ended, is of the portfolio's creation, or is the last in the contract"
         }
+        RetentionKind::BackgroundTasks => "The task has not ended",
+        RetentionKind::Optimisations => "The optimization has not ended, or is applied",
+        RetentionKind::Sweeps => "The sweep has not ended",
+        RetentionKind::MetaModels => "The model is its name's last version, an alias names it, or it is being trained",
         RetentionKind::CoordinatorExecutions => "The execution has not ended, or is this service's own",
         RetentionKind::CoordinatorJobs => {
             "The job has not ended, was submitted here, or has a receipt of the coordinator"

@@ -74,6 +74,18 @@ const ENDED_SETTLEMENT: &str = " s.status IN ('confirmed', 'abandoned') AND s.ki
 /// Of a delivery: it is not to be tried again.
 const ENDED_DELIVERY: &str = " w.state <> 'PENDING' ";
 
+/// Of a background task: it ended.
+const ENDED_TASK: &str = " b.ended_at IS NOT NULL AND b.status IN ('completed', 'failed', 'cancelled') ";
+/// Of an optimisation: it ended, and nothing of it is in effect.
+const UNAPPLIED_OPTIMISATION: &str =
+    " x.ended_at IS NOT NULL AND (x.applied_at IS NULL OR x.rolled_back_at IS NOT NULL) ";
+/// Of a sweep: it ended.
+const ENDED_SWEEP: &str = " s.ended_at IS NOT NULL AND s.status <> 'running' ";
+/// Of a version of a meta-learning model: no alias names it, it is not the last, and its training has ended.
+const UNNAMED_MODEL: &str = " m.status <> 'training'
+     AND NOT EXISTS (SELECT 1 FROM am_meta_aliases a WHERE a.model_id = m.id)
+     AND EXISTS (SELECT 1 FROM am_meta_models n WHERE n.owner_id = m.owner_id AND n.name = m.name AND n.version > m.version) ";
+
 /// Things of a kind that are due, the oldest first: those that ended (or were made, where nothing ends) at `limit` or before,
 /// behind the one at `after`.
 pub(crate) async fn due(
@@ -156,6 +168,29 @@ pub(crate) async fn due(
              WHERE s.updated_at <= $1 AND (s.updated_at, s.id) > ($2, $3) AND ",
             ENDED_SETTLEMENT,
             "ORDER BY s.updated_at, s.id LIMIT $4"
+        RetentionKind::BackgroundTasks => sql!(
+            "SELECT b.id, b.ended_at FROM am_background_tasks b {by am_background_tasks_ended}
+             WHERE b.ended_at <= $1 AND (b.ended_at, b.id) > ($2, $3) AND ",
+            ENDED_TASK,
+            "ORDER BY b.ended_at, b.id LIMIT $4"
+        ),
+        RetentionKind::Optimisations => sql!(
+            "SELECT x.id, x.ended_at FROM am_optimisations x {by am_optimisations_ended}
+             WHERE x.ended_at <= $1 AND (x.ended_at, x.id) > ($2, $3) AND ",
+            UNAPPLIED_OPTIMISATION,
+            "ORDER BY x.ended_at, x.id LIMIT $4"
+        ),
+        RetentionKind::Sweeps => sql!(
+            "SELECT s.id, s.ended_at FROM am_sweeps s {by am_sweeps_ended}
+             WHERE s.ended_at <= $1 AND (s.ended_at, s.id) > ($2, $3) AND ",
+            ENDED_SWEEP,
+            "ORDER BY s.ended_at, s.id LIMIT $4"
+        ),
+        RetentionKind::MetaModels => sql!(
+            "SELECT m.id, m.created_at FROM am_meta_models m {by am_meta_models_order}
+             WHERE m.created_at <= $1 AND (m.created_at, m.id) > ($2, $3) AND ",
+            UNNAMED_MODEL,
+            "ORDER BY m.created_at, m.id LIMIT $4"
         ),
         RetentionKind::CoordinatorExecutions => sql!(
             "SELECT l.id, l.ended_at FROM am_execution_list l {by am_execution_list_ended} {then} agent_executions e ON e.id = l.id
@@ -235,6 +270,18 @@ pub(crate) async fn removable(
         // The planner would begin with all that ended, by their state.
         RetentionKind::Settlements => {
             sql!("SELECT s.id FROM {texts $1} AS o {then} am_settlements s ON s.id = o.value WHERE ", ENDED_SETTLEMENT)
+        RetentionKind::BackgroundTasks => {
+            sql!("SELECT b.id FROM {texts $1} AS o JOIN am_background_tasks b ON b.id = o.value WHERE ", ENDED_TASK)
+        }
+        RetentionKind::Optimisations => sql!(
+            "SELECT x.id FROM {texts $1} AS o JOIN am_optimisations x ON x.id = o.value WHERE ",
+            UNAPPLIED_OPTIMISATION
+        ),
+        RetentionKind::Sweeps => {
+            sql!("SELECT s.id FROM {texts $1} AS o JOIN am_sweeps s ON s.id = o.value WHERE ", ENDED_SWEEP)
+        }
+        RetentionKind::MetaModels => {
+            sql!("SELECT m.id FROM {texts $1} AS o JOIN am_meta_models m ON m.id = o.value WHERE ", UNNAMED_MODEL)
         }
         RetentionKind::CoordinatorExecutions => sql!(
             "SELECT e.id FROM {texts $1} AS o JOIN agent_executions e ON e.id = o.value WHERE ",
@@ -272,6 +319,20 @@ pub(crate) async fn touch_policies(tx: &mut Tx, names: &[String]) -> Result<()> 
 /// Whether a version still has this file of weights.
 pub(crate) async fn has_weights(conn: &mut Connection, sha256: &str) -> Result<bool> {
     sql!("SELECT 1 FROM am_policy_versions WHERE sha256 = $1 LIMIT 1").bind(sha256).exists(conn).await
+}
+
+/// Delete what is left of deleted models of meta-learning: the coordinator's rows, and weights that no other model has.
+pub(crate) async fn delete_left_of_models(tx: &mut Tx, ids: &[&str], weights: &[&str]) -> Result<()> {
+    if !tx.does_without("meta_learning_models") {
+        let mirrored = sql!("DELETE FROM meta_learning_models WHERE model_id IN {texts $1}");
+        mirrored.bind(serde_json::json!(ids).to_string()).execute(tx.conn().await?).await?;
+    }
+    let unused = sql!(
+        "DELETE FROM am_meta_weights WHERE sha256 IN {texts $1}
+             AND NOT EXISTS (SELECT 1 FROM am_meta_models m WHERE m.sha256 = am_meta_weights.sha256)",
+    );
+    unused.bind(serde_json::json!(weights).to_string()).execute(tx.conn().await?).await?;
+    Ok(())
 }
 
 /// Names and numbers of versions by their ids.

@@ -8,6 +8,7 @@ mod methods;
 pub mod optimisation;
 pub mod profiles;
 pub mod resources;
+mod retention;
 pub mod suites;
 pub mod tasks;
 

@@ -38,6 +38,12 @@ settings! {
         "RETENTION_MARKET_REQUESTS" market_requests: Option<Duration> = None, age;
         /// Settlements in a contract that ended, with their transactions; age since their end. Default: kept.
         "RETENTION_SETTLEMENTS" settlements: Option<Duration> = None, age;
+        /// Background tasks that ended, with their events; age since their end. Default: kept.
+        "RETENTION_BACKGROUND_TASKS" background_tasks: Option<Duration> = None, age;
+        /// Optimisations that ended and are not applied, and sweeps, each with what it tried; age since their end. Default: kept.
+        "RETENTION_OPTIMISATIONS" optimisations: Option<Duration> = None, age;
+        /// Versions of meta-learning models that nothing names, with their weights; age since they were made. Default: kept.
+        "RETENTION_META_MODELS" meta_models: Option<Duration> = None, age;
         /// Executions and jobs that the coordinator wrote without this service, and jobs of steps, that ended; age since their end, of
         /// jobs since their submission. Default: kept.
         "RETENTION_COORDINATOR_ROWS" coordinator_rows: Option<Duration> = None, age;

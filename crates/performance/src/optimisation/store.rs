@@ -111,7 +111,11 @@ pub(super) async fn save_end(tx: &mut Tx, now: &OptimisationRecord) -> Result<()
         completed_at: now.completed_at,
     } where "id = $1" (&now.id));
     row.execute(tx.conn().await?).await?;
-    let own = update!("am_optimisations" { outcome: json(&now.outcome)?, error: &now.error } where "id = $1" (&now.id));
+    let own = update!("am_optimisations" {
+        outcome: json(&now.outcome)?,
+        error: &now.error,
+        ended_at: now.completed_at,
+    } where "id = $1" (&now.id));
     own.execute(tx.conn().await?).await?;
     Ok(())
 }
