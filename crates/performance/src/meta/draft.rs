@@ -109,9 +109,10 @@ pub(super) fn checked(mut draft: MetaModelDraft) -> Result<CheckedModel> {
         None => checked_family(&draft, &mut violations).map(TaskSource::Family),
     };
     if draft.meta_strategy == LearningStrategy::ReinforcementLearning
-        && source.as_ref().is_some_and(|source| *source != TaskSource::Family(TaskFamily::Bandits))
+        && source.as_ref().is_some_and(|source| !matches!(source, TaskSource::Family(family) if family.is_of_choices()))
     {
-        violations.add("adaptation_targets", "is bandits for reinforcement_learning");
+        violations
+            .add("adaptation_targets", "is bandits or an environment of the marketplace for reinforcement_learning");
     }
     let settings = draft.settings.take().unwrap_or_default();
     // Faults of settings and tasks are told beside those above, with an algorithm that fits any task in place of an unknown one.
@@ -158,6 +159,8 @@ mod tests {
     #[test]
     fn every_fault_names_its_place() {
         assert!(faults(json!({})).is_empty());
+        let market = json!({"meta_strategy": "reinforcement_learning", "adaptation_targets": ["price-optimization"]});
+        assert!(faults(market).is_empty());
         assert_eq!(faults(json!({"model_name": " a@b "})), ["model_name"]);
         assert_eq!(faults(json!({"adaptation_targets": ["bandits", "weather"]})), ["adaptation_targets.1"]);
         assert_eq!(faults(json!({"adaptation_targets": ["bandits", "regression"]})), ["adaptation_targets"]);

@@ -17,7 +17,7 @@ am_db::stored_enum! {
         MetaLearning = "META_LEARNING" / "meta_learning",
         /// Plain training on all tasks, whose result is adapted by gradient steps: `pretraining`.
         TransferLearning = "TRANSFER_LEARNING" / "transfer_learning",
-        /// Gradient-based meta-learning over `bandits`: `maml` (default), `first_order_maml`, `meta_sgd` or `reptile`.
+        /// Gradient-based meta-learning over `bandits` or an environment of the marketplace: `maml` (default), `first_order_maml`, `meta_sgd` or `reptile`.
         ReinforcementLearning = "REINFORCEMENT_LEARNING" / "reinforcement_learning",
         /// Classes from labelled examples: `prototypical_networks`.
         SupervisedLearning = "SUPERVISED_LEARNING" / "supervised_learning",
@@ -122,7 +122,9 @@ pub struct MetaModelDraft {
     pub base_algorithms: Vec<String>,
     /// The strategy, which says which algorithms there are.
     pub meta_strategy: LearningStrategy,
-    /// The family of tasks: `sinusoid_regression`, `gaussian_classification` or `bandits`. With `tasks`: names of the caller's choice,
+    /// The family of tasks: `sinusoid_regression`, `gaussian_classification`, `bandits`, or an environment of the marketplace with drawn
+    /// parameters (`marketplace_trading`, `resource_allocation`, `price_optimization`, `service_selection`, `negotiation_strategy`,
+    /// `portfolio_management`). With `tasks`: names of the caller's choice,
     /// at most 20.
     #[schema(example = json!(["sinusoid_regression"]))]
     pub adaptation_targets: Vec<String>,

@@ -26,6 +26,7 @@ pub use bridge::{
     BRIDGE_ENVIRONMENT, BRIDGE_PROTOCOL, BridgeCommand, BridgeFault, BridgeHub, BridgePeer, BridgeSource, BridgeSpec,
     MAX_BRIDGE_FRAME_BYTES,
 };
+pub(crate) use marketplace::{MarketKind, drawn_market};
 pub use marketplace::{
     FittedParameter, MIN_RECORDS, MarketplaceTrading, NegotiationStrategy, PortfolioLevels, PortfolioManagement,
     PriceCalibration, PriceOptimization, PriceRecord, ResourceAllocation, ServiceSelection, TooFewRecords,

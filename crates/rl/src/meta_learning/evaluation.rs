@@ -10,7 +10,7 @@ use super::{
     plan::MetaAlgorithm,
     tasks::{ExampleBatch, TaskBatch, TaskKind, WantedOutputs},
 };
-use crate::network::tensor_numbers;
+use crate::{ACTION_NAMES, network::tensor_numbers};
 
 /// Loss and score on query examples before the first step, and after each.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -95,6 +95,10 @@ fn score(query: &ExampleBatch, outputs: &Tensor, kind: TaskKind) -> Result<Optio
         WantedOutputs::Numbers(wanted) if kind == TaskKind::Bandits => {
             let arms = query.inputs.size()[1] as usize;
             Ok(paid_share(&tensor_numbers(outputs)?, &tensor_numbers(wanted)?, arms))
+        }
+        // All actions in a state stand together.
+        WantedOutputs::Numbers(wanted) if kind == TaskKind::MarketActions => {
+            Ok(paid_share(&tensor_numbers(outputs)?, &tensor_numbers(wanted)?, ACTION_NAMES.len()))
         }
         WantedOutputs::Numbers(wanted) => Ok(explained_share(&tensor_numbers(outputs)?, &tensor_numbers(wanted)?)),
     }

@@ -8,7 +8,11 @@ use tch::TchError;
 use utoipa::ToSchema;
 
 use super::tasks::{ExampleNumbers, TaskBatch, TaskKind, TaskShape};
-use crate::training::sampling::{TrainingRng, sample_below, sample_normal, sample_uniform, shuffle};
+use crate::{
+    ACTION_NAMES, FEATURE_NAMES,
+    environments::{MarketKind, drawn_market},
+    training::sampling::{TrainingRng, sample_below, sample_normal, sample_uniform, shuffle},
+};
 
 /// Numbers of a point of `gaussian_classification` in which the classes differ.
 const TELLING_NUMBERS: usize = 4;
@@ -18,6 +22,9 @@ const IDLE_NUMBERS: usize = 12;
 const IDLE_DEVIATION: f32 = 3.0;
 /// Deviation of what a pull of an arm pays.
 const PAY_DEVIATION: f32 = 0.3;
+/// Part of the way from a parameter's default to the end of its range within which a market has it, and in harder tasks.
+const MARKET_REACH: f64 = 0.25;
+const HARDER_MARKET_REACH: f64 = 0.5;
 
 /// A family of tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -33,6 +40,20 @@ pub enum TaskFamily {
     /// s in [0.5, 1.5] drawn for each task. The support set is pulls of random arms, the query what each arm pays on average.
     /// Harder ones: noise of twice the deviation.
     Bandits,
+    /// The environment `marketplace_trading` with drawn parameters, each up to a quarter of the way from its default to either end of its
+    /// range: which action pays most at once, in each state. The support set is actions in random states with drawn rewards, the
+    /// query all four actions in random states with their expected rewards. Harder ones: up to half of the way.
+    MarketplaceTrading,
+    /// The same of the environment `resource_allocation`.
+    ResourceAllocation,
+    /// The same of the environment `price_optimization`.
+    PriceOptimization,
+    /// The same of the environment `service_selection`.
+    ServiceSelection,
+    /// The same of the environment `negotiation_strategy`.
+    NegotiationStrategy,
+    /// The same of the environment `portfolio_management`.
+    PortfolioManagement,
 }
 
 /// Sizes of the tasks that are drawn.
@@ -54,7 +75,17 @@ pub(super) enum FamilyPart {
 
 impl TaskFamily {
     /// All families that are served.
-    pub const ALL: [Self; 3] = [Self::SinusoidRegression, Self::GaussianClassification, Self::Bandits];
+    pub const ALL: [Self; 9] = [
+        Self::SinusoidRegression,
+        Self::GaussianClassification,
+        Self::Bandits,
+        Self::MarketplaceTrading,
+        Self::ResourceAllocation,
+        Self::PriceOptimization,
+        Self::ServiceSelection,
+        Self::NegotiationStrategy,
+        Self::PortfolioManagement,
+    ];
 
     /// Its word in requests.
     pub fn word(self) -> &'static str {
@@ -62,7 +93,36 @@ impl TaskFamily {
             Self::SinusoidRegression => "sinusoid_regression",
             Self::GaussianClassification => "gaussian_classification",
             Self::Bandits => "bandits",
+            Self::MarketplaceTrading => "marketplace_trading",
+            Self::ResourceAllocation => "resource_allocation",
+            Self::PriceOptimization => "price_optimization",
+            Self::ServiceSelection => "service_selection",
+            Self::NegotiationStrategy => "negotiation_strategy",
+            Self::PortfolioManagement => "portfolio_management",
         }
+    }
+
+    /// The market whose actions are learnt; `None`: it has none.
+    fn market(self) -> Option<MarketKind> {
+        match self {
+            Self::SinusoidRegression | Self::GaussianClassification | Self::Bandits => None,
+            Self::MarketplaceTrading => Some(MarketKind::Trading),
+            Self::ResourceAllocation => Some(MarketKind::Resources),
+            Self::PriceOptimization => Some(MarketKind::Prices),
+            Self::ServiceSelection => Some(MarketKind::Services),
+            Self::NegotiationStrategy => Some(MarketKind::Negotiation),
+            Self::PortfolioManagement => Some(MarketKind::Portfolio),
+        }
+    }
+
+    /// Whether its tasks are choices that pay.
+    pub fn is_of_choices(self) -> bool {
+        self == Self::Bandits || self.market().is_some()
+    }
+
+    /// Query examples of a drawn task where `queries` are asked for.
+    pub(super) fn query_rows(self, queries: u64) -> u64 {
+        queries * if self.market().is_some() { ACTION_NAMES.len() as u64 } else { 1 }
     }
 
     /// The family of an adaptation target, in either case, with spaces or hyphens for underscores; also by its kind of task alone.
@@ -73,7 +133,7 @@ impl TaskFamily {
                 Some(Self::GaussianClassification)
             }
             "bandits" | "bandit" => Some(Self::Bandits),
-            _ => None,
+            other => Self::ALL.into_iter().find(|family| family.word() == other),
         }
     }
 
@@ -82,6 +142,7 @@ impl TaskFamily {
             Self::SinusoidRegression => TaskKind::Regression,
             Self::GaussianClassification => TaskKind::Classification,
             Self::Bandits => TaskKind::Bandits,
+            _ => TaskKind::MarketActions,
         }
     }
 
@@ -90,6 +151,7 @@ impl TaskFamily {
             Self::SinusoidRegression => (1, 1),
             Self::GaussianClassification => (TELLING_NUMBERS + IDLE_NUMBERS, ways),
             Self::Bandits => (ways, 1),
+            _ => (FEATURE_NAMES.len() + ACTION_NAMES.len(), 1),
         };
         TaskShape { inputs, outputs, kind: self.kind() }
     }
@@ -106,13 +168,17 @@ impl TaskFamily {
         let (mut support, mut query) = (ExampleNumbers::default(), ExampleNumbers::default());
         let (mut right, mut asked) = (0usize, 0usize);
         for _ in 0..tasks {
+            if let Some(market) = self.market() {
+                draw_market(market, shape, part, &mut generator, [&mut support, &mut query]);
+                continue;
+            }
             match self {
-                Self::SinusoidRegression => draw_sinusoid(shape, part, &mut generator, [&mut support, &mut query]),
                 Self::Bandits => draw_bandit(shape, part, &mut generator, [&mut support, &mut query]),
                 Self::GaussianClassification => {
                     right += draw_classes(shape, part, &mut generator, [&mut support, &mut query]);
                     asked += shape.ways * shape.queries;
                 }
+                _ => draw_sinusoid(shape, part, &mut generator, [&mut support, &mut query]),
             }
         }
         let TaskShape { inputs, outputs, .. } = self.task_shape(shape.ways);
@@ -160,6 +226,35 @@ fn draw_bandit(
         add(support, arm, pays(arm) + deviation * sample_normal(generator));
     }
     (0..shape.ways).for_each(|arm| add(query, arm, pays(arm)));
+}
+
+fn draw_market(
+    kind: MarketKind,
+    shape: &FamilyShape,
+    part: FamilyPart,
+    generator: &mut TrainingRng,
+    [support, query]: [&mut ExampleNumbers; 2],
+) {
+    let reach = if part == FamilyPart::Usual { MARKET_REACH } else { HARDER_MARKET_REACH };
+    let market = drawn_market(kind, &mut |one| {
+        let way = sample_uniform(generator, -reach, reach);
+        one.default + way * if way < 0.0 { one.default - one.low } else { one.high - one.default }
+    });
+    let add = |set: &mut ExampleNumbers, state: usize, action: usize, pays: f64| {
+        let mut seen = [0.0; FEATURE_NAMES.len()];
+        market.write_features(state, &mut seen);
+        set.inputs.extend(seen);
+        set.inputs.extend((0..ACTION_NAMES.len()).map(|other| if other == action { 1.0 } else { 0.0 }));
+        set.numbers.push(pays as f32);
+    };
+    for _ in 0..shape.shots {
+        let (state, action) = (sample_below(generator, market.states()), sample_below(generator, ACTION_NAMES.len()));
+        add(support, state, action, market.drawn(state, action, sample_uniform(generator, 0.0, 1.0)));
+    }
+    for _ in 0..shape.queries {
+        let state = sample_below(generator, market.states());
+        (0..ACTION_NAMES.len()).for_each(|action| add(query, state, action, market.expected(state, action)));
+    }
 }
 
 /// Draw a task of classes; returns how many query examples are nearest to the mean of their own class, which is the best rule for

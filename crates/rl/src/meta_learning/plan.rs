@@ -200,7 +200,7 @@ impl MetaPlan {
             TaskSource::Family(TaskFamily::GaussianClassification) => {
                 settings.ways * (settings.shots + settings.queries)
             }
-            TaskSource::Family(_) => settings.shots + settings.queries,
+            TaskSource::Family(family) => settings.shots + family.query_rows(settings.queries),
             TaskSource::Sent(tasks) => {
                 tasks.first().map_or(0, |task| task.support.inputs.len() + task.query.inputs.len()) as u64
             }

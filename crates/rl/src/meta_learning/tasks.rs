@@ -30,6 +30,8 @@ pub enum TaskKind {
     Classification,
     /// Arms of a bandit and what they pay; the loss is the mean squared error.
     Bandits,
+    /// Actions in states of a market and what they pay at once; the loss is the mean squared error.
+    MarketActions,
 }
 
 /// Sizes of a network and its tasks.

@@ -161,6 +161,24 @@ fn the_other_algorithms_learn_too() {
 }
 
 #[test]
+fn what_actions_pay_in_markets_is_learnt() {
+    let settings = MetaSettings {
+        iterations: 300,
+        tasks_per_iteration: 8,
+        hidden: vec![32, 32],
+        inner_rate: 0.02,
+        ..MetaSettings::default()
+    };
+    let plan = plan(MetaAlgorithm::FirstOrderMaml, TaskFamily::PriceOptimization, settings);
+    plan.check().unwrap();
+    let before = MetaTrainer::new(plan.clone()).unwrap().finish().unwrap().measures;
+    let after = trained(plan).measures;
+    assert!(after.held_out_loss < 0.7 * before.held_out_loss, "{before:?} {after:?}");
+    let [learnt, begun] = [&after, &before].map(|measures| measures.meta_accuracy.unwrap());
+    assert!(learnt > begun && learnt > 0.25, "{begun} before, {learnt} after");
+}
+
+#[test]
 fn a_model_is_read_as_it_was_written_and_adapts_as_measured() {
     let trained = trained(plan(MetaAlgorithm::MetaSgd, TaskFamily::SinusoidRegression, short(60)));
     let model = MetaModel::read(&trained.weights).unwrap();
@@ -200,6 +218,16 @@ fn families_are_drawn_as_described() {
     let shape = FamilyShape { shots: 7, queries: 9, ways: 4, separation: 4.0 };
     let batch = TaskFamily::Bandits.draw(5, &shape, FamilyPart::Usual, 1).unwrap();
     assert_eq!((batch.support.inputs.size(), batch.query.inputs.size()), (vec![5, 7, 4], vec![5, 4, 4]));
+    for family in TaskFamily::ALL {
+        assert_eq!(TaskFamily::parse(family.word()), Some(family));
+        let draw = |seed| family.draw(2, &shape, FamilyPart::Usual, seed).unwrap();
+        let numbers = |batch: &TaskBatch| tensor_numbers(&batch.support.inputs).unwrap();
+        assert_eq!(numbers(&draw(4)), numbers(&draw(4)), "{family:?}");
+        assert_ne!(numbers(&draw(4)), numbers(&draw(5)), "{family:?}");
+    }
+    let batch = TaskFamily::PriceOptimization.draw(5, &shape, FamilyPart::Usual, 1).unwrap();
+    let inputs = (crate::FEATURE_NAMES.len() + crate::ACTION_NAMES.len()) as i64;
+    assert_eq!((batch.support.inputs.size(), batch.query.inputs.size()), (vec![5, 7, inputs], vec![5, 36, inputs]));
     let batch = TaskFamily::GaussianClassification.draw(200, &shape, FamilyPart::Usual, 1).unwrap();
     assert_eq!(batch.query.inputs.size(), [200, 36, 16]);
     let harder = TaskFamily::GaussianClassification.draw(200, &shape, FamilyPart::Harder, 1).unwrap();

@@ -25,11 +25,13 @@ mod poisson_fit;
 mod portfolio_management;
 mod price_optimization;
 mod resource_allocation;
+mod rewards;
 mod service_selection;
 #[cfg(test)]
 mod tests;
 
 use parameters::MarketParameters;
+pub(crate) use rewards::{MarketKind, drawn_market};
 pub use {
     calibration::{FittedParameter, MIN_RECORDS, PriceCalibration, PriceRecord, TooFewRecords, calibrate_prices},
     marketplace_trading::MarketplaceTrading,
