@@ -7,6 +7,14 @@ BEGIN
     VALUES ('job', new.id, new.state = 'COMPLETED', CASE WHEN new.state = 'COMPLETED' AND new.running_at IS NOT NULL
         THEN (julianday(new.ended_at) - julianday(new.running_at)) * 86400.0 END, new.ended_at);
 END;
+-- Of jobs that no client submitted here, as those of steps, which are listed with the order: their end, when it is seen.
+CREATE TRIGGER am_profile_feed_listed_job AFTER UPDATE OF state ON am_job_list
+WHEN old.state IN ('QUEUED', 'RUNNING') AND new.state IN ('COMPLETED', 'FAILED')
+    AND NOT EXISTS (SELECT 1 FROM am_jobs j WHERE j.id = new.id)
+BEGIN
+    INSERT INTO am_profile_feed (source, agent_id, succeeded, ended_at)
+    VALUES ('job', new.id, new.state = 'COMPLETED', strftime('%Y-%m-%d %H:%M:%f000', 'now'));
+END;
 
 -- Configurations that an agent's allocations for a task begin with, once an optimisation was applied.
 CREATE TABLE am_tuned_allocations (

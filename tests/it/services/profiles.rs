@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{queued, set};
+use super::{SERVICES, queued, set};
 use crate::{
     harness::{ApiClient, CLIENT, MINER, PATIENCE, Server, TestApp, poll_interval},
-    kit::{JsonDocument as _, get_as, sql},
+    kit::{JsonDocument as _, get_as, sql, waiting},
     ledger::principal_of,
     portfolio::text_of,
 };
@@ -91,4 +91,24 @@ async fn the_end_of_a_job_counts_once_when_the_process_dies() {
         assert_eq!(found["measured"]["succeeded"], 1, "{point}: {found}");
         assert_eq!(text_of(&server, "SELECT count(*) || '' FROM am_profile_feed").await, "0", "{point}");
     }
+}
+
+#[tokio::test]
+async fn jobs_of_steps_count_for_their_miner_too() {
+    let server = TestApp::start().await;
+    let workflow = server.workflow(json!({"a": waiting()})).await;
+    let run = server.execute(&workflow, json!({"prompt": "x"})).await.text("id").to_owned();
+    let run = server.until(&run, |run| run["step_states"]["a"]["job_id"].is_string()).await;
+    let job = run["step_states"]["a"]["job_id"].as_str().unwrap().to_owned();
+    let change = "result = '{\"text\": \"HELLO\"}', receipt = '{\"price\": 0.25}'";
+    set(&server, &job, &format!("state = 'COMPLETED', assigned_miner_id = '{MINER}', {change}")).await;
+    assert_eq!(server.ended(run.text("id")).await["status"], "completed");
+    // The coordinator's rows are followed where they are listed.
+    server.get(&format!("{SERVICES}/jobs")).await.ok();
+    let found = counted(&server, &principal_of(MINER), 1).await;
+    let measured = &found["measured"];
+    assert_eq!((&measured["succeeded"], &measured["cost"]["mean"]), (&json!(1), &json!(0.25)), "{found}");
+    assert_eq!(measured["latency"]["count"], 0, "{found}");
+    server.get(&format!("{SERVICES}/jobs")).await.ok();
+    assert_eq!(counted(&server, &principal_of(MINER), 1).await["measured"]["tasks"], 1, "once");
 }

@@ -26,12 +26,12 @@ pub use bridge::{
     BRIDGE_ENVIRONMENT, BRIDGE_PROTOCOL, BridgeCommand, BridgeFault, BridgeHub, BridgePeer, BridgeSource, BridgeSpec,
     MAX_BRIDGE_FRAME_BYTES,
 };
-pub(crate) use marketplace::{MarketKind, drawn_market};
 pub use marketplace::{
     FittedParameter, MIN_RECORDS, MarketplaceTrading, NegotiationStrategy, PortfolioLevels, PortfolioManagement,
     PriceCalibration, PriceOptimization, PriceRecord, ResourceAllocation, ServiceSelection, TooFewRecords,
     calibrate_prices,
 };
+pub(crate) use marketplace::{MarketKind, drawn_market};
 pub use registry::{EnvironmentError, is_built_in, list_environments, make_environment};
 pub use score_actions::with_score_actions;
 pub use source::EnvironmentSource;
