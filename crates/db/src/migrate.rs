@@ -74,10 +74,10 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (64, "deployments", include_str!("../../../migrations/0064_deployments.sql")),
     (65, "proofs", include_str!("../../../migrations/0065_proofs.sql")),
     (66, "proof_orders", include_str!("../../../migrations/0066_proof_orders.sql")),
-    (69, "portfolio_signals", include_str!("../../../migrations/0069_portfolio_signals.sql")),
-    (70, "settlement_fees", include_str!("../../../migrations/0070_settlement_fees.sql")),
     (67, "evaluation_tasks", include_str!("../../../migrations/0067_evaluation_tasks.sql")),
     (68, "measured_work", include_str!("../../../migrations/0068_measured_work.sql")),
+    (69, "portfolio_signals", include_str!("../../../migrations/0069_portfolio_signals.sql")),
+    (70, "settlement_fees", include_str!("../../../migrations/0070_settlement_fees.sql")),
 ];
 
 /// Result of a migration.

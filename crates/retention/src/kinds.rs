@@ -82,7 +82,6 @@ const TRAINING_RUN_ROWS: &[RowSource] = &[
     RowSource::of("am_training_labels", "id"),
     RowSource::of("am_events", "stream"),
 ];
-
 const BACKGROUND_TASK_ROWS: &[RowSource] = &[
     RowSource::of("am_background_tasks", "id"),
     RowSource::of("am_background_checkpoints", "task_id"),
@@ -101,8 +100,7 @@ pub(crate) const SHARED_WEIGHTS: &str = "am_meta_weights";
 
 impl RetentionKind {
     /// All kinds, those that others refer to last.
-    pub const ALL: [Self; 14] = [
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Executions,
         Self::Assignments,
         Self::Plans,

@@ -168,6 +168,7 @@ pub(crate) async fn due(
              WHERE s.updated_at <= $1 AND (s.updated_at, s.id) > ($2, $3) AND ",
             ENDED_SETTLEMENT,
             "ORDER BY s.updated_at, s.id LIMIT $4"
+        ),
         RetentionKind::BackgroundTasks => sql!(
             "SELECT b.id, b.ended_at FROM am_background_tasks b {by am_background_tasks_ended}
              WHERE b.ended_at <= $1 AND (b.ended_at, b.id) > ($2, $3) AND ",
@@ -270,6 +271,7 @@ pub(crate) async fn removable(
         // The planner would begin with all that ended, by their state.
         RetentionKind::Settlements => {
             sql!("SELECT s.id FROM {texts $1} AS o {then} am_settlements s ON s.id = o.value WHERE ", ENDED_SETTLEMENT)
+        }
         RetentionKind::BackgroundTasks => {
             sql!("SELECT b.id FROM {texts $1} AS o JOIN am_background_tasks b ON b.id = o.value WHERE ", ENDED_TASK)
         }
