@@ -6,7 +6,7 @@ use am_db::{
     bulk_insert::RowBatch,
     codec::{JsonOr, JsonText, Timestamp},
     insert,
-    kept_list::{AgentPages, AgentRowFilter},
+    kept_list::{AgentPages, AgentRowFilter, ListedTable},
     page::PageRequest,
     push_row, row, sql, update,
 };
