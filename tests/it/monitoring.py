@@ -93,6 +93,7 @@ CASES = {
     "PriceSourceFails": event("portfolio_price_source_failures_total"),
     "PortfolioReviewFails": event("portfolio_review_failures_total"),
     "SettlementRefused": event("portfolio_settlements_refused_total"),
+    "SettlementFiller": event("portfolio_settlement_fillers_total"),
     "SettlementOld": level("portfolio_settlement_oldest_seconds", 1900, 1700, minutes=20),
     "SettlementHalted": level("portfolio_settlement_halted", 1, 0, minutes=20),
     "LanguageModelFails": event("creativity_llm_failures_total"),

@@ -28,7 +28,7 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(25);
 
 /// A call of a deployed workflow.
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[schema(example = json!({"inputs": {"sku": "a-17"}}))]
 pub struct DeploymentCall {
     /// Inputs of the execution, which steps read as `$.inputs`. Default: none.

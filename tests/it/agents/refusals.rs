@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 use super::idempotency::{UPLOADS, prepare};
 use crate::{
     harness::{Answer, ApiClient, TestApp, poll_interval},
-    kit::{operations, webhook_to_nobody},
+    kit::{AGENTS, JsonDocument as _, operations, webhook_to_nobody},
 };
 
 /// Requests sent for each operation.
@@ -161,6 +161,16 @@ fn mutated(random: &mut SmallRng, body: &Value) -> Value {
     body
 }
 
+/// End the work in the background that was accepted: it would hold the places of what is prepared next.
+async fn cancel_tasks(server: &ApiClient) {
+    let tasks = format!("{AGENTS}/performance/tasks");
+    for task in server.get(&tasks).await.ok().as_array().unwrap() {
+        if ["queued", "running"].contains(&task.text("status")) {
+            server.post(&format!("{tasks}/{}/cancel", task.text("id")), json!({})).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn refused_requests_leave_nothing() {
     let seed = u64::from(std::process::id());
@@ -200,6 +210,7 @@ async fn refused_requests_leave_nothing() {
                 assert!(!answer.status.is_server_error(), "{}", what());
                 left.clear();
                 if answer.status.is_success() {
+                    cancel_tasks(&server).await;
                     before = digests.settled().await;
                     break;
                 }
