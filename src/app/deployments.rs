@@ -10,7 +10,6 @@ use am_audit::AuditLog;
 use am_core::{
     ambient::{Clock, IdGenerator},
     config::{Config, SupervisorKind},
-    crypto,
     ids::{PrincipalId, WorkflowId},
 };
 use am_db::{Database, idempotency::IdempotencyKey, principal::Principal};
@@ -99,11 +98,9 @@ impl DeployedWorkflows {
         let caller = principal_of(&run.owner_id);
         let unreadable =
             |error: serde_json::Error| DeploymentError::Refused(format!("The snapshot can't be read: {error}"));
-        let fingerprint = crypto::sha256_hex(&crypto::canonical_results_json(&Value::Object(run.inputs.clone())));
-        let once = run.once.map(|(scope, key)| IdempotencyKey { scope, key, fingerprint });
         let workflow: Workflow = serde_json::from_value(run.workflow).map_err(unreadable)?;
         let request = ExecutionRequest { inputs: run.inputs, wait: Some(run.wait), ..ExecutionRequest::default() };
-        let done = self.executions.execute_snapshot(&caller, &self.workflows, &workflow, request, once).await;
+        let done = self.executions.execute_snapshot(&caller, &self.workflows, &workflow, request, run.once).await;
         let done = done.map_err(refusal_of)?;
         let (execution, replayed) = (done.value.execution, done.replayed);
         let result: Option<Value> = execution.final_result.parse().map_err(unreadable)?;

@@ -1,7 +1,10 @@
 //! Deployments and their instances, as they are stored and answered.
 
 use am_core::ids::{PrincipalId, WorkflowId};
-use am_db::codec::{JsonText, Timestamp};
+use am_db::{
+    codec::{JsonText, Timestamp},
+    idempotency::IdempotencyKey,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -326,8 +329,8 @@ pub struct SnapshotRun {
     pub workflow: Value,
     /// Inputs of the run.
     pub inputs: Map<String, Value>,
-    /// Key under which it runs once, and what it stands for; `None`: each call runs.
-    pub once: Option<(String, String)>,
+    /// Key under which it runs once; `None`: each call runs.
+    pub once: Option<IdempotencyKey>,
     /// Time to wait for its end.
     pub wait: std::time::Duration,
 }

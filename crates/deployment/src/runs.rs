@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use am_core::boxed;
+use am_db::idempotency::IdempotencyKey;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
@@ -20,7 +21,8 @@ const KEPT_SNAPSHOTS: usize = 128;
 pub(crate) struct SnapshotCache(Mutex<HashMap<(String, i64), Arc<Value>>>);
 
 impl DeploymentService {
-    /// Run the snapshot of the revision that an instance serves, for the deployment's owner.
+    /// Run the snapshot of the revision that an instance serves, for the deployment's owner; once for each key, which comes with what
+    /// tells one request from another.
     ///
     /// # Errors
     /// [`DeploymentError::Unauthorized`] where the token is not the instance's; [`DeploymentError::Refused`] where the workflow can't be run.
@@ -29,7 +31,7 @@ impl DeploymentService {
         &self,
         (id, token): (&str, &str),
         inputs: Map<String, Value>,
-        once: Option<String>,
+        once: Option<(String, String)>,
         wait: Duration,
     ) -> Result<SnapshotAnswer> {
         let found = instances::store::caller(&mut *self.db().read().await?, id).await?;
@@ -41,7 +43,10 @@ impl DeploymentService {
             owner_id: caller.owner_id,
             workflow: Value::clone(&workflow),
             inputs,
-            once: once.map(|key| (format!("deployment:{}", caller.deployment_id), key)),
+            once: once.map(|(key, fingerprint)| {
+                let scope = format!("deployment:{}", caller.deployment_id);
+                IdempotencyKey { scope, key, fingerprint }
+            }),
             wait,
         };
         let answer = self.0.parts.workflows.run(run).await?;

@@ -19,6 +19,7 @@ use crate::{
     },
     routes::agents::WaitQuery,
 };
+use am_core::crypto;
 use am_deployment::{CallRequest, SnapshotAnswer};
 
 /// Status of the execution, for the proxy in front of instances.
@@ -28,12 +29,16 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(25);
 
 /// A call of a deployed workflow.
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 #[schema(example = json!({"inputs": {"sku": "a-17"}}))]
 pub struct DeploymentCall {
     /// Inputs of the execution, which steps read as `$.inputs`. Default: none.
     #[schema(value_type = Object)]
     inputs: Map<String, Value>,
+    /// What else was sent, which changes nothing; but a request with another body is another one.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    others: Map<String, Value>,
 }
 
 /// An instance's refusal, as far as it is told on.
@@ -118,8 +123,10 @@ pub async fn execute_for_instance(
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = given.and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default();
     let wait = wait.of(&app)?.unwrap_or(DEFAULT_WAIT);
-    let inputs = body.unwrap_or_default().inputs;
-    let answer = app.deployments.run_for_instance((&id, token), inputs, key, wait).await?;
+    let call = body.unwrap_or_default();
+    let sent = serde_json::to_value(&call).map_err(ApiError::internal)?;
+    let once = key.map(|key| (key, crypto::sha256_hex(&crypto::canonical_results_json(&sent))));
+    let answer = app.deployments.run_for_instance((&id, token), call.inputs, once, wait).await?;
     let status = HeaderValue::from_str(&answer.status).unwrap_or(HeaderValue::from_static("unknown"));
     let replayed = answer.replayed;
     let mut response = JsonBody(answer).into_response();
