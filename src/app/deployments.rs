@@ -12,7 +12,7 @@ use am_core::{
     config::{Config, SupervisorKind},
     ids::{PrincipalId, WorkflowId},
 };
-use am_db::{Database, idempotency::IdempotencyKey, principal::Principal};
+use am_db::{Database, principal::Principal};
 use am_deployment::{
     DeploymentError, DeploymentParts, DeploymentService, DeploymentSettings, InstanceSupervisor, PortRange,
     ProcessSettings, ProcessSupervisor, SnapshotAnswer, SnapshotRun, SystemdBusAddress, SystemdSettings,

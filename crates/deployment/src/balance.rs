@@ -156,7 +156,7 @@ impl CallBalance {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
+    use rand::{SeedableRng as _, rngs::SmallRng};
 
     use super::*;
 

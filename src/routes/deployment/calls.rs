@@ -87,9 +87,7 @@ pub async fn invoke_deployment(
     let refusal: InstanceRefusal = serde_json::from_slice(&answer.body).unwrap_or_default();
     let detail = refusal.detail.as_str().map_or_else(|| refusal.detail.to_string(), str::to_owned);
     Err(match StatusCode::from_u16(answer.status) {
-        Ok(status) if refusal.code == "idempotency_key_reused" => {
-            ApiError::new(status, "idempotency_key_reused", detail)
-        }
+        Ok(_) if refusal.code == "idempotency_key_reused" => am_db::DatabaseError::IdempotencyKeyReused.into(),
         Ok(StatusCode::CONFLICT) => ApiError::conflict(detail).code("workflow_refused"),
         Ok(StatusCode::TOO_MANY_REQUESTS) => ApiError::quota(detail),
         Ok(StatusCode::UNPROCESSABLE_ENTITY | StatusCode::BAD_REQUEST) => ApiError::bad_request(detail),

@@ -87,7 +87,8 @@ fn the_first_revision_serves_when_all_are_healthy() {
                 !steps.is_empty() && steps.iter().all(|step| *step == FleetStep::Start(2)),
                 "{strategy}: {steps:?}"
             );
-            members.extend((0..steps.len() as u32).map(|id| member(id + members.len() as u32, 2, true)));
+            let known = members.len() as u32;
+            members.extend((0..steps.len() as u32).map(|id| member(id + known, 2, true)));
         }
         assert!(matches!(rollout.decide(3, &members, at(1)).as_slice(), [FleetStep::Promote(_)]), "{strategy}");
     }
