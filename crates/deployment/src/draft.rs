@@ -1,5 +1,7 @@
 //! A configuration as a client sends it, checked.
 
+use std::ops::RangeInclusive;
+
 use am_core::validation::{Violation, Violations, has_length};
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,8 +15,8 @@ use crate::{
     scaling::ScalingPolicy,
 };
 
-/// Instances of one deployment at most.
-const MOST_INSTANCES: i64 = 100;
+/// Numbers of instances that a deployment may have.
+pub const INSTANCE_COUNTS: RangeInclusive<i64> = 0..=100;
 /// Names in a list at most.
 const MOST_NAMES: usize = 20;
 /// The commands that mean an instance of this service.
@@ -177,8 +179,8 @@ impl DeploymentDraft {
             (self.min_memory_mb, 64..=1_048_576, "min_memory_mb"),
             (self.min_storage_gb, 0..=1_048_576, "min_storage_gb"),
             (self.gpu_memory_mb, 0..=1_048_576, "gpu_memory_mb"),
-            (self.min_instances, 0..=MOST_INSTANCES, "min_instances"),
-            (self.max_instances, 1..=MOST_INSTANCES, "max_instances"),
+            (self.min_instances, INSTANCE_COUNTS, "min_instances"),
+            (self.max_instances, 1..=*INSTANCE_COUNTS.end(), "max_instances"),
             (self.health_check_interval, 1..=3600, "health_check_interval"),
             (self.health_check_timeout, 1..=300, "health_check_timeout"),
             (self.max_failures, 1..=100, "max_failures"),

@@ -48,7 +48,7 @@ use tokio::sync::{Notify, watch};
 
 pub use self::{
     deploys::{DeployAnswer, RollbackAnswer, ScaleAnswer},
-    draft::DeploymentDraft,
+    draft::{DeploymentDraft, INSTANCE_COUNTS},
     error::{DeploymentError, Result},
     model::{
         ChangeDocument, DeploymentDocument, DeploymentSettingsDocument, DeploymentStatus, HealthCheckRecord,

@@ -14,6 +14,7 @@ use crate::{
 };
 use am_audit::RISK_SCORES;
 use am_communication::messages::MAX_TTL;
+use am_deployment::INSTANCE_COUNTS;
 use am_orchestration::workflows;
 use am_security::policies::policy_change;
 
@@ -57,6 +58,7 @@ fn parameters_state_the_bounds_that_are_checked() {
                 "adaptation_steps" => numbers(&ADAPTATION_STEPS),
                 "limit" => checked(&(1..=i64::from(MAX_PAGE_ROWS))),
                 "Idempotency-Key" => rows(&(1..=MAX_KEY_LEN)),
+                "target_instances" => checked(&INSTANCE_COUNTS),
                 "risk_score_min" | "risk_score_max" => checked(&RISK_SCORES),
                 "name" if path.ends_with("/security/policies") => at_most(&policy_change::NAME_LENGTH),
                 _ => {

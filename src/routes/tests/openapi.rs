@@ -186,6 +186,7 @@ fn openapi_enumerations_of_answers_are_serdes() {
         named::<am_deployment::RolloutStrategy>(),
         named::<am_deployment::RolloutPhase>(),
         named::<am_deployment::alerts::DeploymentAlertRule>(),
+        named::<am_proofs::IntegrationStatus>(),
         named::<am_ledger::EntryKind>(),
         named::<am_ledger::SpendingGroup>(),
         named::<am_marketplace::RequestState>(),

@@ -181,6 +181,7 @@ mod tests {
             "COORDINATOR_CLIENT_ID",
             "CREATIVITY_LLM_KEY",
             "CREATIVITY_LLM_URL",
+            "DEPLOYMENT_SERVICE_URL",
             "HTTP_ENDPOINTS",
             "JWT_SECRET",
             "MESSAGE_KEYS",
