@@ -1,5 +1,11 @@
 //! The supervisor and its instances as real processes: started, killed, adopted, given up, ended.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what goes wrong in a test's helper fails the test, and is told there"
+)]
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},

@@ -93,8 +93,8 @@ impl CallBalance {
         // When more than half are ejected, it is not the instances that fail: then all get calls.
         let out = self.endpoints.values().filter(|one| ejected(one)).count();
         let eject = out * 2 <= self.endpoints.len() && out < self.endpoints.len();
-        let open: Vec<(&String, &Endpoint)> =
-            self.endpoints.iter().filter(|(id, one)| !tried.contains(id) && !(eject && ejected(one))).collect();
+        let is_out = |id: &String, one: &Endpoint| tried.contains(id) || (eject && ejected(one));
+        let open: Vec<(&String, &Endpoint)> = self.endpoints.iter().filter(|(id, one)| !is_out(id, one)).collect();
         let wants_target = share.map(|share| draws[0] < share);
         let of_revision = |wanted: bool| open.iter().filter(move |(_, one)| one.is_target == wanted).copied();
         let candidates: Vec<(&String, &Endpoint)> = match (wants_target, share) {

@@ -206,7 +206,7 @@ mod tests {
             (made.circuit.as_str(), made.setup.kind.as_str(), made.signals.len()),
             ("policy-v1-1-2", "one_party", 3)
         );
-        assert_eq!(store.forms().unwrap(), [form.clone()]);
+        assert_eq!(store.forms().unwrap(), std::slice::from_ref(&form));
         let (document, key) = store.verifying_key(&form).unwrap().unwrap();
         assert_eq!((&document, key_hash(&key)), (&made, made.key_sha256.clone()));
         assert_eq!(store.keys(&form).unwrap().verifying_key(), key);

@@ -346,8 +346,8 @@ pub(crate) mod tests {
                 alone.insert(only);
             }
         };
-        for wire in 1..honest.wires() {
-            if parts[wire].is_some_and(|part| skipped.contains(&part)) {
+        for (wire, part) in parts.into_iter().enumerate().skip(1) {
+            if part.is_some_and(|part| skipped.contains(&part)) {
                 continue;
             }
             for other in [value(wire) + one, value(wire) + one.double(), one - value(wire)] {

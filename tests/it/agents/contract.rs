@@ -1,5 +1,6 @@
 //! Answers have every field that the contract's document requires, of the type that it says.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
@@ -179,5 +180,25 @@ async fn openapi_document_has_every_contract_operation() {
         ("GET", "/{}/learning/export"),
     ] {
         assert!(have.contains(&(method.to_owned(), format!("{AGENTS}{path}"))), "{method} {path} is missing");
+    }
+}
+
+/// Where a thing is not there, what looks for it says so, not the router.
+#[tokio::test]
+async fn every_operation_of_the_contract_answers() {
+    let contract = json_fixture("contract/openapi.json");
+    let server = TestApp::start().await;
+    let nowhere = server.get(&format!("{AGENTS}/no/such/route/at/all")).await.is(404);
+    let all = operations(&contract);
+    assert_eq!(all.len(), 76);
+    for (method, template) in all {
+        let segments: Vec<&str> =
+            template.split('/').map(|segment| if segment.starts_with('{') { "whisper" } else { segment }).collect();
+        let request = server.request(method.clone(), &segments.join("/"));
+        let request = if method == Method::GET { request } else { request.json(&json!({})) };
+        let answer = Answer::of(request).await;
+        let status = answer.status.as_u16();
+        assert!(![405, 501].contains(&status) && status < 500, "{method} {template}: {status} {}", answer.text);
+        assert_ne!(answer.body["detail"], nowhere["detail"], "{method} {template}");
     }
 }

@@ -63,7 +63,7 @@ impl ToyFleet {
             trial.observe(failing, 0.001);
         }
         let serves = |one: &&FleetMember| match self.rollout.target_share() {
-            Some(share) if share == 0.0 => one.healthy && one.revision != self.rollout.target,
+            Some(0.0) => one.healthy && one.revision != self.rollout.target,
             _ => one.healthy,
         };
         self.fewest = self.fewest.min(self.members.iter().filter(serves).count());
