@@ -121,7 +121,7 @@ pub async fn raised_alert(server: &ApiClient, deployment: &str, number: usize) -
 /// What to ask of an operation so that it succeeds once.
 pub async fn prepare(server: &ApiClient, template: &str) -> (String, Value) {
     let path = |id: &str| format!("{AGENTS}{}", crate::kit::filled(template, id));
-    let name = format!("once-{}", template.rsplit('/').next().unwrap());
+    let name = format!("once{}", template.replace(['/', '{', '}'], "-"));
     let workflow = server.workflow(json!({"a": jq("1")})).await;
     match template.strip_prefix("/integration").unwrap() {
         "/deployments/config" => {
