@@ -12,8 +12,8 @@ use crate::{
     configs::{no_deployment, own_deployment},
 };
 
-/// Instances that one call is sent to at most.
-const MOST_TRIES: usize = 3;
+/// Instances that may have taken one call and did not answer, at most.
+const MOST_TRIES: u32 = 3;
 /// Calls of one deployment that wait for an instance at most.
 const MOST_HELD: u32 = 256;
 /// Header of an instance's answer with the status of the execution behind it.
@@ -102,15 +102,20 @@ impl DeploymentService {
     pub async fn invoke(&self, caller: &Principal, id: &str, call: CallRequest) -> Result<CallAnswer> {
         self.check_called(caller, id).await?;
         self.0.metrics.calls.inc();
-        let mut tried: Vec<String> = Vec::new();
+        let (mut tried, mut uncertain): (Vec<String>, u32) = (Vec::new(), 0);
         let hold_until = self.0.parts.clock.elapsed() + self.0.parts.settings.hold;
         loop {
             let Some(chosen) = self.choose(id, &tried) else {
-                if !tried.is_empty() {
-                    let text = "The instances that were asked could not be reached".to_owned();
-                    return Err(DeploymentError::Unavailable("instances_unreachable", text));
+                // The next look knows which of those that could not be reached are gone, and which came in their place.
+                match self.hold(id, hold_until).await {
+                    Ok(()) => tried.clear(),
+                    Err(_) if !tried.is_empty() => {
+                        self.0.metrics.failed_calls.inc();
+                        let text = "The instances that were asked could not be reached".to_owned();
+                        return Err(DeploymentError::Unavailable("instances_unreachable", text));
+                    }
+                    Err(error) => return Err(error),
                 }
-                self.hold(id, hold_until).await?;
                 continue;
             };
             let name = chosen.id.clone();
@@ -118,14 +123,13 @@ impl DeploymentService {
                 TryEnd::Answered(answer) => return Ok(answer),
                 end => {
                     tried.push(name);
-                    let again = matches!(end, TryEnd::NotSent) || call.once.is_some();
-                    if !again || tried.len() >= MOST_TRIES {
+                    let unsent = matches!(end, TryEnd::NotSent);
+                    uncertain += u32::from(!unsent);
+                    if !unsent && (call.once.is_none() || uncertain >= MOST_TRIES) {
                         self.0.metrics.failed_calls.inc();
-                        let text = match end {
-                            TryEnd::NotSent => "The instances that were asked could not be reached",
-                            _ => "An instance took the call and did not answer; it may have been carried out",
-                        };
-                        return Err(DeploymentError::Unavailable("instance_failed", text.to_owned()));
+                        let text =
+                            "An instance took the call and did not answer; it may have been carried out".to_owned();
+                        return Err(DeploymentError::Unavailable("instance_failed", text));
                     }
                     self.0.metrics.retried_calls.inc();
                 }
