@@ -82,6 +82,10 @@ bench-deployments: libtorch ## Measure 50 instances at rest, repairs and the pro
 proofs: libtorch ## Prove, verify with snarkjs, refuse altered proofs, write docs/PROOFS.md (needs node, npm)
 	scripts/proofs.sh
 
+.PHONY: systemd-guest
+systemd-guest: libtorch ## Run the units under a real systemd in a guest, kill what they run (root, debootstrap)
+	scripts/systemd-guest.sh
+
 .PHONY: bench-jobs
 bench-jobs: libtorch ## Measure what 10 000 open jobs cost at rest
 	scripts/jobs-at-rest.sh
