@@ -5,12 +5,17 @@ triggers keep the counts. The audit log is on, as always.
 """
 
 import argparse
+import contextlib
 import math
+import os
 import pathlib
 import random
 import sqlite3
 import statistics
+import subprocess
 import sys
+import time
+import urllib.request
 
 BENCHES = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(BENCHES / "scale"), str(BENCHES / "economy")]
@@ -54,6 +59,40 @@ def report_script(folder):
     return script
 
 
+@contextlib.contextmanager
+def peer(python, database, port):
+    """The monolith's stack on a copy of a database; its address."""
+    copy = database.with_name("peer.db")
+    with contextlib.closing(sqlite3.connect(database)) as source, contextlib.closing(sqlite3.connect(copy)) as to:
+        source.backup(to)
+    command = [python, "-m", "uvicorn", "peer:app", "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
+    process = subprocess.Popen(command, cwd=pathlib.Path(__file__).parent, env={**os.environ, "PEER_DB": str(copy.resolve())})
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while True:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{url}/openapi.json").read()
+                break
+            assert process.poll() is None, "the peer ended"
+            time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def beside_peer(python, service, rounds, seconds):
+    """Reads of one profile a second by 16 clients, here and by the peer, in turns."""
+    path, ours, theirs = f"{PROFILES}/measured", [], []
+    with peer(python, service.folder / "coordinator.db", 8263) as url:
+        for turn in range(rounds):
+            for rates, address in ((ours, service.url), (theirs, url))[:: 1 if turn % 2 else -1]:
+                rate, _, failed = wrk(address + path, 16, seconds)
+                assert not failed, (address, failed)
+                rates.append(rate)
+    return statistics.median(ours), statistics.median(theirs)
+
+
 def main():
     parse = argparse.ArgumentParser(description=__doc__)
     parse.add_argument("--binary", required=True)
@@ -62,6 +101,7 @@ def main():
     parse.add_argument("--small", type=int, default=1_000)
     parse.add_argument("--seconds", type=int, default=3, help="of each measurement")
     parse.add_argument("--rounds", type=int, default=3)
+    parse.add_argument("--peer", help="the Python that has FastAPI and SQLModel")
     parse.add_argument("--out", type=pathlib.Path, help="the page between whose marks the table is written")
     given = parse.parse_args()
     services = []
@@ -98,6 +138,10 @@ def main():
     lines += ["", "| 16 clients, a second, 100,000 profiles | rate | of workflow creates | wanted |", "|---|---:|---:|---|"]
     lines.append(f"| report of two metrics | {reported:.0f} | {reported / created:.2f} | ≥ 0.5 |")
     lines.append(f"| workflow create | {created:.0f} | 1 | |")
+    if given.peer:
+        ours, theirs = beside_peer(given.peer, full, given.rounds, given.seconds)
+        lines += ["", "| 16 clients, reads of one profile a second | here | FastAPI, SQLModel | times | wanted |", "|---|---:|---:|---:|---|"]
+        lines.append(f"| profile | {ours:.0f} | {theirs:.0f} | {ours / theirs:.1f} | ≥ 20 |")
     text = "\n".join(lines)
     say(text)
     for service in services:
