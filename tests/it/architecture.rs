@@ -88,6 +88,26 @@ fn crates_depend_on_lower_layers_only() {
     none(found);
 }
 
+/// Without it a crate's test executable does not find libtorch when it is started as it lies, as `cargo test` may.
+#[test]
+fn crates_above_libtorch_tell_the_linker_where_it_is() {
+    let mut linked = BTreeSet::from(["rl".to_owned()]);
+    let mut found = Vec::new();
+    for name in LAYERS.concat().into_iter().filter(|name| *name != ".") {
+        let folder = format!("crates/{name}");
+        if name != "rl" && dependencies(&folder).is_disjoint(&linked) {
+            continue;
+        }
+        linked.insert(name.to_owned());
+        let manifest = fs::read_to_string(root().join(&folder).join("Cargo.toml")).unwrap();
+        if !manifest.contains("\nbuild = \"../../build.rs\"\n") {
+            found.push(format!("{folder}/Cargo.toml lacks build = \"../../build.rs\""));
+        }
+    }
+    assert!(linked.len() > 1, "no crate depends on rl");
+    none(found);
+}
+
 #[test]
 fn architecture_document_shows_the_crates_graph() {
     let document = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
