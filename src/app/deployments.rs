@@ -10,7 +10,7 @@ use am_audit::AuditLog;
 use am_core::{
     ambient::{Clock, IdGenerator},
     config::{Config, SupervisorKind},
-    ids::{PrincipalId, WorkflowId},
+    ids::WorkflowId,
 };
 use am_db::{Database, principal::Principal};
 use am_deployment::{
@@ -95,7 +95,7 @@ impl DeployedWorkflows {
     }
 
     async fn run_once(&self, run: SnapshotRun) -> Result<SnapshotAnswer, DeploymentError> {
-        let caller = principal_of(&run.owner_id);
+        let caller = Principal::named(run.owner_id.as_str());
         let unreadable =
             |error: serde_json::Error| DeploymentError::Refused(format!("The snapshot can't be read: {error}"));
         let workflow: Workflow = serde_json::from_value(run.workflow).map_err(unreadable)?;
@@ -114,12 +114,6 @@ impl DeployedWorkflows {
             replayed,
         })
     }
-}
-
-/// The principal of a stored name.
-fn principal_of(name: &PrincipalId) -> Principal {
-    let text: Arc<str> = name.as_str().into();
-    Principal { aliases: [text.to_string()].into(), name: text, agent: None, origin: None }
 }
 
 fn refusal_of(error: OrchestrationError) -> DeploymentError {

@@ -67,12 +67,6 @@ impl WorkflowRuns {
     }
 }
 
-/// The principal of a stored name.
-fn principal_of(name: &PrincipalId) -> Principal {
-    let text: Arc<str> = name.as_str().into();
-    Principal { aliases: [text.to_string()].into(), name: text, agent: None, origin: None }
-}
-
 /// Whether a run may be possible later.
 fn fault_of(error: &OrchestrationError) -> RunFault {
     match error {
@@ -102,7 +96,7 @@ impl WorkflowRunner for WorkflowRuns {
 
     fn start_run<'a>(&'a self, order: &'a RunOrder) -> BoxFuture<'a, Result<ExecutionId, RunFault>> {
         let started = async move {
-            let caller = principal_of(&order.provider_id);
+            let caller = Principal::named(order.provider_id.as_str());
             let once = IdempotencyKey {
                 scope: format!("market:{}", order.provider_id),
                 key: order.request_id.to_string(),
@@ -126,7 +120,7 @@ impl WorkflowRunner for WorkflowRuns {
         execution: &'a ExecutionId,
     ) -> BoxFuture<'a, Result<RunOutcome, RunFault>> {
         let looked_at = async move {
-            let found = self.executions.get(&principal_of(provider), execution).await;
+            let found = self.executions.get(&Principal::named(provider.as_str()), execution).await;
             let found = found.map_err(|error| fault_of(&error))?;
             let unreadable = |error: serde_json::Error| RunFault::Permanent(format!("it can't be read: {error}"));
             match found.status {

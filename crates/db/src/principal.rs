@@ -29,6 +29,11 @@ pub struct ClientOrigin {
 }
 
 impl Principal {
+    /// The principal of this name, for what the service does in its place: it owns what is stored under the name.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.into(), aliases: [name.to_owned()].into(), agent: None, origin: None }
+    }
+
     /// The name as the identifier that new rows store.
     pub fn id(&self) -> PrincipalId {
         PrincipalId::from(&*self.name)

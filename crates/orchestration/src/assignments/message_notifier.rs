@@ -1,6 +1,6 @@
 //! Notification of agents without an endpoint: an encrypted message that is kept until the agent fetches it.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -20,12 +20,7 @@ const MAX_ENVELOPE_BYTES: usize = 4 << 10;
 impl AgentNotifier for MessageService {
     fn send(&self, letter: AgentMessage) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
         Box::pin(async move {
-            let by = Principal {
-                name: owner::SYSTEM_PRINCIPAL.into(),
-                aliases: Arc::new([owner::SYSTEM_PRINCIPAL.to_owned()]),
-                agent: None,
-                origin: None,
-            };
+            let by = Principal::named(owner::SYSTEM_PRINCIPAL);
             let draft = MessageDraft {
                 message_id: Some(letter.message_id),
                 sender: SENDER_ID.into(),

@@ -77,8 +77,7 @@ fn given_up(what: &str) -> CaseLook {
 
 /// The principal of an evaluation's owner.
 pub(super) fn principal_of(evaluation: &EvaluationRecord) -> Principal {
-    let name: Arc<str> = PrincipalName::from_stored(&evaluation.owner_id).as_str().into();
-    Principal { aliases: [name.to_string()].into(), name, agent: None, origin: None }
+    Principal::named(PrincipalName::from_stored(&evaluation.owner_id).as_str())
 }
 
 /// The key under which something of an evaluation is done once.
