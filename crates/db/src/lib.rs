@@ -16,6 +16,7 @@ mod error;
 mod foreign_reading;
 pub mod foreign_rows;
 mod foreign_tables;
+pub mod grouped_write;
 pub mod idempotency;
 mod insert_target;
 pub mod job_clock;

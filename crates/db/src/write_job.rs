@@ -1,12 +1,12 @@
 //! Jobs of the write queue: work together with the channel to its caller.
 
-use std::{panic::AssertUnwindSafe, pin::Pin};
+use std::{any::Any, panic::AssertUnwindSafe, pin::Pin};
 
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tracing::{Instrument as _, Span};
 
-use super::{DatabaseError, Result, Tx, bulk_insert::RowBatch};
+use super::{DatabaseError, Result, Tx, bulk_insert::RowBatch, grouped_write::JobGroup};
 
 /// A queued write: it runs inside a batch and learns how the batch ended.
 pub trait WriteJob: Send {
@@ -22,6 +22,34 @@ pub trait WriteJob: Send {
     }
     /// Handle that the rows were inserted.
     fn written(&mut self, _: &mut Tx) {}
+    /// The group whose work is done for this and for others of it at once, if it belongs to one.
+    fn group(&self) -> Option<JobGroup> {
+        None
+    }
+    /// The job itself, for its group.
+    fn as_any(&mut self) -> &mut dyn Any;
+}
+
+/// What tells jobs that can be run together from others.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub enum JobKind {
+    /// Each is run by itself.
+    Single,
+    /// They insert rows by the same statements.
+    Rows(Vec<usize>),
+    /// They belong to one group.
+    Group(usize),
+}
+
+impl JobKind {
+    /// The kind of a job.
+    pub fn of(job: &dyn WriteJob) -> Self {
+        match (job.rows(), job.group()) {
+            (Some(rows), _) => Self::Rows(rows.kind().collect()),
+            (None, Some(group)) => Self::Group(group.address()),
+            (None, None) => Self::Single,
+        }
+    }
 }
 
 /// A write with the types of its work and its result erased: each write would generate the code of the queue, the channel and
@@ -61,6 +89,10 @@ impl WriteJob for ClosureJob {
         let batch = if self.panicked { Err(DatabaseError::WritePanicked) } else { batch };
         // A caller that stopped waiting has dropped the receiver, so a failed send is ignored.
         let _ = self.caller.send(batch);
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
     }
 }
 
@@ -105,6 +137,10 @@ impl WriteJob for RowInsertJob {
         tx.after.extend(self.after.take());
         self.result = Some(Ok(()));
     }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
 }
 
 /// Result for the caller: work that failed by itself returns its own error, whatever happened to the batch.
@@ -120,9 +156,10 @@ pub fn caller_result<T, E: From<DatabaseError>>(
     }
 }
 
-/// Number of jobs from the first on that insert rows of one kind; 1 if the first is something else.
+/// Number of jobs from the first on that are run together; 1 if the first is run by itself.
 pub fn mergeable_count(pieces: &[Box<dyn WriteJob>]) -> usize {
-    let Some(first) = pieces.first().and_then(|piece| piece.rows()) else { return 1 };
-    let same = |rows: &RowBatch| rows.kind().eq(first.kind());
-    pieces.iter().take_while(|piece| piece.rows().is_some_and(same)).count()
+    let Some(first) = pieces.first().map(|piece| JobKind::of(&**piece)).filter(|kind| *kind != JobKind::Single) else {
+        return 1;
+    };
+    pieces.iter().take_while(|piece| JobKind::of(&***piece) == first).count()
 }

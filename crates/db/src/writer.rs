@@ -13,6 +13,7 @@ use std::{
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use sqlx::Connection as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument as _;
 
@@ -25,7 +26,7 @@ use super::{
     other_commits::OtherCommits,
     statement_deadline::StatementDeadline,
     transaction::Tx,
-    write_job::{ClosureJob, ErasedWork, RowInsertJob, WriteJob, mergeable_count},
+    write_job::{ClosureJob, ErasedWork, JobKind, RowInsertJob, WriteJob, mergeable_count},
     write_limit::{LockWait, WriteLimit, copy_error, ended_by_itself, savepoint_error},
 };
 
@@ -59,7 +60,7 @@ impl DatabaseWriter {
         let lock_wait = Arc::new(LockWait::new(busy_timeout));
         let limit = Arc::new(WriteLimit::default());
         let others = Arc::new(OtherCommits::default());
-        let mut state = WriterState {
+        let state = WriterState {
             tx: Tx { conn, after: Vec::new(), opening: None, foreign: foreign.get(), deadline },
             foreign,
             lock_wait: lock_wait.clone(),
@@ -111,7 +112,11 @@ impl DatabaseWriter {
         queued.instrument(tracing::debug_span!("write")).boxed()
     }
 
-    async fn queue(&self, piece: Box<dyn WriteJob>) -> Result<()> {
+    /// Queue a job, and wait for a place in the queue.
+    ///
+    /// # Errors
+    /// [`DatabaseError::WriterStopped`].
+    pub async fn queue(&self, piece: Box<dyn WriteJob>) -> Result<()> {
         self.metrics.queue_depth.inc();
         let queued = self.queue.send(piece).await;
         queued.map_err(|_| {
@@ -176,7 +181,7 @@ enum BatchOutcome {
 }
 
 impl WriterState {
-    async fn serve(&mut self, mut waiting: mpsc::Receiver<Box<dyn WriteJob>>, mut stopped: watch::Receiver<bool>) {
+    async fn serve(mut self, mut waiting: mpsc::Receiver<Box<dyn WriteJob>>, mut stopped: watch::Receiver<bool>) {
         let mut batch: Vec<Box<dyn WriteJob>> = Vec::with_capacity(MAX_WRITE_BATCH);
         loop {
             let stopping = *stopped.borrow();
@@ -213,6 +218,10 @@ impl WriterState {
         }
         if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut self.tx.conn).await {
             tracing::debug!(%error, "the WAL was not checkpointed; the next start does it");
+        }
+        // Waited for: its file is in use until its own thread has closed it.
+        if let Err(error) = self.tx.conn.close().await {
+            tracing::debug!(%error, "the writing connection was not closed");
         }
     }
 
@@ -262,7 +271,7 @@ impl WriterState {
         let mut alive = false;
         self.tx.opening = Some("SAVEPOINT piece;\n");
         // All of them wait concurrently, so their order is free.
-        pieces.sort_by_cached_key(|piece| piece.rows().map(|rows| rows.kind().collect::<Vec<_>>()));
+        pieces.sort_by_cached_key(|piece| JobKind::of(&**piece));
         let mut left = pieces;
         while !left.is_empty() {
             let together = mergeable_count(left);
@@ -280,25 +289,36 @@ impl WriterState {
         Ok(alive)
     }
 
-    /// Insert the rows of `pieces`, which use the same statements. Returns false when one of them fails; none is
-    /// inserted then.
+    /// Do what `pieces` of one kind do, at once. Returns false when that fails; nothing is written then.
     async fn write_merged(&mut self, pieces: &mut [Box<dyn WriteJob>]) -> Result<bool> {
-        let rows: Vec<&RowBatch> = pieces.iter().filter_map(|piece| piece.rows()).collect();
+        let hooks = self.tx.after.len();
         self.limit.begin(&self.tx.deadline);
-        let merged = RowBatch::execute_merged(&rows, &mut self.tx).await;
+        let merged = match pieces.first().and_then(|piece| piece.group()) {
+            Some(group) => group.run(pieces, &mut self.tx).await,
+            None => {
+                let rows: Vec<&RowBatch> = pieces.iter().filter_map(|piece| piece.rows()).collect();
+                RowBatch::execute_merged(&rows, &mut self.tx).await
+            }
+        };
         self.tx.deadline.lift();
+        let untouched = self.tx.opening.is_some();
         match merged {
             Ok(()) => {
                 pieces.iter_mut().for_each(|piece| piece.written(&mut self.tx));
                 pieces.iter().take(1).for_each(|piece| self.hold.add(&**piece));
-                self.tx.opening = Some(NEXT_SAVEPOINT);
+                if !untouched {
+                    self.tx.opening = Some(NEXT_SAVEPOINT);
+                }
                 Ok(true)
             }
             Err(error @ (DatabaseError::Indeterminate(_) | DatabaseError::DiskFull | DatabaseError::Busy)) => {
                 Err(error)
             }
             Err(_) => {
-                self.execute("ROLLBACK TO piece").await.map_err(savepoint_error)?;
+                self.tx.after.truncate(hooks);
+                if !untouched {
+                    self.execute("ROLLBACK TO piece").await.map_err(savepoint_error)?;
+                }
                 Ok(false)
             }
         }
@@ -400,100 +420,4 @@ impl WriterState {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-    use crate::{Database, DatabaseSettings};
-
-    async fn open() -> (tempfile::TempDir, Database) {
-        let dir = tempfile::tempdir().unwrap();
-        let settings = DatabaseSettings { readers: 2, busy_timeout: Duration::from_millis(200) };
-        let db = Database::open(&dir.path().join("t.db"), &settings).await.unwrap();
-        db.write(async |tx: &mut Tx| {
-            sqlx::query("CREATE TABLE t (n INTEGER PRIMARY KEY)").execute(tx.conn().await?).await?;
-            Ok::<_, DatabaseError>(())
-        })
-        .await
-        .unwrap();
-        (dir, db)
-    }
-
-    async fn put(db: &Database, n: i64) -> Result<()> {
-        db.write(async move |tx: &mut Tx| {
-            sqlx::query("INSERT INTO t (n) VALUES (?1)").bind(n).execute(tx.conn().await?).await?;
-            Ok(())
-        })
-        .await
-    }
-
-    async fn count(db: &Database) -> i64 {
-        sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(&mut *db.read().await.unwrap()).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_failing_piece_undoes_itself_alone() {
-        let (_dir, db) = open().await;
-        let hooks = Arc::new(AtomicUsize::new(0));
-        let mut tasks = tokio::task::JoinSet::new();
-        for n in 0..200 {
-            let (db, hooks) = (db.clone(), hooks.clone());
-            tasks.spawn(async move {
-                db.write(async move |tx: &mut Tx| {
-                    sqlx::query("INSERT INTO t (n) VALUES (?1)").bind(n).execute(tx.conn().await?).await?;
-                    tx.after_commit(move || {
-                        hooks.fetch_add(1, Ordering::Relaxed);
-                    });
-                    match n % 5 {
-                        0 => Err(DatabaseError::SchemaMismatch("on purpose".into())),
-                        1 if n == 11 => panic!("on purpose"),
-                        _ => Ok(n),
-                    }
-                })
-                .await
-            });
-        }
-        let results: Vec<Result<i64>> = tasks.join_all().await;
-        let good = results.iter().filter(|result| result.is_ok()).count();
-        assert_eq!(good, 159, "40 refused, one panicked");
-        assert_eq!(results.iter().filter(|result| matches!(result, Err(DatabaseError::WritePanicked))).count(), 1);
-        assert_eq!(count(&db).await, 159);
-        assert_eq!(hooks.load(Ordering::Relaxed), 159, "a hook runs for what is durable only");
-    }
-
-    #[tokio::test]
-    async fn a_duplicate_is_told_apart() {
-        let (_dir, db) = open().await;
-        put(&db, 1).await.unwrap();
-        assert!(matches!(put(&db, 1).await, Err(DatabaseError::Duplicate(_))));
-        put(&db, 2).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_lock_held_elsewhere_is_waited_for_and_then_answered_busy() {
-        let (dir, db) = open().await;
-        let mut other = super::super::connect::open_write_connection(&dir.path().join("t.db")).await.unwrap();
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
-        assert!(matches!(put(&db, 1).await, Err(DatabaseError::Busy)));
-        let waiting = tokio::spawn({
-            let db = db.clone();
-            async move { put(&db, 2).await }
-        });
-        sqlx::query("COMMIT").execute(&mut other).await.unwrap();
-        waiting.await.unwrap().unwrap();
-        assert_eq!(count(&db).await, 1);
-    }
-
-    #[tokio::test]
-    async fn closing_finishes_what_is_queued_and_refuses_more() {
-        let (_dir, db) = open().await;
-        let queued = tokio::spawn({
-            let db = db.clone();
-            async move { put(&db, 7).await }
-        });
-        queued.await.unwrap().unwrap();
-        assert_eq!(count(&db).await, 1);
-        db.close().await;
-        assert!(matches!(put(&db, 8).await, Err(DatabaseError::WriterStopped)));
-    }
-}
+mod tests;
