@@ -300,7 +300,13 @@ impl<T> Type<Db> for JsonOr<T> {
 
 impl<'r, T: for<'de> Deserialize<'de> + Default> Decode<'r, Db> for JsonOr<T> {
     fn decode(value: ValueRef<'r>) -> Result<Self, BoxDynError> {
-        Ok(Self(JsonText::decode(value)?.parse()?.unwrap_or_default()))
+        if value.is_null() {
+            return Ok(Self(T::default()));
+        }
+        let text = <&str as Decode<Db>>::decode(value)?;
+        // What the coordinator writes for NaN and infinities is replaced only where there are some.
+        let read = serde_json::from_str::<Option<T>>(text).or_else(|_| JsonText::from_stored(text)?.parse())?;
+        Ok(Self(read.unwrap_or_default()))
     }
 }
 

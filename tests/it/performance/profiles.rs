@@ -201,6 +201,47 @@ async fn a_client_sees_its_own_agents_alone() {
 }
 
 #[tokio::test]
+async fn reports_that_wait_together_count_each_and_refusals_nothing() {
+    let server = TestApp::start().await;
+    for agent in ["busy", "calm"] {
+        create(&server, agent, json!({})).await;
+    }
+    let sent = (0..60u64).map(|n| {
+        let (agent, server) = (["busy", "busy", "calm", "nobody"][n as usize % 4], &server);
+        async move { (agent, report(server, agent, json!({"accuracy": n})).await) }
+    });
+    let mut scores: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for (agent, answer) in futures_util::future::join_all(sent).await {
+        if agent == "nobody" {
+            answer.is(404);
+        } else {
+            scores.entry(agent).or_default().push(answer.ok()["overall_score"].as_f64().unwrap());
+        }
+    }
+    for (agent, count) in [("busy", 30), ("calm", 15)] {
+        let read = profile(&server, agent).await;
+        assert_eq!(read["reports"], count, "{read}");
+        let told = &scores[agent];
+        assert!(told.contains(&read["overall_score"].as_f64().unwrap()), "{read} {told:?}");
+        assert_eq!(told.len() as u64, count);
+        let stored = async |column: &str| {
+            let of = format!("SELECT {column} FROM agent_performance_profiles WHERE agent_id = '{agent}'");
+            serde_json::from_str::<Value>(&text_of(&server, &of).await).unwrap()
+        };
+        let history = stored("performance_history").await;
+        let history = history.as_array().unwrap();
+        assert_eq!(history.len() as u64, count.min(20));
+        let mut seen: Vec<f64> = history.iter().map(|entry| entry["metrics"]["accuracy"].as_f64().unwrap()).collect();
+        assert_eq!(json!({"accuracy": seen.last()}), stored("performance_metrics").await);
+        seen.sort_by(f64::total_cmp);
+        seen.dedup();
+        assert_eq!(seen.len(), history.len(), "each is there once: {history:?}");
+        let day = server.get(&at(&format!("profiles/{agent}/timeseries?metric=accuracy&resolution=day"))).await.ok();
+        assert_eq!(day["points"][0]["count"], count, "{day}");
+    }
+}
+
+#[tokio::test]
 async fn a_summary_honours_period_and_metric() {
     let server = TestApp::start().await;
     for (agent, accuracy) in [("a", 85), ("b", 65), ("c", 45), ("d", 5)] {

@@ -48,7 +48,15 @@ pub(crate) async fn check_visible(conn: &mut Connection, caller: &PerformanceCal
         return Ok(());
     }
     let owner = store::find_owner(conn, agent).await?;
-    let visible = owner.is_some_and(|owner| caller.may_use(agent, &owner));
+    check_owner(caller, agent, owner.as_deref())
+}
+
+/// Check the same where the agent's stored owner is known; `None`: nobody has registered or used it.
+///
+/// # Errors
+/// [`PerformanceError::NotFound`].
+pub(crate) fn check_owner(caller: &PerformanceCaller, agent: &AgentId, owner: Option<&str>) -> Result<()> {
+    let visible = caller.is_admin || owner.is_some_and(|owner| caller.may_use(agent, owner));
     if visible { Ok(()) } else { Err(no_agent(agent)) }
 }
 

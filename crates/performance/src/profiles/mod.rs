@@ -4,6 +4,7 @@ mod chart;
 mod checks;
 mod measured;
 mod model;
+mod reports;
 mod score;
 mod series;
 mod store;
@@ -38,19 +39,16 @@ pub use self::{
     summary::{PerformanceSummary, ScoreDistribution, SummaryOrder, TopPerformer},
 };
 use self::{
-    checks::{check_draft, check_report},
-    model::{HistoryEntry, ProfileRecord, numbers, words},
-    score::{overall_score, trends},
-    store::ScorePlace,
+    checks::check_draft,
+    model::{ProfileRecord, numbers, words},
+    reports::{MetricsGroup, apply, metrics_group},
+    store::{PlacedProfile, ProfileValues, ScorePlace},
 };
 use crate::{
-    agents::{PerformanceCaller, check_visible, use_agent},
+    agents::{PerformanceCaller, check_owner, check_visible, use_agent},
     error::{PerformanceError, Result},
 };
 use am_db::bulk_insert::RowBatch;
-
-/// Entries of the history that the coordinator's row keeps: the series keep all.
-const MAX_HISTORY: usize = 20;
 
 /// Profiles of agents. Cheap to clone.
 #[derive(Clone)]
@@ -77,6 +75,8 @@ struct ProfileInner {
     ids: IdGenerator,
     audit: AuditLog,
     miners: MinerNames,
+    /// What takes in reports of metrics.
+    metrics_group: MetricsGroup,
     /// Reports of metrics that were taken in.
     reports: Counter,
     /// Ends of agents' work that were taken in.
@@ -89,7 +89,8 @@ impl ProfileService {
     /// Create the service; `miners` names those whose jobs end.
     pub fn new(db: Database, clock: Clock, ids: IdGenerator, audit: AuditLog, miners: MinerNames) -> Self {
         let (reports, facts, changes) = (Counter::default(), Counter::default(), Counter::default());
-        Self(Arc::new(ProfileInner { db, clock, ids, audit, miners, reports, facts, changes }))
+        let metrics_group = metrics_group(audit.clone(), reports.clone());
+        Self(Arc::new(ProfileInner { db, clock, ids, audit, miners, metrics_group, reports, facts, changes }))
     }
 
     /// Register the metrics.
@@ -106,10 +107,6 @@ impl ProfileService {
 
     fn new_id(&self) -> String {
         self.0.ids.next("perf_", 12)
-    }
-
-    fn entry(&self, agent: &AgentId, action: &str, now: Timestamp) -> AuditEntry {
-        AuditEntry::new(EventType::WorkflowUpdated, now).of("profile", action).data("agent_id", json!(agent))
     }
 
     /// Create the profile of an agent.
@@ -137,12 +134,13 @@ impl ProfileService {
             let mut rows = RowBatch::default();
             if !draft.initial_metrics.is_empty() {
                 apply(&mut record, &draft.initial_metrics, &serde_json::Value::Null, now);
-                push_values(&mut rows, &record, draft.initial_metrics, now);
+                store::push_metrics(&mut rows, &[ProfileValues::reported(&record, &draft.initial_metrics, now)]);
             }
-            let entry = me.entry(&draft.agent_id, "created", now).by(&by.principal);
+            let entry = profile_entry(&draft.agent_id, "created", now).by(&by.principal);
             me.0.audit.add_entry_rows(&mut rows, [entry.data("profile_id", json!(record.profile_id))]);
             store::save(tx, &record, true, rows).await?;
-            document(tx.conn().await?, record, now).await
+            let place = store::place_of(tx.conn().await?, &record.agent_type, record.overall_score).await?;
+            Ok(document(record, place, now))
         };
         self.0.db.write_idempotent(&self.0.clock, once, work).await
     }
@@ -154,50 +152,15 @@ impl ProfileService {
     #[boxed]
     pub async fn get(&self, caller: &PerformanceCaller, agent: &AgentId) -> Result<ProfileDocument> {
         let mut conn = self.0.db.read().await?;
-        let record = visible(&mut conn, caller, agent).await?;
-        document(&mut conn, record, self.now()).await
-    }
-
-    /// Take in metrics of an agent.
-    ///
-    /// # Errors
-    /// As [`ProfileService::create`]; [`PerformanceError::NotFound`] where there is no profile.
-    #[boxed]
-    pub async fn report(
-        &self,
-        caller: &PerformanceCaller,
-        agent: &AgentId,
-        report: MetricsReport,
-        once: Option<IdempotencyKey>,
-    ) -> Result<IdempotentResult<MetricsReceipt>> {
-        check_report(&report)?;
-        let (me, by, agent, now) = (self.clone(), caller.clone(), agent.clone(), self.now());
-        let work = async move |tx: &mut Tx| {
-            let mut record = visible(tx.conn().await?, &by, &agent).await?;
-            let MetricsReport { metrics, task_context } = report;
-            apply(&mut record, &metrics, &json!(task_context), now);
-            record.reports = Some(record.reports.unwrap_or(0) + 1);
-            let entry = me.entry(&agent, "metrics_reported", now).by(&by.principal).reported();
-            let entry = entry.data("metrics", json!(metrics.keys().collect::<Vec<_>>()));
-            let mut rows = me.0.audit.rows(&[entry]);
-            push_values(&mut rows, &record, metrics, now);
-            store::save(tx, &record, false, rows).await?;
-            let counted = me.0.reports.clone();
-            tx.after_commit(move || {
-                counted.inc();
-            });
-            let performance_metrics = numbers(&record.performance_metrics);
-            Ok(MetricsReceipt {
-                success: true,
-                profile_id: record.profile_id,
-                agent_id: record.agent_id,
-                overall_score: Some(record.overall_score),
-                performance_metrics,
-                improvement_trends: numbers(&record.improvement_trends),
-                updated_at: now,
-            })
+        let Some(PlacedProfile { record, place }) = store::find_placed(&mut conn, agent).await? else {
+            return Err(no_profile(&mut conn, caller, agent).await);
         };
-        self.0.db.write_idempotent(&self.0.clock, once, work).await
+        check_owner(caller, agent, record.agent_owner.as_deref())?;
+        let place = match place {
+            Some(place) => place,
+            None => store::place_of(&mut conn, &record.agent_type, record.overall_score).await?,
+        };
+        Ok(document(record, place, self.now()))
     }
 
     /// A page of the ranking: all profiles with a score for an admin, else the caller's; and how many there are, where that is known.
@@ -233,58 +196,31 @@ impl ProfileService {
     }
 }
 
+/// An entry of the log about an agent's profile.
+fn profile_entry(agent: &AgentId, action: &str, now: Timestamp) -> AuditEntry {
+    AuditEntry::new(EventType::WorkflowUpdated, now).of("profile", action).data("agent_id", json!(agent))
+}
+
 /// An agent's profile that the caller may see.
 async fn visible(conn: &mut Connection, caller: &PerformanceCaller, agent: &AgentId) -> Result<ProfileRecord> {
-    check_visible(conn, caller, agent).await?;
-    let missing = || PerformanceError::NotFound(format!("Agent {agent} has no profile"));
-    store::find(conn, agent).await?.ok_or_else(missing)
+    match store::find(conn, agent).await? {
+        Some(record) => check_owner(caller, agent, record.agent_owner.as_deref()).map(|()| record),
+        None => Err(no_profile(conn, caller, agent).await),
+    }
 }
 
-/// Take reported metrics into a profile.
-fn apply(record: &mut ProfileRecord, metrics: &BTreeMap<String, f64>, context: &serde_json::Value, now: Timestamp) {
-    let mut all = numbers(&record.performance_metrics);
-    all.extend(metrics.iter().map(|(name, value)| (name.clone(), *value)));
-    record.overall_score = overall_score(&all).unwrap_or(0.0);
-    record.performance_metrics = json!(all);
-    let mut history: Vec<serde_json::Value> = record.performance_history.as_array().cloned().unwrap_or_default();
-    let before = history.last().and_then(|entry| entry.get("metrics")).map(numbers).unwrap_or_default();
-    record.improvement_trends = json!(trends(&before, metrics));
-    history.push(json!(HistoryEntry {
-        timestamp: now.stored().replace(' ', "T"),
-        metrics: metrics.iter().map(|(name, value)| (name.clone(), json!(value))).collect(),
-        overall_score: json!(record.overall_score),
-        context: context.clone(),
-    }));
-    let first = history.len().saturating_sub(MAX_HISTORY);
-    record.performance_history = history.split_off(first).into();
-    // What was measured stands before what was reported.
-    let work = record.measured.as_ref();
-    let set = |column: &mut f64, name: &str, is_measured: bool| {
-        if let Some(value) = metrics.get(name).filter(|_| !is_measured) {
-            *column = *value;
-        }
-    };
-    let throughput = work.is_some_and(|work| work.tasks > 0);
-    set(&mut record.throughput, "throughput", throughput);
-    set(&mut record.average_latency, "latency", work.is_some_and(|work| work.latency.count > 0));
-    set(&mut record.cost_per_task, "cost_per_task", work.is_some_and(|work| work.cost_per_task().is_some()));
-    record.last_assessed = Some(now);
-    record.updated_at = now;
-}
-
-/// The rows of values that were reported, and of the score that they gave.
-fn push_values(rows: &mut RowBatch, record: &ProfileRecord, metrics: BTreeMap<String, f64>, now: Timestamp) {
-    let mut values = metrics;
-    values.insert("overall_score".to_owned(), record.overall_score);
-    let owner = record.owner_id.as_deref().unwrap_or_default();
-    store::push_metrics(rows, (&record.agent_id, owner), &values, now);
+/// Why an agent that has no profile is not shown to the caller.
+async fn no_profile(conn: &mut Connection, caller: &PerformanceCaller, agent: &AgentId) -> PerformanceError {
+    match check_visible(conn, caller, agent).await {
+        Ok(()) => PerformanceError::NotFound(format!("Agent {agent} has no profile")),
+        Err(error) => error,
+    }
 }
 
 /// A profile as its readers see it.
-async fn document(conn: &mut Connection, record: ProfileRecord, now: Timestamp) -> Result<ProfileDocument> {
+fn document(record: ProfileRecord, place: ScorePlace, now: Timestamp) -> ProfileDocument {
     let performance_metrics = numbers(&record.performance_metrics);
     let score = (!performance_metrics.is_empty()).then_some(record.overall_score);
-    let place = store::place_of(conn, &record.agent_type, record.overall_score).await?;
     let ScorePlace { ranked, better } = place;
     let work = record.measured.as_ref();
     let reported = |name: &str| performance_metrics.get(name).copied();
@@ -338,5 +274,5 @@ async fn document(conn: &mut Connection, record: ProfileRecord, now: Timestamp) 
         "measured",
         "no assignment, request, spending or measured allocation of the agent has ended",
     );
-    Ok(found)
+    found
 }

@@ -173,7 +173,8 @@ pub(super) struct ProfileRecord {
     pub average_latency: f64,
     pub specialization_areas: Value,
     pub expertise_levels: Value,
-    pub performance_history: Value,
+    /// JSON of the last reports, oldest first, as the row has it.
+    pub performance_history: Option<String>,
     pub improvement_trends: Value,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -181,6 +182,8 @@ pub(super) struct ProfileRecord {
     pub owner_id: Option<String>,
     pub reports: Option<i64>,
     pub measured: Option<MeasuredWork>,
+    /// The stored owner of the agent: who registered it, else who used it first.
+    pub agent_owner: Option<String>,
 }
 
 /// The members of a JSON object that are finite numbers.

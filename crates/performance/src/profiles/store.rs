@@ -1,13 +1,16 @@
 //! SQL of tables `agent_performance_profiles`, `am_profiles` and those beside them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use am_core::ids::{AgentId, PrincipalId};
 use am_db::{
-    Connection, DatabaseError, FromRow as _, Result, Tx,
+    Connection, DatabaseError, FromRow, Result, Tx,
     bulk_insert::RowBatch,
     codec::{JsonOr, JsonText, Timestamp},
-    push_row, row, sql,
+    push_change, push_row, row,
+    row::Columns,
+    sql,
     statement::Query,
-    statement_batch::StatementBatch,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -33,7 +36,7 @@ row! {
         average_latency,
         specialization_areas => JsonOr::into_inner,
         expertise_levels => JsonOr::into_inner,
-        performance_history => JsonOr::into_inner,
+        performance_history,
         improvement_trends => JsonOr::into_inner,
         created_at,
         updated_at,
@@ -41,6 +44,25 @@ row! {
         owner_id = "a.owner_id",
         reports = "a.reports",
         measured = "a.measured" => JsonOr::into_inner,
+        agent_owner = "coalesce((SELECT g.owner_id FROM am_agents g WHERE g.id = p.agent_id),
+            (SELECT c.owner_id FROM am_agent_claims c WHERE c.agent_id = p.agent_id))",
+    }
+}
+
+/// A profile, and where its score stands by what this service keeps.
+pub(super) struct PlacedProfile {
+    pub record: ProfileRecord,
+    /// `None`: the score is not the one that is kept.
+    pub place: Option<ScorePlace>,
+}
+
+impl FromRow for PlacedProfile {
+    fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
+        let record = ProfileRecord::from_row(columns)?;
+        let kept: Option<f64> = columns.next_value()?;
+        let (ranked, better) = columns.next_json("place")?;
+        let place = (kept == Some(record.overall_score)).then_some(ScorePlace { ranked, better });
+        Ok(Self { record, place })
     }
 }
 
@@ -82,34 +104,80 @@ pub(super) async fn find(conn: &mut Connection, agent: &AgentId) -> Result<Optio
     found.bind(agent).fetch_optional(conn).await
 }
 
-/// The rows of a profile, new or changed, and what is kept of it beside.
+/// The same, with its place among those of its type.
+pub(super) async fn find_placed(conn: &mut Connection, agent: &AgentId) -> Result<Option<PlacedProfile>> {
+    let found = sql!(
+        "SELECT ",
+        ProfileRecord::COLUMNS,
+        ", a.score, (SELECT CAST({array coalesce(sum(k.profiles), 0), coalesce(sum(k.profiles) FILTER (WHERE k.bucket > a.bucket), 0)
+                 + (SELECT count(*) FROM am_profiles b WHERE b.agent_type = p.agent_type AND b.bucket = a.bucket AND b.score > a.score)} AS TEXT)
+             FROM am_profile_ranks k WHERE k.agent_type = p.agent_type)
+         FROM agent_performance_profiles p LEFT JOIN am_profiles a ON a.agent_id = p.agent_id WHERE p.agent_id = $1
+             AND p.id = coalesce((SELECT x.id FROM am_profiles x WHERE x.agent_id = $1),
+                 (SELECT max(y.id) FROM agent_performance_profiles y WHERE y.agent_id = $1))",
+    );
+    found.bind(agent).fetch_optional(conn).await
+}
+
+/// Profiles of agents; that of each as [`find`] has it.
+pub(super) async fn find_all<'a>(
+    conn: &mut Connection,
+    agents: impl Iterator<Item = &'a AgentId>,
+) -> Result<Vec<ProfileRecord>> {
+    let agents: BTreeSet<[&AgentId; 1]> = agents.map(|agent| [agent]).collect();
+    let found = sql!(
+        "SELECT ",
+        ProfileRecord::COLUMNS,
+        " FROM {records $1 agent_id:text} AS r
+         {then} agent_performance_profiles p ON p.agent_id = r.agent_id LEFT JOIN am_profiles a ON a.agent_id = p.agent_id
+         WHERE p.id = coalesce((SELECT x.id FROM am_profiles x WHERE x.agent_id = r.agent_id),
+             (SELECT max(y.id) FROM agent_performance_profiles y WHERE y.agent_id = r.agent_id))",
+    );
+    let agents = serde_json::to_string(&agents).map_err(|error| DatabaseError::InvalidValue(error.to_string()))?;
+    found.bind(agents).fetch_all(conn).await
+}
+
+/// Write the rows of a profile, new or changed, what is kept of it beside, and `rows`.
 pub(super) async fn save(tx: &mut Tx, record: &ProfileRecord, is_new: bool, mut rows: RowBatch) -> Result<()> {
-    let mut batch = StatementBatch::default();
     if is_new {
         push_profile(&mut rows, record)?;
+        push_beside(&mut rows, record)?;
     } else {
-        let update = sql!(
-            in &mut batch,
-            "UPDATE agent_performance_profiles SET overall_score = $2, performance_metrics = $3, resource_efficiency = $4,
-                 cost_per_task = $5, throughput = $6, average_latency = $7, performance_history = $8, improvement_trends = $9,
-                 updated_at = $10, last_assessed = $11 WHERE id = $1",
-        );
-        let update = update
-            .bind(&record.id)
-            .bind(record.overall_score)
-            .bind(json(&record.performance_metrics)?)
-            .bind(json(&record.resource_efficiency)?)
-            .bind(record.cost_per_task)
-            .bind(record.throughput)
-            .bind(record.average_latency)
-            .bind(json(&record.performance_history)?)
-            .bind(json(&record.improvement_trends)?)
-            .bind(record.updated_at)
-            .bind(record.last_assessed);
-        batch.add(update);
+        push_changed(&mut rows, std::iter::once(record))?;
     }
-    push_beside(&mut rows, record)?;
-    batch.rows(rows).execute(tx).await
+    rows.execute(tx).await
+}
+
+/// Changes of profiles that are there.
+pub(super) fn push_changed<'a>(
+    rows: &mut RowBatch,
+    records: impl Iterator<Item = &'a ProfileRecord> + Clone,
+) -> Result<()> {
+    for record in records.clone() {
+        push_change!(
+            rows,
+            (
+                &record.id,
+                record.overall_score,
+                json(&record.performance_metrics)?,
+                json(&record.resource_efficiency)?,
+                record.cost_per_task,
+                record.throughput,
+                record.average_latency,
+                record.performance_history.as_deref().unwrap_or("[]"),
+                json(&record.improvement_trends)?,
+                record.updated_at,
+                record.last_assessed,
+            ),
+            "UPDATE agent_performance_profiles SET overall_score = r.score, performance_metrics = r.metrics,
+                 resource_efficiency = r.efficiency, cost_per_task = r.cost, throughput = r.throughput, average_latency = r.latency,
+                 performance_history = r.history, improvement_trends = r.trends, updated_at = r.updated, last_assessed = r.assessed
+             FROM {records $1 id:text score:float metrics:json efficiency:json cost:float throughput:float latency:float
+                 history:json trends:json updated:timestamp assessed:timestamp} AS r
+             WHERE agent_performance_profiles.id = r.id"
+        );
+    }
+    records.clone().try_for_each(|record| push_beside(rows, record))
 }
 
 fn push_profile(rows: &mut RowBatch, record: &ProfileRecord) -> Result<()> {
@@ -131,7 +199,7 @@ fn push_profile(rows: &mut RowBatch, record: &ProfileRecord) -> Result<()> {
         average_latency: record.average_latency,
         specialization_areas: json(&record.specialization_areas)?,
         expertise_levels: json(&record.expertise_levels)?,
-        performance_history: json(&record.performance_history)?,
+        performance_history: record.performance_history.as_deref().unwrap_or("[]"),
         improvement_trends: json(&record.improvement_trends)?,
         benchmark_scores: json(&empty)?,
         created_at: record.created_at,
@@ -161,26 +229,44 @@ pub(super) fn push_beside(rows: &mut RowBatch, record: &ProfileRecord) -> Result
     Ok(())
 }
 
+/// Values of an agent's metrics at a moment.
+pub(super) struct ProfileValues {
+    pub agent: AgentId,
+    /// The stored owner of its profile; empty: none.
+    pub owner: String,
+    pub metrics: ProfileMetrics,
+    pub at: Timestamp,
+}
+
+impl ProfileValues {
+    /// What was reported, with the score that it gave.
+    pub(super) fn reported(record: &ProfileRecord, metrics: &ProfileMetrics, at: Timestamp) -> Self {
+        let mut metrics = metrics.clone();
+        metrics.insert("overall_score".to_owned(), record.overall_score);
+        Self { agent: record.agent_id.clone(), owner: record.owner_id.clone().unwrap_or_default(), metrics, at }
+    }
+}
+
 /// The last values of metrics, and the points of their series.
-pub(super) fn push_metrics(
-    rows: &mut RowBatch,
-    (agent, owner): (&AgentId, &str),
-    metrics: &ProfileMetrics,
-    at: Timestamp,
-) {
-    let hour = hour_of(at);
-    for (name, value) in metrics {
+pub(super) fn push_metrics(rows: &mut RowBatch, reports: &[ProfileValues]) {
+    let mut last = BTreeMap::new();
+    for report in reports {
+        last.extend(report.metrics.iter().map(|(name, value)| ((&report.agent, name), (*value, report))));
+    }
+    for ((agent, name), (value, report)) in last {
         push_row!(rows, "am_profile_metrics" {
             agent_id: agent,
             metric: name,
-            owner_id: owner,
-            value: *value,
-            hour: &hour,
-            reported_at: at,
+            owner_id: &report.owner,
+            value: value,
+            hour: hour_of(report.at),
+            reported_at: report.at,
         } update on (agent_id, metric));
     }
-    for (name, value) in metrics {
-        push_point(rows, agent, name, *value, at);
+    for report in reports {
+        for (name, value) in &report.metrics {
+            push_point(rows, &report.agent, name, *value, report.at);
+        }
     }
 }
 
@@ -309,7 +395,7 @@ pub(super) fn new_record(
         average_latency: 0.0,
         specialization_areas: list.clone(),
         expertise_levels: object.clone(),
-        performance_history: list,
+        performance_history: None,
         improvement_trends: object,
         created_at: now,
         updated_at: now,
@@ -317,5 +403,6 @@ pub(super) fn new_record(
         owner_id: owner,
         reports: Some(0),
         measured: None::<MeasuredWork>,
+        agent_owner: None,
     }
 }

@@ -18,8 +18,9 @@ use super::{
     MeasuredWork, ProfileService,
     measured::WorkFact,
     model::{ProfileRecord, numbers},
+    profile_entry,
     series::{self, MetricChange, SeriesBucket, SeriesOrder, SeriesResolution, store as series_store},
-    store as profile_store,
+    store::{self as profile_store, ProfileValues},
 };
 use crate::{agents::use_miner, error::Result};
 
@@ -102,8 +103,9 @@ impl ProfileService {
                     if !values.is_empty() {
                         values.insert("overall_score".to_owned(), record.overall_score);
                     }
-                    let owner = record.owner_id.as_deref().unwrap_or_default();
-                    profile_store::push_metrics(&mut rows, (&record.agent_id, owner), &values, record.updated_at);
+                    let (agent, at) = (record.agent_id, record.updated_at);
+                    let owner = record.owner_id.unwrap_or_default();
+                    profile_store::push_metrics(&mut rows, &[ProfileValues { agent, owner, metrics: values, at }]);
                     rows.execute(tx).await?;
                 }
                 series_store::move_place(tx, "coordinator", last).await?;
@@ -170,6 +172,7 @@ impl ProfileService {
         let mut rows = RowBatch::default();
         let owner = record.owner_id.clone().unwrap_or_default();
         let mut work = record.measured.take().unwrap_or_default();
+        let mut measured = Vec::new();
         for row in facts {
             let at = row.ended_at;
             let fact = WorkFact {
@@ -180,12 +183,13 @@ impl ProfileService {
                 efficiency: row.efficiency,
                 at,
             };
-            let values = work.add(&fact).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-            profile_store::push_metrics(&mut rows, (agent, &owner), &values, at);
+            let metrics = work.add(&fact).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            measured.push(ProfileValues { agent: agent.clone(), owner: owner.clone(), metrics, at });
         }
+        profile_store::push_metrics(&mut rows, &measured);
         set_measured(&mut record, work, now);
         if is_new {
-            let entry = self.entry(agent, "created", now).on_behalf_of(&owner);
+            let entry = profile_entry(agent, "created", now).on_behalf_of(&owner);
             self.0.audit.add_entry_rows(&mut rows, [entry.data("profile_id", json!(record.profile_id))]);
         }
         Ok(profile_store::save(tx, &record, is_new, rows).await?)
@@ -273,7 +277,7 @@ impl ProfileService {
         drop(conn);
         let MetricChange { at, before, after } = change;
         let now = self.now();
-        let entry = self.entry(agent, "changed", now).on_behalf_of(owner.as_deref().unwrap_or_default());
+        let entry = profile_entry(agent, "changed", now).on_behalf_of(owner.as_deref().unwrap_or_default());
         let entry = entry
             .data("owner_id", json!(owner))
             .data("metric", json!(metric))
