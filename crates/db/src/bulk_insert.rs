@@ -42,7 +42,7 @@ impl InsertStatement {
     pub(super) fn sql(&'static self) -> &'static str {
         self.sql.get_or_init(|| {
             let InsertTarget { table, columns, conflict, .. } = self.target;
-            dialect::insert_rows(table, columns, &conflict.clause(columns))
+            dialect::insert_rows(table, columns, &conflict)
         })
     }
 
@@ -263,6 +263,34 @@ mod tests {
         }
         assert_eq!((count(&db, "t").await, count(&db, "n").await), (50, 1));
         assert_eq!(hooks.load(std::sync::atomic::Ordering::Relaxed), 49, "a hook runs for what is durable only");
+    }
+
+    #[tokio::test]
+    async fn what_is_added_is_summed_with_what_is_there_and_with_each_other() {
+        let (_dir, db) = open().await;
+        let add = |rows: &mut RowBatch, name: &str, price: f64, at: &str| {
+            crate::push_row!(rows, "sums" { name: name, entries: 1i64, price: price, at: at } add on (name) latest (at));
+        };
+        db.write(async |tx: &mut Tx| {
+            let table = "CREATE TABLE sums (name TEXT PRIMARY KEY, entries INTEGER NOT NULL, price REAL, at TEXT)";
+            sqlx::query(table).execute(tx.conn().await?).await?;
+            Ok::<_, DatabaseError>(())
+        })
+        .await
+        .unwrap();
+        for _ in 0..2 {
+            let mut rows = RowBatch::default();
+            for (name, price, at) in [("a", 0.5, "3"), ("b", 1.0, "1"), ("a", 2.25, "2")] {
+                add(&mut rows, name, price, at);
+            }
+            db.insert(rows, || {}).await.unwrap();
+        }
+        let sums: Vec<(String, i64, f64, String)> =
+            crate::sql!("SELECT name, entries, price, at FROM sums ORDER BY name")
+                .fetch_all(&mut db.read().await.unwrap())
+                .await
+                .unwrap();
+        assert_eq!(sums, [("a".to_owned(), 4, 5.5, "3".to_owned()), ("b".to_owned(), 2, 2.0, "1".to_owned())]);
     }
 
     proptest! {

@@ -16,20 +16,27 @@ pub enum ConflictRule {
         /// What follows the assignments: more of them, each after a comma, and a condition.
         rest: &'static str,
     },
+    /// Its columns are sums: the new row's values are added to them, those of several new rows at once.
+    Add {
+        /// Columns by which the row is found.
+        key: &'static [&'static str],
+        /// Columns that are no sums, but get the greatest of the new values.
+        latest: &'static [&'static str],
+    },
 }
 
 impl ConflictRule {
     /// The same rule for an insert of these columns. As a constant, one that names another column does not compile.
     pub const fn for_columns(self, columns: &[&str]) -> Self {
-        if let Self::Update { key, except, .. } = &self {
+        if let Self::Update { key, except: named, .. } | Self::Add { key, latest: named } = &self {
             assert!(all_among(key, columns), "the key has a column that is not inserted");
-            assert!(all_among(except, columns), "a column is excepted that is not inserted");
+            assert!(all_among(named, columns), "a column is named that is not inserted");
         }
         self
     }
 
-    /// The clause of an insert of these columns; empty where a duplicate is an error.
-    pub(super) fn clause(&self, columns: &[&str]) -> String {
+    /// The clause of an insert of these columns into `table`; empty where a duplicate is an error.
+    pub(super) fn clause(&self, table: &str, columns: &[&str]) -> String {
         match self {
             Self::Refuse => String::new(),
             Self::Clause(text) => (*text).to_owned(),
@@ -38,7 +45,35 @@ impl ConflictRule {
                 let set: Vec<String> = written.map(|column| format!("{column} = excluded.{column}")).collect();
                 format!("ON CONFLICT ({}) DO UPDATE SET {}{rest}", key.join(", "), set.join(", "))
             }
+            Self::Add { key, latest } => {
+                let assignment = |column: &&str| match latest.contains(column) {
+                    true => format!("{column} = excluded.{column}"),
+                    false => format!("{column} = {table}.{column} + excluded.{column}"),
+                };
+                let set: Vec<String> = columns.iter().filter(|column| !key.contains(column)).map(assignment).collect();
+                format!("ON CONFLICT ({}) DO UPDATE SET {}", key.join(", "), set.join(", "))
+            }
         }
+    }
+
+    /// How several new rows become one, where they do: what is selected for each of `columns`, which are given with their cells, and the
+    /// grouping.
+    pub(super) fn combined(&self, columns: &[(&str, String)]) -> (Vec<String>, String) {
+        let Self::Add { key, latest } = self else {
+            return (columns.iter().map(|(_, cell)| cell.clone()).collect(), String::new());
+        };
+        let selected = columns.iter().map(|(column, cell)| match column {
+            _ if key.contains(column) => cell.clone(),
+            _ if latest.contains(column) => format!("max({cell})"),
+            _ => format!("sum({cell})"),
+        });
+        let places: Vec<String> = columns
+            .iter()
+            .zip(1..)
+            .filter(|((column, _), _)| key.contains(column))
+            .map(|(_, place): (_, usize)| place.to_string())
+            .collect();
+        (selected.collect(), format!("GROUP BY {} ", places.join(", ")))
     }
 }
 
@@ -73,7 +108,8 @@ const fn is_same(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// The [`ConflictRule`](crate::conflict_rule::ConflictRule) that stands after an insert's columns: nothing, a clause
-/// (`"ON CONFLICT ..."`), or `update on (id) except (created_at) " WHERE ..."`, whose last two parts may be missing.
+/// (`"ON CONFLICT ..."`), `update on (id) except (created_at) " WHERE ..."`, whose last two parts may be missing, or `add on (day)
+/// latest (updated_at)`, whose last may.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! conflict_rule {
@@ -84,6 +120,12 @@ macro_rules! conflict_rule {
             key: &[$(stringify!($key)),+],
             except: &[$($(stringify!($except)),+)?],
             rest: concat!("", $($rest)?),
+        }
+    };
+    (add on ($($key:ident),+) $(latest ($($latest:ident),+))?) => {
+        $crate::conflict_rule::ConflictRule::Add {
+            key: &[$(stringify!($key)),+],
+            latest: &[$($(stringify!($latest)),+)?],
         }
     };
 }

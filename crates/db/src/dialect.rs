@@ -4,6 +4,8 @@
 //! text holds a fragment, a name with arguments in braces (`{texts $1}`), and the dialect puts its own form there. A fragment
 //! that a dialect can't express yet makes the statement one of the other dialect's alone.
 
+use super::conflict_rule::ConflictRule;
+
 /// Bytes above which a document is left out of a list's row.
 const BRIEF_BYTES: usize = 8192;
 /// Maximum number of rows that a search by text ranks, the newest that match.
@@ -253,18 +255,24 @@ pub(super) fn row_cell(at: usize) -> String {
 }
 
 /// One statement that inserts a JSON array of rows, each an array of cells, given as the only parameter, a `?`.
-pub(super) fn insert_rows(table: &str, columns: &[&str], conflict: &str) -> String {
-    let columns: Vec<(&str, String)> = columns.iter().enumerate().map(|(at, column)| (*column, row_cell(at))).collect();
-    insert_cells(table, &columns, conflict)
+pub(super) fn insert_rows(table: &str, columns: &[&str], conflict: &ConflictRule) -> String {
+    let cells: Vec<(&str, String)> = columns.iter().enumerate().map(|(at, column)| (*column, row_cell(at))).collect();
+    insert_cells(table, &cells, columns, conflict)
 }
 
-/// The same, where each column is given with what is written into it.
-pub(super) fn insert_cells(table: &str, columns: &[(&str, String)], conflict: &str) -> String {
-    let (columns, cells): (Vec<&str>, Vec<&str>) = columns.iter().map(|(name, cell)| (*name, cell.as_str())).unzip();
+/// The same, where each column is given with what is written into it; those of `written` are of the rows.
+pub(super) fn insert_cells(
+    table: &str,
+    columns: &[(&str, String)],
+    written: &[&str],
+    conflict: &ConflictRule,
+) -> String {
+    let (cells, grouping) = conflict.combined(columns);
     // Without a WHERE, ON CONFLICT would be read as a join's ON. From json_each a row would come as text, which each
     // of its cells' paths had to be found in anew.
-    let (columns, cells) = (columns.join(", "), cells.join(", "));
-    format!("INSERT INTO {table} ({columns}) SELECT {cells} FROM jsonb_each(?) WHERE true {conflict}")
+    let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+    let (names, cells, conflict) = (names.join(", "), cells.join(", "), conflict.clause(table, written));
+    format!("INSERT INTO {table} ({names}) SELECT {cells} FROM jsonb_each(?) WHERE true {grouping}{conflict}")
 }
 
 #[cfg(test)]

@@ -107,7 +107,7 @@ impl ForeignTables {
             .map(|(name, _)| *name)
             .filter(|name| known.contains(name) || optional.contains(name))
             .collect();
-        Some(dialect::insert_cells(insert.table, &columns, &insert.conflict.clause(&written)))
+        Some(dialect::insert_cells(insert.table, &columns, &written, &insert.conflict))
     }
 }
 

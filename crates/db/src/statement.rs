@@ -94,7 +94,7 @@ impl Statement {
             Source::Text(pieces) => pieces.concat(),
             Source::Insert { table, columns, conflict } => {
                 let values: Vec<String> = (1..=columns.len()).map(|at| format!("${at}")).collect();
-                let conflict = conflict.clause(columns);
+                let conflict = conflict.clause(table, columns);
                 format!("INSERT INTO {table} ({}) VALUES ({}) {conflict}", columns.join(", "), values.join(", "))
             }
             Source::Update { table, columns, given, rest } => {

@@ -62,7 +62,8 @@ macro_rules! push_change {
 
 /// Add a row to [`RowBatch`](crate::bulk_insert::RowBatch): `push_row!(rows, "table" { column: value, ... })`, with what is done about a row that is there already
 /// after the braces: `"ON CONFLICT ..."`, or `update on (id)`, which gives it the new values of all columns but the key (and of those
-/// named by `except (created_at)`); a literal at the end follows the assignments. `where present { column: value }` after the first
+/// named by `except (created_at)`); a literal at the end follows the assignments; or `add on (day) latest (updated_at)`, which adds the
+/// new values to sums. `where present { column: value }` after the first
 /// braces names columns that only some versions of the coordinator have.
 #[macro_export]
 macro_rules! push_row {

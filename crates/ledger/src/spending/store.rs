@@ -15,8 +15,7 @@ pub(super) fn add_row(rows: &mut RowBatch, key: &SpendingKey<'_>, asset: &str, h
         hour: hour,
         amount: amount,
         entries: 1i64,
-    } "ON CONFLICT (dimension, principal, subject, asset, hour) DO UPDATE SET
-           amount = am_ledger_spending.amount + excluded.amount, entries = am_ledger_spending.entries + 1");
+    } add on (dimension, principal, subject, asset, hour));
 }
 
 row! {

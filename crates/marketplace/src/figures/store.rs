@@ -42,10 +42,7 @@ pub fn add_category(rows: &mut RowBatch, category: ServiceCategory, services: i6
         open_requests: open,
         settled: i64::from(paid.is_some()),
         volume: paid.unwrap_or_default().units(),
-    } "ON CONFLICT (category) DO UPDATE SET services = am_market_categories.services + excluded.services,
-         open_requests = am_market_categories.open_requests + excluded.open_requests,
-         settled = am_market_categories.settled + excluded.settled,
-         volume = am_market_categories.volume + excluded.volume");
+    } add on (category));
 }
 
 /// Add to the figures of a day.
@@ -57,9 +54,7 @@ pub fn add_day(rows: &mut RowBatch, category: ServiceCategory, new: &DayFigures)
         settled: new.settled,
         volume: new.volume.units(),
         fees: new.fees.units(),
-    } "ON CONFLICT (day, category) DO UPDATE SET requests = am_market_days.requests + excluded.requests,
-         settled = am_market_days.settled + excluded.settled, volume = am_market_days.volume + excluded.volume,
-         fees = am_market_days.fees + excluded.fees");
+    } add on (day, category));
 }
 
 /// Add to the figures of an agent.
@@ -72,10 +67,7 @@ pub fn add_agent(rows: &mut RowBatch, agent: &AgentId, new: &AgentCounts, now: T
         rating_count: new.rating_count,
         rating_sum: new.rating_sum,
         updated_at: now,
-    } "ON CONFLICT (agent_id) DO UPDATE SET jobs = am_market_agents.jobs + excluded.jobs,
-         failed = am_market_agents.failed + excluded.failed, earned = am_market_agents.earned + excluded.earned,
-         rating_count = am_market_agents.rating_count + excluded.rating_count,
-         rating_sum = am_market_agents.rating_sum + excluded.rating_sum, updated_at = excluded.updated_at");
+    } add on (agent_id) latest (updated_at));
 }
 
 /// Read the figures of an agent.

@@ -205,9 +205,7 @@ pub async fn add_task_stats(tx: &mut Tx, agent_id: &AgentId, task_type: TaskType
         failed: work.failed,
         lost: work.lost,
         seconds: work.seconds,
-    } "ON CONFLICT (agent_id, task_type) DO UPDATE SET completed = am_agent_work.completed + excluded.completed,
-         failed = am_agent_work.failed + excluded.failed, lost = am_agent_work.lost + excluded.lost,
-         seconds = am_agent_work.seconds + excluded.seconds")
+    } add on (agent_id, task_type))
     .execute(tx.conn().await?)
     .await?;
     Ok(())
