@@ -141,7 +141,11 @@ impl Marketplace {
         now: Timestamp,
     ) {
         request.events += 1;
-        store::save(rows, request);
+        if request.state.is_final() {
+            store::save_end(rows, request);
+        } else {
+            store::save(rows, request);
+        }
         let entry = RequestHistoryEntry {
             number: request.events,
             event: event.to_owned(),

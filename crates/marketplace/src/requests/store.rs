@@ -6,7 +6,9 @@ use am_core::{
     ids::{ExecutionId, MarketGuildId, MarketRequestId, MarketServiceId, PrincipalId},
     money::Money,
 };
-use am_db::{Connection, FromRow, Result, bulk_insert::RowBatch, codec::Timestamp, push_row, row, row::Columns, sql};
+use am_db::{
+    Connection, FromRow, Result, bulk_insert::RowBatch, codec::Timestamp, push_change, push_row, row, row::Columns, sql,
+};
 
 fn amount(units: Option<i64>) -> Option<Money> {
     units.map(Money::from_units)
@@ -98,6 +100,31 @@ pub fn save(rows: &mut RowBatch, request: &MarketRequest) {
         ended_at: request.ended_at,
         updated_at: request.updated_at,
     } update on (id) except (client_id, client_owner, category, requirements, inputs, budget, deadline, created_at));
+}
+
+/// Add the change that ends a request to `rows`: it writes only what ends change, and so only some of the table's indexes.
+pub fn save_end(rows: &mut RowBatch, request: &MarketRequest) {
+    push_change!(
+        rows,
+        (
+            &request.id,
+            request.escrow.units(),
+            request.state,
+            request.due_at,
+            request.fee.map(Money::units),
+            request.paid.units(),
+            request.refunded.units(),
+            &request.reason,
+            request.events,
+            request.ended_at,
+            request.updated_at,
+        ),
+        "UPDATE am_market_requests SET escrow = r.escrow, state = r.state, due_at = r.due_at, fee = r.fee, paid = r.paid,
+             refunded = r.refunded, reason = r.reason, events = r.events, ended_at = r.ended_at, updated_at = r.updated_at
+         FROM {records $1 id:text escrow:bigint state:text due_at:timestamp fee:bigint paid:bigint refunded:bigint reason:text
+             events:bigint ended_at:timestamp updated_at:timestamp} AS r
+         WHERE am_market_requests.id = r.id"
+    );
 }
 
 /// Add the row of an event of a request to `rows`.
