@@ -77,7 +77,7 @@ impl EnvironmentSource {
         count: usize,
     ) -> Result<VectorEnv, EnvironmentError> {
         if let Self::Bridge(bridge) = self {
-            return Ok(VectorEnv::bridged(bridge.vector(count)?));
+            return Ok(VectorEnv::bridged(bridge.vectors(count)?));
         }
         let all: Result<Vec<_>, _> = (0..count).map(|_| self.simulated(name, parameters, scores)).collect();
         VectorEnv::new(all?.into_iter().flatten().collect())

@@ -1,5 +1,7 @@
 //! Several environments stepped together.
 
+use std::ops::Range;
+
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize, de::Error as _};
 use serde_json::Value;
@@ -38,8 +40,8 @@ pub struct VectorEnv {
 enum EnvironmentSide {
     /// In this process.
     Simulated(Vec<Box<dyn Environment>>),
-    /// In the process behind a bridge.
-    Bridged(Box<BridgeVector>),
+    /// In the process behind a bridge, in the parts that are stepped by themselves.
+    Bridged(Vec<BridgeVector>),
 }
 
 /// Results of the last step, and the sums of the running episodes.
@@ -110,6 +112,11 @@ impl VectorState {
     }
 }
 
+/// Seeds of the parts that one seed gives.
+fn part_seeds(seed: u64) -> impl Iterator<Item = u64> {
+    (0u64..).map(move |part| seed ^ part.wrapping_mul(0xD1B5_4A32_D192_ED03))
+}
+
 impl VectorEnv {
     /// Combine `environments`; their present episodes count as new.
     ///
@@ -127,11 +134,11 @@ impl VectorEnv {
         Ok(vector)
     }
 
-    /// Environments behind a bridge. Reset them before their observations are read.
-    pub fn bridged(vector: BridgeVector) -> Self {
-        let width = vector.description().observations.len();
-        let present = VectorState::new(vector.count(), width);
-        Self { side: EnvironmentSide::Bridged(Box::new(vector)), width, present }
+    /// Environments behind a bridge, one part or several of the same kind. Reset them before their observations are read.
+    pub fn bridged(vectors: Vec<BridgeVector>) -> Self {
+        let width = vectors[0].description().observations.len();
+        let present = VectorState::new(vectors.iter().map(BridgeVector::count).sum(), width);
+        Self { side: EnvironmentSide::Bridged(vectors), width, present }
     }
 
     /// Whether [`VectorEnv::restore`] begins new episodes, because the environments' state is not in the snapshot.
@@ -152,7 +159,14 @@ impl VectorEnv {
                 all.iter_mut().for_each(|environment| environment.reset(Some(seeds.next_u64())));
                 self.observe();
             }
-            EnvironmentSide::Bridged(vector) => vector.reset(seed, &mut self.present.observations)?,
+            EnvironmentSide::Bridged(vectors) => {
+                let mut rows = self.present.observations.as_mut_slice();
+                for (vector, seed) in vectors.iter_mut().zip(part_seeds(seed)) {
+                    let (own, rest) = rows.split_at_mut(vector.count() * self.width);
+                    vector.reset(seed, own)?;
+                    rows = rest;
+                }
+            }
         }
         Ok(())
     }
@@ -170,15 +184,26 @@ impl VectorEnv {
     pub fn len(&self) -> usize {
         match &self.side {
             EnvironmentSide::Simulated(all) => all.len(),
-            EnvironmentSide::Bridged(vector) => vector.count(),
+            EnvironmentSide::Bridged(vectors) => vectors.iter().map(BridgeVector::count).sum(),
         }
+    }
+
+    /// The environments of each part: parts can be stepped by themselves. Simulated environments are one.
+    pub fn parts(&self) -> Vec<Range<usize>> {
+        let EnvironmentSide::Bridged(vectors) = &self.side else { return vec![0..self.len()] };
+        let mut begin = 0;
+        let part = |vector: &BridgeVector| {
+            let end = begin + vector.count();
+            std::mem::replace(&mut begin, end)..end
+        };
+        vectors.iter().map(part).collect()
     }
 
     /// Description of each environment.
     pub fn description(&self) -> &EnvironmentDescription {
         match &self.side {
             EnvironmentSide::Simulated(all) => all[0].description(),
-            EnvironmentSide::Bridged(vector) => vector.description(),
+            EnvironmentSide::Bridged(vectors) => vectors[0].description(),
         }
     }
 
@@ -224,10 +249,31 @@ impl VectorEnv {
     /// [`EnvironmentError::Actions`] for the wrong kind or number of actions, [`EnvironmentError::Action`] for one outside the space; no
     /// environment has been stepped then. Those of a bridge: [`EnvironmentError::Bridge`] and [`EnvironmentError::BridgeGone`].
     pub fn step(&mut self, actions: ActionBatch<'_>) -> Result<(), EnvironmentError> {
-        let per_action = self.check(actions)?;
-        self.present.ended.clear();
-        match &mut self.side {
+        let per_action = self.check(actions, self.len())?;
+        let parts = self.parts();
+        for (part, environments) in parts.iter().enumerate() {
+            self.begin(part, actions.part(environments, per_action))?;
+        }
+        let mut ended = Vec::new();
+        for part in 0..parts.len() {
+            self.finish(part)?;
+            ended.append(&mut self.present.ended);
+        }
+        self.present.ended = ended;
+        Ok(())
+    }
+
+    /// Begin a step of a part's environments: other work can be done until [`VectorEnv::finish`] waits for what it results in.
+    ///
+    /// # Errors
+    /// As [`VectorEnv::step`].
+    pub fn begin(&mut self, part: usize, actions: ActionBatch<'_>) -> Result<(), EnvironmentError> {
+        let environments = self.parts().swap_remove(part);
+        let per_action = self.check(actions, environments.len())?;
+        let Self { side, present, width } = self;
+        match side {
             EnvironmentSide::Simulated(all) => {
+                present.ended.clear();
                 for (index, environment) in all.iter_mut().enumerate() {
                     let outcome = environment.step(match actions {
                         ActionBatch::Discrete(all) => EnvironmentAction::Discrete(all[index] as usize),
@@ -235,7 +281,7 @@ impl VectorEnv {
                             EnvironmentAction::Continuous(&all[index * per_action..(index + 1) * per_action])
                         }
                     });
-                    let (present, row) = (&mut self.present, index * self.width..(index + 1) * self.width);
+                    let row = index * *width..(index + 1) * *width;
                     present.rewards[index] = outcome.reward as f32;
                     (present.terminated[index], present.truncated[index]) = (outcome.terminated, outcome.truncated);
                     if present.count(index, outcome.reward) {
@@ -245,26 +291,42 @@ impl VectorEnv {
                     environment.observe(&mut present.observations[row]);
                 }
             }
-            EnvironmentSide::Bridged(vector) => {
-                let VectorState { observations, finals, rewards, terminated, truncated, .. } = &mut self.present;
-                vector.step(actions, &mut BridgeRows { observations, finals, rewards, terminated, truncated })?;
-                let horizon = vector.description().horizon;
-                for index in 0..vector.count() {
-                    let reward = f64::from(self.present.rewards[index]);
-                    if !self.present.count(index, reward) && self.present.lengths[index] >= horizon {
-                        return Err(EnvironmentError::Bridge(format!(
-                            "environment {index} has not ended its episode within {horizon} steps, the run's horizon"
-                        )));
-                    }
-                }
+            EnvironmentSide::Bridged(vectors) => vectors[part].begin(actions)?,
+        }
+        Ok(())
+    }
+
+    /// Wait for the end of the step of a part that was begun. Episodes that [have ended](VectorEnv::ended) are those of the part then.
+    ///
+    /// # Errors
+    /// Those of a bridge: [`EnvironmentError::Bridge`] and [`EnvironmentError::BridgeGone`].
+    pub fn finish(&mut self, part: usize) -> Result<(), EnvironmentError> {
+        let environments = self.parts().swap_remove(part);
+        let Self { side: EnvironmentSide::Bridged(vectors), present, width } = self else { return Ok(()) };
+        let rows = environments.start * *width..environments.end * *width;
+        let vector = &mut vectors[part];
+        vector.finish(&mut BridgeRows {
+            observations: &mut present.observations[rows.clone()],
+            finals: &mut present.finals[rows],
+            rewards: &mut present.rewards[environments.clone()],
+            terminated: &mut present.terminated[environments.clone()],
+            truncated: &mut present.truncated[environments.clone()],
+        })?;
+        let horizon = vector.description().horizon;
+        present.ended.clear();
+        for index in environments {
+            let reward = f64::from(present.rewards[index]);
+            if !present.count(index, reward) && present.lengths[index] >= horizon {
+                return Err(EnvironmentError::Bridge(format!(
+                    "environment {index} has not ended its episode within {horizon} steps, the run's horizon"
+                )));
             }
         }
         Ok(())
     }
 
-    /// Check the actions and return the length of one.
-    fn check(&self, actions: ActionBatch<'_>) -> Result<usize, EnvironmentError> {
-        let count = self.len();
+    /// Check the actions of `count` environments and return the length of one.
+    fn check(&self, actions: ActionBatch<'_>, count: usize) -> Result<usize, EnvironmentError> {
         let (wrong, per_action) = match (&self.description().actions, actions) {
             (ActionSpace::Discrete { names }, ActionBatch::Discrete(all)) if all.len() == count => {
                 (all.iter().position(|index| !(0..names.len() as i64).contains(index)), 1)
@@ -295,7 +357,7 @@ impl VectorEnv {
                 let environments = all.iter().map(|environment| environment.snapshot()).collect();
                 serde_json::to_value(VectorSnapshot { environments, present: &self.present })
             }
-            EnvironmentSide::Bridged(vector) => serde_json::to_value(BridgedSnapshot { resets: vector.resets() }),
+            EnvironmentSide::Bridged(vectors) => serde_json::to_value(BridgedSnapshot { resets: vectors[0].resets() }),
         }
     }
 
@@ -306,10 +368,15 @@ impl VectorEnv {
     /// When it belongs to other environments, or to another number of them. Some environments may have been restored
     /// then: reset, or restore another snapshot.
     pub fn restore(&mut self, snapshot: &Value) -> Result<(), serde_json::Error> {
-        if let EnvironmentSide::Bridged(vector) = &mut self.side {
+        if let EnvironmentSide::Bridged(vectors) = &mut self.side {
             let BridgedSnapshot { resets } = BridgedSnapshot::deserialize(snapshot)?;
             self.present.clear();
-            vector.reset_after(resets, &mut self.present.observations);
+            let mut rows = self.present.observations.as_mut_slice();
+            for vector in vectors {
+                let (own, rest) = rows.split_at_mut(vector.count() * self.width);
+                vector.reset_after(resets, own);
+                rows = rest;
+            }
             return Ok(());
         }
         let VectorSnapshot { environments, present } = VectorSnapshot::<VectorState>::deserialize(snapshot)?;

@@ -22,8 +22,8 @@ use am_core::{boxed, ids::TrainingRunId};
 
 /// Commands that wait to be sent: one that is answered, and those without an answer before it.
 const MAX_WAITING_COMMANDS: usize = 64;
-/// Answers that wait for the trainer: the one that it waits for, and one that came after it had given up.
-const MAX_WAITING_ANSWERS: usize = 2;
+/// Answers that wait for the trainer: one for each command under way, and those that came after a trainer had given up.
+const MAX_WAITING_ANSWERS: usize = 4;
 /// How often a trainer that waits looks whether it is asked to stop.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -161,14 +161,12 @@ impl BridgeConnection {
         let _ = self.commands.try_send(head.bare().into());
     }
 
-    /// Send the frame that `make` builds and wait for its answer, at most for `patience`, or until `interrupted`.
-    pub(super) fn ask(
+    /// Send the frame that `make` builds. Returns its number.
+    pub(super) fn send(
         &self,
         head: FrameHead,
         make: impl FnOnce(FrameHead) -> Vec<u8>,
-        patience: Duration,
-        interrupted: &InterruptCheck,
-    ) -> Result<Bytes, EnvironmentError> {
+    ) -> Result<u32, EnvironmentError> {
         let mut queue = self.answers.lock();
         queue.sequence = queue.sequence.wrapping_add(1);
         let head = FrameHead { sequence: queue.sequence, ..head };
@@ -178,6 +176,17 @@ impl BridgeConnection {
                 EnvironmentError::Bridge("it takes none of the frames that it is sent".to_owned())
             }
         })?;
+        Ok(head.sequence)
+    }
+
+    /// Wait for the answer to frame `sequence`, at most for `patience`, or until `interrupted`. Frames are answered in their order.
+    pub(super) fn receive(
+        &self,
+        sequence: u32,
+        patience: Duration,
+        interrupted: &InterruptCheck,
+    ) -> Result<Bytes, EnvironmentError> {
+        let queue = self.answers.lock();
         let begun = Instant::now();
         loop {
             match queue.receiver.recv_timeout(LOOK_INTERVAL) {
@@ -187,11 +196,11 @@ impl BridgeConnection {
                         return Err(EnvironmentError::Bridge(format!("it says: {}", read_failed(rows))));
                     }
                     // An answer to what a trainer before this one asked and did not wait for.
-                    let late = head.sequence.wrapping_sub(answer.sequence);
+                    let late = sequence.wrapping_sub(answer.sequence);
                     if late != 0 && late < u32::MAX / 2 {
                         continue;
                     }
-                    if answer.sequence != head.sequence {
+                    if answer.sequence != sequence {
                         return Err(EnvironmentError::bridge_sent("an answer to what it was not asked".to_owned()));
                     }
                     return Ok(frame);

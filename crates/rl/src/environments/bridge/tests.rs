@@ -118,7 +118,7 @@ fn vector(
     let seeds = twin.seeds.clone();
     tokio::spawn(twin.serve(connect(&hub), change));
     let bridged = source(parameters).connected(access(&hub, 2000, &Arc::default())).vector(count).unwrap();
-    (VectorEnv::bridged(bridged), seeds, hub)
+    (VectorEnv::bridged(vec![bridged]), seeds, hub)
 }
 
 fn scripted(step: usize, count: usize) -> Vec<i64> {
@@ -162,6 +162,65 @@ async fn bridged_environments_step_as_their_twins() {
     };
     tokio::task::spawn_blocking(work).await.unwrap();
     assert!(hub.is_connected(&"train_1".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_are_stepped_in_turn_and_at_once() {
+    let hub = BridgeHub::default();
+    let twin = TwinBridge::new("CartPole-v1");
+    let seeds = twin.seeds.clone();
+    tokio::spawn(twin.serve(connect(&hub), Some));
+    let bridged = source(&cart_pole(500)).connected(access(&hub, 2000, &Arc::default()));
+    let work = move || {
+        assert_eq!(VectorEnv::bridged(bridged.vectors(7).unwrap()).parts(), [0..7]);
+        let mut bridged = VectorEnv::bridged(bridged.vectors(9).unwrap());
+        bridged.reset(5).unwrap();
+        let parts = bridged.parts();
+        assert_eq!((bridged.len(), &parts[..]), (9, &[0..5, 5..9][..]));
+        let drawn = seeds.lock().clone();
+        assert_ne!(drawn[0], drawn[1], "the parts differ");
+        let mut twins: Vec<VectorEnv> = parts
+            .iter()
+            .zip(&drawn)
+            .map(|(part, seed)| {
+                let all = part.clone().map(|_| make_environment("CartPole-v1", None).unwrap());
+                let mut twin = VectorEnv::new(all.collect()).unwrap();
+                twin.reset(*seed).unwrap();
+                twin
+            })
+            .collect();
+        let same = |bridged: &VectorEnv, twins: &[VectorEnv], part: usize, step: usize| {
+            let (at, twin) = (parts[part].clone(), &twins[part]);
+            assert_eq!(bridged.observations()[at.start * 4..at.end * 4], *twin.observations(), "{part} of step {step}");
+            assert_eq!(bridged.rewards()[at.clone()], *twin.rewards());
+            assert_eq!(bridged.terminated()[at], *twin.terminated());
+        };
+        let mut ends = 0;
+        for step in 0..200 {
+            let actions = scripted(step, 9);
+            // Both are under way before the first is waited for.
+            for (part, at) in parts.iter().enumerate() {
+                bridged.begin(part, ActionBatch::Discrete(&actions[at.clone()])).unwrap();
+                twins[part].step(ActionBatch::Discrete(&actions[at.clone()])).unwrap();
+            }
+            for (part, at) in parts.iter().enumerate() {
+                bridged.finish(part).unwrap();
+                same(&bridged, &twins, part, step);
+                let own: Vec<usize> = twins[part].ended().iter().map(|ended| ended.index + at.start).collect();
+                let told: Vec<usize> = bridged.ended().iter().map(|ended| ended.index).collect();
+                assert_eq!(told, own);
+                ends += own.len();
+            }
+        }
+        assert!(ends > 20, "{ends}");
+        let actions = scripted(1, 9);
+        bridged.step(ActionBatch::Discrete(&actions)).unwrap();
+        for (part, at) in parts.iter().enumerate() {
+            twins[part].step(ActionBatch::Discrete(&actions[at.clone()])).unwrap();
+            same(&bridged, &twins, part, 200);
+        }
+    };
+    tokio::task::spawn_blocking(work).await.unwrap();
 }
 
 /// What a step says whose answer is `change`d; the reset's is not.
@@ -223,7 +282,7 @@ async fn a_bridge_that_is_silent_or_gone_holds_nobody() {
     let peer = connect(&hub);
     let slow = source(&cart_pole(500)).connected(access(&hub, 150, &stop)).vector(1).unwrap();
     let work = move || {
-        let mut slow = VectorEnv::bridged(slow);
+        let mut slow = VectorEnv::bridged(vec![slow]);
         slow.reset(1).unwrap_err()
     };
     let error = tokio::task::spawn_blocking(work).await.unwrap();
@@ -235,14 +294,14 @@ async fn a_bridge_that_is_silent_or_gone_holds_nobody() {
     // Asked to stop while it waits.
     stop.store(true, Ordering::Relaxed);
     let waiting = source(&cart_pole(500)).connected(access(&hub, 60_000, &stop)).vector(1).unwrap();
-    let work = move || VectorEnv::bridged(waiting).reset(1).unwrap_err();
+    let work = move || VectorEnv::bridged(vec![waiting]).reset(1).unwrap_err();
     let why = gone(tokio::task::spawn_blocking(work).await.unwrap());
     assert!(why.starts_with("the run was asked to stop"), "{why}");
     // Gone while it waits, and gone before.
     stop.store(false, Ordering::Relaxed);
     let waiting = source(&cart_pole(500)).connected(access(&hub, 60_000, &stop)).vector(1).unwrap();
     let work = move || {
-        let mut waiting = VectorEnv::bridged(waiting);
+        let mut waiting = VectorEnv::bridged(vec![waiting]);
         [waiting.reset(1).unwrap_err(), waiting.reset(1).unwrap_err()]
     };
     let waiting = tokio::task::spawn_blocking(work);
@@ -261,7 +320,7 @@ async fn an_answer_that_comes_late_is_not_taken_for_another() {
     let mut twin = TwinBridge::new("CartPole-v1");
     let first = source(&cart_pole(500)).connected(access(&hub, 60_000, &stop)).vector(2).unwrap();
     stop.store(true, Ordering::Relaxed);
-    let work = move || VectorEnv::bridged(first).reset(1).unwrap_err();
+    let work = move || VectorEnv::bridged(vec![first]).reset(1).unwrap_err();
     tokio::task::spawn_blocking(work).await.unwrap();
     stop.store(false, Ordering::Relaxed);
     // The command of the trainer before, and that its vector is needed no more.
@@ -274,7 +333,7 @@ async fn an_answer_that_comes_late_is_not_taken_for_another() {
     let second = source(&cart_pole(500)).connected(access(&hub, 60_000, &stop)).vector(3).unwrap();
     tokio::spawn(twin.serve(peer, Some));
     let work = move || {
-        let mut second = VectorEnv::bridged(second);
+        let mut second = VectorEnv::bridged(vec![second]);
         second.reset(1).unwrap();
         second.step(ActionBatch::Discrete(&[0, 1, 0])).unwrap();
         second.len()

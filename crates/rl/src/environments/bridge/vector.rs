@@ -13,6 +13,9 @@ use super::{
 };
 use am_core::ids::TrainingRunId;
 
+/// Environments from which on they are stepped in two parts: a frame costs the bridge about as much as ten environments' steps.
+const MIN_SPLIT: usize = 8;
+
 /// A connected bridge, and how long a trainer waits for it.
 #[derive(Clone)]
 pub(crate) struct BridgeAccess {
@@ -71,6 +74,18 @@ impl BridgeSource {
         &self.description
     }
 
+    /// `count` environments in as many vectors as are stepped in turn: while the bridge steps one, the trainer chooses for the other.
+    ///
+    /// # Errors
+    /// As [`BridgeSource::vector`].
+    pub fn vectors(&self, count: usize) -> Result<Vec<BridgeVector>, EnvironmentError> {
+        if count < MIN_SPLIT {
+            return Ok(vec![self.vector(count)?]);
+        }
+        let first = count.div_ceil(2);
+        Ok(vec![self.vector(first)?, self.vector(count - first)?])
+    }
+
     /// A vector of `count` environments, which the bridge makes when it is reset.
     ///
     /// # Errors
@@ -81,7 +96,7 @@ impl BridgeSource {
         let access = self.access.clone().ok_or_else(none)?;
         let number = access.connection.new_vector();
         let description = self.description.clone();
-        Ok(BridgeVector { access, description, count, number, seed: 0, resets: 0, failed: None })
+        Ok(BridgeVector { access, description, count, number, seed: 0, resets: 0, asked: None, failed: None })
     }
 
     /// Refuse more environments than one frame holds.
@@ -113,6 +128,8 @@ pub struct BridgeVector {
     seed: u64,
     /// How often they were reset.
     resets: u64,
+    /// Number of the step that is under way.
+    asked: Option<u32>,
     /// What failed where it could not be told.
     failed: Option<EnvironmentError>,
 }
@@ -136,7 +153,9 @@ impl BridgeVector {
         (self.seed, self.resets) = (seed, self.resets + 1);
         let mut drawn = EnvironmentRng::seed_from_u64(seed ^ (self.resets - 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let seed = drawn.next_u64() >> 33;
-        let rows = self.ask(RESET, OBSERVED, |head| head.with_seed(seed))?;
+        self.asked = None;
+        let sent = self.access.connection.send(self.head(RESET), |head| head.with_seed(seed))?;
+        let rows = self.answer(sent, OBSERVED)?;
         frames::read_observed(&rows[frames::HEAD_BYTES..], observations).map_err(EnvironmentError::bridge_sent)
     }
 
@@ -146,15 +165,20 @@ impl BridgeVector {
         self.failed = self.reset(self.seed, observations).err();
     }
 
-    pub(in super::super) fn step(
-        &mut self,
-        actions: ActionBatch<'_>,
-        into: &mut BridgeRows<'_>,
-    ) -> Result<(), EnvironmentError> {
+    /// Begin a step, which [`BridgeVector::finish`] ends.
+    pub(in super::super) fn begin(&mut self, actions: ActionBatch<'_>) -> Result<(), EnvironmentError> {
         if let Some(failed) = self.failed.clone() {
             return Err(failed);
         }
-        let rows = self.ask(STEP, STEPPED, |head| head.with_actions(actions))?;
+        let sent = self.access.connection.send(self.head(STEP), |head| head.with_actions(actions))?;
+        self.asked = Some(sent);
+        Ok(())
+    }
+
+    /// Wait for the end of the step that was begun; nothing where none was.
+    pub(in super::super) fn finish(&mut self, into: &mut BridgeRows<'_>) -> Result<(), EnvironmentError> {
+        let Some(sequence) = self.asked.take() else { return Ok(()) };
+        let rows = self.answer(sequence, STEPPED)?;
         let width = self.description.observations.len();
         frames::read_stepped(&rows[frames::HEAD_BYTES..], width, into).map_err(EnvironmentError::bridge_sent)
     }
@@ -163,15 +187,10 @@ impl BridgeVector {
         FrameHead { kind, sequence: 0, vector: self.number, count: self.count as u32 }
     }
 
-    /// Send a command and return its answer, whose head was checked.
-    fn ask(
-        &self,
-        command: u8,
-        answer: u8,
-        make: impl FnOnce(FrameHead) -> Vec<u8>,
-    ) -> Result<bytes::Bytes, EnvironmentError> {
+    /// The answer to a command, whose head was checked.
+    fn answer(&self, sequence: u32, answer: u8) -> Result<bytes::Bytes, EnvironmentError> {
         let BridgeAccess { connection, patience, interrupted } = &self.access;
-        let frame = connection.ask(self.head(command), make, *patience, interrupted.as_ref())?;
+        let frame = connection.receive(sequence, *patience, interrupted.as_ref())?;
         let (head, _) = FrameHead::read(&frame).map_err(EnvironmentError::bridge_sent)?;
         if head.kind != answer {
             return Err(EnvironmentError::bridge_sent(format!("an answer of kind {}, not {answer}", head.kind)));

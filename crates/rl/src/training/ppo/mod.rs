@@ -4,6 +4,8 @@
 mod loss;
 mod settings;
 
+use std::ops::Range;
+
 use rand::SeedableRng;
 use serde::{Deserialize, Serialize};
 use tch::{Device, no_grad_guard};
@@ -57,6 +59,18 @@ struct PpoRollout {
     values: Vec<f32>,
     rewards: Vec<f32>,
     ends: Vec<bool>,
+}
+
+impl PpoRollout {
+    /// Make room for `count` steps with observations of `width` numbers.
+    fn make_room(&mut self, count: usize, width: usize) {
+        self.observations.resize(count * width, 0.0);
+        self.actions.resize(count, 0);
+        self.ends.resize(count, false);
+        [&mut self.log_probabilities, &mut self.values, &mut self.rewards]
+            .into_iter()
+            .for_each(|numbers| numbers.resize(count, 0.0));
+    }
 }
 
 impl PpoTrainer {
@@ -113,52 +127,88 @@ impl PpoTrainer {
         rows
     }
 
-    /// Collect a rollout and return the critic's values of the states after it.
+    /// Collect a rollout and return the critic's values of the states after it. The environments' parts are stepped in turn: while one
+    /// is stepped elsewhere, actions are chosen for the other.
     fn explore(&mut self, progress: &mut TrainingProgress) -> Result<Vec<f32>, TrainingError> {
-        let count = self.environments.len();
-        self.rollout = PpoRollout::default();
-        for _ in 0..self.settings.rollout {
-            if let Some(moments) = &mut self.present.moments {
-                moments.add(self.environments.observations());
+        let parts = self.environments.parts();
+        self.rollout.make_room(self.settings.rollout * self.environments.len(), self.environments.observation_length());
+        for step in 0..self.settings.rollout {
+            for (part, environments) in parts.iter().enumerate() {
+                if step > 0 {
+                    self.end_step(step - 1, (part, environments), progress)?;
+                }
+                self.begin_step(step, (part, environments))?;
             }
-            let observations = self.normalised(self.environments.observations());
-            let input = matrix(&observations, self.environments.observation_length(), self.device)?;
-            let logits = tensor_numbers(&self.actor.forward(&input)?.output)?;
-            let values = tensor_numbers(&self.critic.forward(&input)?.output)?;
-            let width = logits.len() / count;
-            let mut logarithms = vec![0f32; width];
-            let from = self.rollout.actions.len();
-            for logits in logits.chunks(width) {
-                log_softmax(logits, &mut logarithms);
-                let probabilities: Vec<f32> = logarithms.iter().map(|log| log.exp()).collect();
-                let action = sample_categorical(&mut self.present.generator, &probabilities);
-                self.rollout.actions.push(action as i64);
-                self.rollout.log_probabilities.push(logarithms[action]);
-            }
-            self.environments.step(ActionBatch::Discrete(&self.rollout.actions[from..]))?;
-            let mut rewards: Vec<f32> =
-                self.environments.rewards().iter().map(|reward| reward * self.settings.reward_scale as f32).collect();
-            self.bootstrap_truncated(&mut rewards)?;
-            self.rollout.observations.extend(&observations);
-            self.rollout.values.extend(&values);
-            self.rollout.rewards.extend(&rewards);
-            let (terminated, truncated) = (self.environments.terminated(), self.environments.truncated());
-            self.rollout.ends.extend(terminated.iter().zip(truncated).map(|(one, other)| *one || *other));
-            progress.ended.extend(self.environments.ended());
-            self.present.steps += count as u64;
+        }
+        for (part, environments) in parts.iter().enumerate() {
+            self.end_step(self.settings.rollout - 1, (part, environments), progress)?;
         }
         let last = self.normalised(self.environments.observations());
         self.values(&last)
     }
 
+    /// Choose the actions of a part's environments and begin to do them.
+    fn begin_step(&mut self, step: usize, (part, environments): (usize, &Range<usize>)) -> Result<(), TrainingError> {
+        let width = self.environments.observation_length();
+        let rows = environments.start * width..environments.end * width;
+        if let Some(moments) = &mut self.present.moments {
+            moments.add(&self.environments.observations()[rows.clone()]);
+        }
+        let observations = self.normalised(&self.environments.observations()[rows]);
+        let input = matrix(&observations, width, self.device)?;
+        let logits = tensor_numbers(&self.actor.forward(&input)?.output)?;
+        let mut logarithms = vec![0f32; logits.len() / environments.len()];
+        let from = step * self.environments.len();
+        for (at, logits) in (from + environments.start..).zip(logits.chunks(logarithms.len())) {
+            log_softmax(logits, &mut logarithms);
+            let probabilities: Vec<f32> = logarithms.iter().map(|log| log.exp()).collect();
+            let action = sample_categorical(&mut self.present.generator, &probabilities);
+            self.rollout.actions[at] = action as i64;
+            self.rollout.log_probabilities[at] = logarithms[action];
+        }
+        let places = from + environments.start..from + environments.end;
+        self.environments.begin(part, ActionBatch::Discrete(&self.rollout.actions[places.clone()]))?;
+        // Meanwhile the environments may be stepped elsewhere.
+        self.rollout.values[places.clone()].copy_from_slice(&tensor_numbers(&self.critic.forward(&input)?.output)?);
+        self.rollout.observations[places.start * width..places.end * width].copy_from_slice(&observations);
+        Ok(())
+    }
+
+    /// Take in what a part's step resulted in.
+    fn end_step(
+        &mut self,
+        step: usize,
+        (part, environments): (usize, &Range<usize>),
+        progress: &mut TrainingProgress,
+    ) -> Result<(), TrainingError> {
+        self.environments.finish(part)?;
+        let reward_scale = self.settings.reward_scale as f32;
+        let mut rewards: Vec<f32> =
+            self.environments.rewards()[environments.clone()].iter().map(|reward| reward * reward_scale).collect();
+        self.bootstrap_truncated(environments, &mut rewards)?;
+        let from = step * self.environments.len();
+        self.rollout.rewards[from + environments.start..from + environments.end].copy_from_slice(&rewards);
+        let (terminated, truncated) = (self.environments.terminated(), self.environments.truncated());
+        for index in environments.clone() {
+            self.rollout.ends[from + index] = terminated[index] || truncated[index];
+        }
+        progress.ended.extend(self.environments.ended());
+        self.present.steps += environments.len() as u64;
+        Ok(())
+    }
+
     /// Add to the reward of a truncated episode the critic's value of its last state (Pardo et al. 2018,
-    /// arXiv:1712.00378).
-    fn bootstrap_truncated(&self, rewards: &mut [f32]) -> Result<(), TrainingError> {
+    /// arXiv:1712.00378). `rewards` are those of these environments.
+    fn bootstrap_truncated(&self, environments: &Range<usize>, rewards: &mut [f32]) -> Result<(), TrainingError> {
         let cut = |index: &usize| self.environments.truncated()[*index] && !self.environments.terminated()[*index];
-        let cut: Vec<usize> = (0..rewards.len()).filter(cut).collect();
+        let cut: Vec<usize> = environments.clone().filter(cut).collect();
         if !cut.is_empty() {
-            let values = self.values(&self.normalised(self.environments.final_observations()))?;
-            cut.into_iter().for_each(|index| rewards[index] += self.settings.gamma as f32 * values[index]);
+            let width = self.environments.observation_length();
+            let rows = &self.environments.final_observations()[environments.start * width..environments.end * width];
+            let values = self.values(&self.normalised(rows))?;
+            for index in cut.into_iter().map(|index| index - environments.start) {
+                rewards[index] += self.settings.gamma as f32 * values[index];
+            }
         }
         Ok(())
     }
@@ -342,7 +392,7 @@ mod tests {
         assert_eq!((ppo.environments.truncated(), ppo.environments.terminated()), (&[true; 2][..], &[false; 2][..]));
         let values = ppo.values(ppo.environments.final_observations()).unwrap();
         let mut rewards = [1.0, 2.0];
-        ppo.bootstrap_truncated(&mut rewards).unwrap();
+        ppo.bootstrap_truncated(&(0..2), &mut rewards).unwrap();
         assert!(values.iter().all(|value| *value != 0.0));
         assert_eq!(rewards, [1.0 + 0.5 * values[0], 2.0 + 0.5 * values[1]]);
     }
@@ -353,7 +403,7 @@ mod tests {
         end(&mut ppo);
         assert!(ppo.environments.terminated().contains(&true) && !ppo.environments.truncated().contains(&true));
         let mut rewards = [1.0, 2.0];
-        ppo.bootstrap_truncated(&mut rewards).unwrap();
+        ppo.bootstrap_truncated(&(0..2), &mut rewards).unwrap();
         assert_eq!(rewards, [1.0, 2.0]);
     }
 }
