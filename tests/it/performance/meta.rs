@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
 
-use super::PERFORMANCE;
+use super::{PERFORMANCE, tasks};
 use crate::{
     harness::{Answer, ApiClient, CLIENT, MINER, Server, TestApp, poll_interval},
     kit::{JsonDocument as _, ask, get_as, json_fixture, locations, post_as},
@@ -31,9 +31,7 @@ pub fn draft(name: &str, more: &Value) -> Value {
 
 /// Wait for the end of a model's training.
 pub async fn ended(server: &ApiClient, model: &Value) -> Value {
-    let task = format!("{PERFORMANCE}/tasks/{}?wait=30", model.text("task_id"));
-    let task = server.get(&task).await.ok();
-    assert!(["completed", "failed", "cancelled"].contains(&task.text("status")), "{task}");
+    tasks::ended(server, server.key(), model.text("task_id")).await;
     server.get(&model_path(model)).await.ok()
 }
 

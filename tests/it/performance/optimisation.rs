@@ -51,8 +51,7 @@ pub async fn policy(server: &ApiClient, key: &str, name: &str) -> String {
 
 /// The optimisation once it has ended.
 async fn ended(server: &ApiClient, key: &str, optimization: &Value) -> Value {
-    let task = format!("{}/{}?wait=60", tasks::tasks(), optimization.text("task_id"));
-    let task = get_as(server, key, &task).await.ok();
+    let task = tasks::ended(server, key, optimization.text("task_id")).await;
     assert_eq!(task["status"], "completed", "{task}");
     get_as(server, key, &run_path(optimization)).await.ok()
 }

@@ -19,6 +19,17 @@ pub fn tasks() -> String {
     format!("{PERFORMANCE}/tasks")
 }
 
+/// A task once it has ended, however long a loaded machine takes.
+pub async fn ended(server: &ApiClient, key: &str, id: &str) -> Value {
+    for _ in 0..20 {
+        let task = get_as(server, key, &format!("{}/{id}?wait=30", tasks())).await.ok();
+        if ["completed", "failed", "cancelled"].contains(&task.text("status")) {
+            return task;
+        }
+    }
+    panic!("task {id} does not end")
+}
+
 fn task_path(optimization: &Value) -> String {
     format!("{}/{}", tasks(), optimization.text("task_id"))
 }
@@ -150,7 +161,7 @@ async fn owners_take_turns_and_open_tasks_are_limited() {
     let policy = optimisation::policy(&server, MINER, "short-policy").await;
     let asked = json!({"policy": policy, "budget": {"trials": 2, "steps": 64}});
     let short = optimisation::optimize(&server, MINER, "short", asked).await.ok();
-    let ended = get_as(&server, MINER, &format!("{}?wait=30", task_path(&short))).await.ok();
+    let ended = ended(&server, MINER, short.text("task_id")).await;
     assert_eq!(ended["status"], "completed", "it did not wait for the others: {ended}");
     for task in get_as(&server, CLIENT, &tasks()).await.ok().as_array().unwrap() {
         post_as(&server, CLIENT, &format!("{}/{}/cancel", tasks(), task.text("id")), json!({})).await.ok();
@@ -174,7 +185,7 @@ async fn small(server: &ApiClient) -> Answer {
 
 /// The result of an optimisation's task, without what differs from time to time.
 async fn done(server: &ApiClient, optimization: &Value) -> Value {
-    let task = server.get(&format!("{}?wait=60", task_path(optimization))).await.ok();
+    let task = ended(server, server.key(), optimization.text("task_id")).await;
     assert_eq!(task["status"], "completed", "{task}");
     let id = optimization.text("optimization_id");
     let found = server.get(&format!("{PERFORMANCE}/optimization/runs/{id}")).await.ok();

@@ -6,7 +6,7 @@ use super::{ZK, asked, checks, completed, put_keys};
 use crate::{
     harness::{ApiClient, TestApp},
     kit::{AGENTS, JsonDocument as _, jq},
-    performance::{PERFORMANCE, optimisation},
+    performance::{optimisation, tasks},
 };
 
 /// A proof once its background task has ended.
@@ -14,7 +14,7 @@ pub(super) async fn proved(server: &ApiClient, execution: &str) -> Value {
     let begun = asked(server, execution, "zero-knowledge").await;
     assert_eq!(begun["integration_status"], "in_progress", "{begun}");
     assert!(begun["workflow_verification"].is_null() && begun["completed_at"].is_null());
-    let task = server.get(&format!("{PERFORMANCE}/tasks/{}?wait=60", begun.text("task_id"))).await.ok();
+    let task = tasks::ended(server, server.key(), begun.text("task_id")).await;
     assert_eq!((&task["status"], &task["kind"]), (&json!("completed"), &json!("proof")), "{task}");
     server.get(&format!("{ZK}/{execution}")).await.ok()
 }
