@@ -40,6 +40,7 @@ pub mod statement_batch;
 mod statement_deadline;
 pub mod statement_list;
 mod statement_macros;
+mod statement_watch;
 mod table_shape;
 mod template;
 mod transaction;

@@ -15,7 +15,11 @@ use parking_lot::Mutex;
 use sqlx::Connection as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Connection, DatabaseError, Result, connect, statement_deadline::StatementDeadline};
+use super::{
+    Connection, DatabaseError, Result, connect,
+    statement_deadline::StatementDeadline,
+    statement_watch::{StatementEnding, WatchedConnection},
+};
 
 /// Time that a read waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -93,7 +97,16 @@ async fn acquire(permits: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
 }
 
 /// A connection with the deadline of its statements.
-type TimedConnection = (Connection, StatementDeadline);
+type TimedConnection = (WatchedConnection, StatementDeadline);
+
+/// Whether a statement may still run on a connection that nobody uses.
+fn may_be_busy(conn: &WatchedConnection, deadline: &StatementDeadline) -> bool {
+    match conn.ending() {
+        StatementEnding::Ended => false,
+        StatementEnding::GivenUp => true,
+        StatementEnding::Unknown => deadline.may_be_running(),
+    }
+}
 
 /// Pool of idle read-only connections.
 struct ReadPool {
@@ -107,7 +120,7 @@ impl ReadPool {
         for _ in 0..count {
             let mut conn = connect::open_read_connection(path).await?;
             let deadline = StatementDeadline::attach(&mut conn).await?;
-            idle.push_back((conn, deadline));
+            idle.push_back((WatchedConnection::new(conn), deadline));
         }
         Ok(Self { free: Arc::new(Semaphore::new(idle.len())), idle: Arc::new(Mutex::new(idle)) })
     }
@@ -118,10 +131,13 @@ impl ReadPool {
         let conn = self.idle.lock().pop_back().ok_or(DatabaseError::WriterStopped)?;
         let mut lent =
             PooledConnection { conn: Some(conn), limit, idle: self.idle.clone(), _permit: permit, _place: place };
-        if let Some((conn, deadline)) = lent.conn.as_mut().filter(|(_, deadline)| deadline.may_be_running()) {
-            // Before it gets a new deadline, what was given up has to end.
-            deadline.pass();
-            conn.lock_handle().await?;
+        if let Some((conn, deadline)) = lent.conn.as_mut() {
+            if may_be_busy(conn, deadline) {
+                // Before it gets a new deadline, what was given up has to end: its thread answers after that.
+                deadline.pass();
+                conn.ping().await?;
+            }
+            conn.forget();
         }
         Ok(lent)
     }
@@ -130,7 +146,7 @@ impl ReadPool {
         self.free.close();
         loop {
             let Some((conn, _)) = self.idle.lock().pop_back() else { return };
-            if let Err(error) = conn.close().await {
+            if let Err(error) = conn.into_inner().close().await {
                 tracing::debug!(%error, "a read connection was not closed cleanly");
             }
         }
@@ -214,6 +230,58 @@ mod tests {
         lanes.close().await;
         drop(lent);
         assert!(matches!(lanes.get(ReadLane::Rows).await, Err(DatabaseError::WriterStopped)));
+    }
+
+    /// How the last statement ended of the connection that is lent next, and whether it is waited for.
+    fn next(lanes: &ReadLanes) -> (StatementEnding, bool) {
+        let idle = lanes.shared.idle.lock();
+        let (conn, deadline) = idle.back().unwrap();
+        (conn.ending(), may_be_busy(conn, deadline))
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_statement_ended_is_not_waited_for() {
+        let (_dir, _writer, lanes) = lanes(1).await;
+        let mut reader = lanes.get(ReadLane::Rows).await.unwrap();
+        let long = crate::sql!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT count(*) FROM n"
+        );
+        assert_eq!(long.fetch_value::<i64>(&mut reader).await.unwrap(), 100_000);
+        assert!(reader.conn.as_ref().unwrap().1.may_be_running(), "it looked at the clock a moment ago");
+        drop(reader);
+        assert_eq!(next(&lanes), (StatementEnding::Ended, false));
+        // One that fails has ended too, and one that nobody tells of is unknown.
+        let mut reader = lanes.get(ReadLane::Rows).await.unwrap();
+        crate::sql!("SELECT abs(-9223372036854775808)").exists(&mut reader).await.unwrap_err();
+        drop(reader);
+        assert_eq!(next(&lanes), (StatementEnding::Ended, false));
+        let mut reader = lanes.get(ReadLane::Rows).await.unwrap();
+        assert_eq!(one(&mut reader).await, 1);
+        drop(reader);
+        assert_eq!(next(&lanes), (StatementEnding::Unknown, true));
+    }
+
+    #[tokio::test]
+    async fn a_statement_that_is_given_up_at_once_is_waited_for() {
+        let (_dir, _writer, lanes) = lanes(1).await;
+        lanes.set_limit(Duration::from_secs(3600));
+        for _ in 0..20 {
+            let mut reader = lanes.get(ReadLane::Rows).await.unwrap();
+            let endless =
+                crate::sql!("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n");
+            let mut given_up = Box::pin(endless.fetch_value::<i64>(&mut reader));
+            assert!(futures_util::poll!(&mut given_up).is_pending());
+            drop(given_up);
+            drop(reader);
+            assert_eq!(next(&lanes), (StatementEnding::GivenUp, true));
+            {
+                // Who waits for its end and gives up too leaves that to the next.
+                let waiting = lanes.get(ReadLane::Rows);
+                tokio::pin!(waiting);
+                let _ = futures_util::poll!(&mut waiting);
+            }
+            assert_eq!(one(&mut lanes.get(ReadLane::Rows).await.unwrap()).await, 1);
+        }
     }
 
     #[tokio::test]

@@ -23,6 +23,7 @@ use super::{
     page::{PageRequest, TimeSpan},
     round_trips,
     row::{Columns, FromRow},
+    statement_watch::StatementWatch,
     template::{Bound, Template},
 };
 
@@ -235,7 +236,10 @@ impl Query {
         let executed = async move {
             let (sql, arguments) = self.finish()?;
             round_trips::count();
-            Ok(sqlx::query_with::<Db, _>(sql, arguments).execute(conn).await?.rows_affected())
+            let watch = StatementWatch::begin(conn);
+            let executed = sqlx::query_with::<Db, _>(sql, arguments).execute(conn).await;
+            watch.end();
+            Ok(executed?.rows_affected())
         };
         executed.boxed()
     }
@@ -247,7 +251,10 @@ impl Query {
         let fetched = async move {
             let (sql, arguments) = self.finish()?;
             round_trips::count();
-            Ok(sqlx::query_with::<Db, _>(sql, arguments).fetch_optional(conn).await?)
+            let watch = StatementWatch::begin(conn);
+            let fetched = sqlx::query_with::<Db, _>(sql, arguments).fetch_optional(conn).await;
+            watch.end();
+            Ok(fetched?)
         };
         fetched.boxed()
     }
@@ -256,7 +263,10 @@ impl Query {
         let fetched = async move {
             let (sql, arguments) = self.finish()?;
             round_trips::count();
-            Ok(sqlx::query_with::<Db, _>(sql, arguments).fetch_all(conn).await?)
+            let watch = StatementWatch::begin(conn);
+            let fetched = sqlx::query_with::<Db, _>(sql, arguments).fetch_all(conn).await;
+            watch.end();
+            Ok(fetched?)
         };
         fetched.boxed()
     }
