@@ -190,7 +190,7 @@ impl VectorEnv {
 
     /// The environments of each part: parts can be stepped by themselves. Simulated environments are one.
     pub fn parts(&self) -> Vec<Range<usize>> {
-        let EnvironmentSide::Bridged(vectors) = &self.side else { return vec![0..self.len()] };
+        let EnvironmentSide::Bridged(vectors) = &self.side else { return std::iter::once(0..self.len()).collect() };
         let mut begin = 0;
         let part = |vector: &BridgeVector| {
             let end = begin + vector.count();
