@@ -156,10 +156,16 @@ pub fn caller_result<T, E: From<DatabaseError>>(
     }
 }
 
+/// Most items of a group whose work is done at once: of large ones more would hold the lock for too long.
+const MAX_GROUP_ITEMS: usize = 16;
+
 /// Number of jobs from the first on that are run together; 1 if the first is run by itself.
 pub fn mergeable_count(pieces: &[Box<dyn WriteJob>]) -> usize {
-    let Some(first) = pieces.first().map(|piece| JobKind::of(&**piece)).filter(|kind| *kind != JobKind::Single) else {
-        return 1;
+    let Some(first) = pieces.first().map(|piece| JobKind::of(&**piece)) else { return 1 };
+    let most = match first {
+        JobKind::Single => return 1,
+        JobKind::Rows(_) => pieces.len(),
+        JobKind::Group(_) => MAX_GROUP_ITEMS,
     };
-    pieces.iter().take_while(|piece| JobKind::of(&***piece) == first).count()
+    pieces.iter().take(most).take_while(|piece| JobKind::of(&***piece) == first).count()
 }
