@@ -2,7 +2,7 @@
 # Measures a training through a bridge beside Gymnasium's own steps, in turns, and writes the table of docs/RL.md. Gymnasium goes into
 # target/bench-gym-bridge/venv. Two minutes after that.
 #
-#   scripts/bench-gym-bridge.sh [--environments 16 64] [--rounds 3] [--steps 200000]
+#   scripts/bench-gym-bridge.sh [--environments 16 64 256] [--rounds 3] [--steps 200000]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 say() { printf 'bench-gym-bridge: %s\n' "$*" >&2; }

@@ -1,6 +1,6 @@
 """Steps a second of CartPole-v1 in Gymnasium's SyncVectorEnv, alone with random actions, and through a bridge while PPO trains.
 
-    measure.py BINARY FOLDER [--environments 16 64] [--rounds 3] [--steps 200000] [--out docs/RL.md]
+    measure.py BINARY FOLDER [--environments 16 64 256] [--rounds 3] [--steps 200000] [--out docs/RL.md]
 
 In turns: alone, through the bridge, alone, ... The service is the release build, with the database in FOLDER. What counts of a training
 is the run's `steps_per_second`, which includes the policy's actions and its gradient steps. Actions alone are drawn beforehand.
@@ -80,7 +80,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("binary")
     parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--environments", type=int, nargs="+", default=[16, 64])
+    parser.add_argument("--environments", type=int, nargs="+", default=[16, 64, 256])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=200_000)
     parser.add_argument("--out", type=pathlib.Path)
