@@ -9,7 +9,7 @@ use tracing::Instrument as _;
 
 use super::{
     Database, DatabaseError, Tx,
-    write_job::{WriteJob, caller_result},
+    write_job::{JobGroup, WriteJob, caller_result},
 };
 
 /// What is done for items: one result for each, in their order.
@@ -61,34 +61,7 @@ fn no_result() -> DatabaseError {
     DatabaseError::InvalidValue("a grouped write answered fewer results than it had items".to_owned())
 }
 
-/// The group of a job, with its types erased.
-pub struct JobGroup(Arc<dyn ErasedGroup>);
-
-impl JobGroup {
-    /// What tells it from others.
-    pub fn address(&self) -> usize {
-        self.0.address()
-    }
-
-    /// Do the work for jobs of the group.
-    ///
-    /// # Errors
-    /// When it failed for all of them.
-    pub async fn run(&self, jobs: &mut [Box<dyn WriteJob>], tx: &mut Tx) -> super::Result<()> {
-        self.0.run(jobs, tx).await
-    }
-}
-
-trait ErasedGroup {
-    fn address(&self) -> usize;
-    fn run<'a>(
-        &'a self,
-        jobs: &'a mut [Box<dyn WriteJob>],
-        tx: &'a mut Tx,
-    ) -> Pin<Box<dyn Future<Output = super::Result<()>> + 'a>>;
-}
-
-impl<I, O, E> ErasedGroup for GroupedWrite<I, O, E>
+impl<I, O, E> JobGroup for GroupedWrite<I, O, E>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
@@ -155,8 +128,8 @@ where
         let _ = self.caller.send(caller_result(batch, self.result));
     }
 
-    fn group(&self) -> Option<JobGroup> {
-        Some(JobGroup(Arc::new(self.group.clone())))
+    fn group(&self) -> Option<Arc<dyn JobGroup>> {
+        Some(Arc::new(self.group.clone()))
     }
 
     fn as_any(&mut self) -> &mut dyn Any {

@@ -1,12 +1,12 @@
 //! Jobs of the write queue: work together with the channel to its caller.
 
-use std::{any::Any, panic::AssertUnwindSafe, pin::Pin};
+use std::{any::Any, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tracing::{Instrument as _, Span};
 
-use super::{DatabaseError, Result, Tx, bulk_insert::RowBatch, grouped_write::JobGroup};
+use super::{DatabaseError, Result, Tx, bulk_insert::RowBatch};
 
 /// A queued write: it runs inside a batch and learns how the batch ended.
 pub trait WriteJob: Send {
@@ -23,11 +23,27 @@ pub trait WriteJob: Send {
     /// Handle that the rows were inserted.
     fn written(&mut self, _: &mut Tx) {}
     /// The group whose work is done for this and for others of it at once, if it belongs to one.
-    fn group(&self) -> Option<JobGroup> {
+    fn group(&self) -> Option<Arc<dyn JobGroup>> {
         None
     }
     /// The job itself, for its group.
     fn as_any(&mut self) -> &mut dyn Any;
+}
+
+/// What does the work of several jobs at once.
+pub trait JobGroup {
+    /// What tells it from others.
+    fn address(&self) -> usize;
+
+    /// Do the work for jobs of the group.
+    ///
+    /// # Errors
+    /// When it failed for all of them.
+    fn run<'a>(
+        &'a self,
+        jobs: &'a mut [Box<dyn WriteJob>],
+        tx: &'a mut Tx,
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 }
 
 /// What tells jobs that can be run together from others.
