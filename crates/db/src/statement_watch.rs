@@ -35,7 +35,7 @@ pub enum StatementEnding {
     Ended,
     /// Its caller waits no more; it may still run.
     GivenUp,
-    /// Nobody told.
+    /// Nobody told how it ended.
     Unknown,
 }
 
