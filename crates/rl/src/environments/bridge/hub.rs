@@ -23,7 +23,7 @@ use am_core::{boxed, ids::TrainingRunId};
 /// Commands that wait to be sent: one that is answered, and those without an answer before it.
 const MAX_WAITING_COMMANDS: usize = 64;
 /// Answers that wait for the trainer: one for each command under way, and those that came after a trainer had given up.
-const MAX_WAITING_ANSWERS: usize = 4;
+pub(super) const MAX_WAITING_ANSWERS: usize = 4;
 /// How often a trainer that waits looks whether it is asked to stop.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
