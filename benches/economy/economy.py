@@ -8,6 +8,7 @@ own triggers, and `ledger verify` must find nothing at the end. The audit log is
 import argparse
 import calendar
 import json
+import os
 import pathlib
 import random
 import re
@@ -137,6 +138,8 @@ def fill(database, economy, lines, things):
     db.execute("COMMIT")
     say(f"{lines} ledger lines in {time.monotonic() - began:.1f} s")
     db.close()
+    # Else the kernel writes these gigabytes while the first round is measured.
+    os.sync()
     return wallet
 
 
@@ -249,8 +252,8 @@ SETTLE = ("COMPLETED", "SETTLED", "settle", {}, CLIENT)
 def trade(measured, seconds, rounds):
     """Rates of each step of a request and of creating a workflow, turn by turn: a list of each, by name."""
     rates = {}
-    for _ in range(rounds):
-        for one in measured:
+    for turn in range(rounds):
+        for one in measured[:: 1 if turn % 2 == 0 else -1]:
             def note(name, rate):
                 rates.setdefault((one, name), []).append(rate)
 
@@ -366,6 +369,7 @@ def main():
     parse.add_argument("--only", default="", help="comma-separated parts: trade, reads, simulations")
     parse.add_argument("--out", type=pathlib.Path, help="the page between whose marks the tables are written")
     given = parse.parse_args()
+    given.folder = given.folder.resolve()
     only = set(filter(None, given.only.split(",")))
 
     def wanted(part):
