@@ -6,12 +6,14 @@ use serde::{
     Deserialize, Deserializer, Serialize,
     de::{MapAccess, Visitor},
 };
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 /// Bytes above which a member is left out of a list's row.
 const MAX_MEMBER_BYTES: usize = 8192;
 /// Maximum bytes of the rows of a page; its first row may have more.
 const MAX_PAGE_BYTES: usize = 4 << 20;
+/// Bytes for which a page takes memory at once, for each of its rows.
+const USUAL_ROW_BYTES: usize = 768;
 /// The member that names those that are left out.
 const OMITTED: &str = "omitted";
 
@@ -48,20 +50,73 @@ fn empty(value: &str) -> &'static str {
     }
 }
 
-/// A row as it is sent in a list.
-///
-/// # Errors
-/// Fails when the row has no JSON form.
-pub fn list_row(row: &impl Serialize) -> Result<Box<RawValue>, serde_json::Error> {
-    let whole = to_raw_value(row)?;
-    if whole.get().len() <= MAX_MEMBER_BYTES {
-        return Ok(whole);
+/// Rows of a page as they are sent: a JSON array.
+pub struct SentRows {
+    /// The array's text.
+    pub json: Vec<u8>,
+    /// Number of its rows.
+    pub count: usize,
+}
+
+impl SentRows {
+    /// So many of a page's rows as it may have, at least one.
+    ///
+    /// # Errors
+    /// Fails when a row has no JSON form.
+    pub fn of_page<T: Serialize>(rows: &[T]) -> Result<Self, serde_json::Error> {
+        Self::within(MAX_PAGE_BYTES, rows)
     }
-    // What is no object has no members to leave out.
-    let Ok(RowMembers(members)) = serde_json::from_str(whole.get()) else { return Ok(whole) };
+
+    /// All rows.
+    ///
+    /// # Errors
+    /// As [`SentRows::of_page`].
+    pub fn all<T: Serialize>(rows: &[T]) -> Result<Self, serde_json::Error> {
+        Self::within(usize::MAX, rows)
+    }
+
+    fn within<T: Serialize>(max_bytes: usize, rows: &[T]) -> Result<Self, serde_json::Error> {
+        let mut sent = Self { json: Vec::with_capacity(rows.len() * USUAL_ROW_BYTES + 2), count: 0 };
+        sent.json.push(b'[');
+        let mut bytes = 0usize;
+        for row in rows {
+            let end = sent.json.len();
+            if sent.count > 0 {
+                sent.json.push(b',');
+            }
+            let begin = sent.json.len();
+            push_row(&mut sent.json, row)?;
+            bytes = bytes.saturating_add(sent.json.len() - begin);
+            if sent.count > 0 && bytes > max_bytes {
+                sent.json.truncate(end);
+                break;
+            }
+            sent.count += 1;
+        }
+        sent.json.push(b']');
+        Ok(sent)
+    }
+}
+
+/// Append a row as it is sent in a list.
+fn push_row(json: &mut Vec<u8>, row: &impl Serialize) -> Result<(), serde_json::Error> {
+    let begin = json.len();
+    serde_json::to_writer(&mut *json, row)?;
+    if json.len() - begin > MAX_MEMBER_BYTES
+        && let Some(shortened) = without_long_members(&json[begin..])?
+    {
+        json.truncate(begin);
+        json.extend_from_slice(shortened.as_bytes());
+    }
+    Ok(())
+}
+
+/// A row without its members that are long; `None`: there are none. What is no object has none to leave out.
+fn without_long_members(row: &[u8]) -> Result<Option<String>, serde_json::Error> {
+    let Ok(RowMembers(members)) = serde_json::from_slice(row) else { return Ok(None) };
     let is_long = |value: &RawValue| value.get().len() > MAX_MEMBER_BYTES;
     if !members.iter().any(|(_, value)| is_long(value)) {
-        return Ok(whole);
+        return Ok(None);
     }
     let mut omitted: Vec<&str> = Vec::new();
     let mut text = String::from("{");
@@ -79,27 +134,7 @@ pub fn list_row(row: &impl Serialize) -> Result<Box<RawValue>, serde_json::Error
         text.push_str(&format!("{}:{shown},", serde_json::to_string(name)?));
     }
     text.push_str(&format!("\"{OMITTED}\":{}}}", serde_json::to_string(&omitted)?));
-    RawValue::from_string(text)
-}
-
-/// The rows of a page as they are sent: so many as it may have, at least one.
-///
-/// # Errors
-/// As [`list_row`].
-pub fn sent_rows<T: Serialize>(rows: &[T]) -> Result<Vec<Box<RawValue>>, serde_json::Error> {
-    let mut sent = rows.iter().map(list_row).collect::<Result<Vec<_>, _>>()?;
-    sent.truncate(fitting_rows(&sent));
-    Ok(sent)
-}
-
-/// How many rows from the first on a page may have.
-fn fitting_rows(rows: &[Box<RawValue>]) -> usize {
-    let mut sum = 0;
-    let fitting = rows.iter().map(|row| row.get().len()).take_while(|length| {
-        sum += length;
-        sum <= MAX_PAGE_BYTES
-    });
-    fitting.count().max(rows.len().min(1))
+    Ok(Some(text))
 }
 
 #[cfg(test)]
@@ -110,7 +145,9 @@ mod tests {
     use super::*;
 
     fn shown(row: &Value) -> Value {
-        serde_json::from_str(list_row(row).unwrap().get()).unwrap()
+        let mut json = Vec::new();
+        push_row(&mut json, row).unwrap();
+        serde_json::from_slice(&json).unwrap()
     }
 
     #[test]
@@ -126,14 +163,17 @@ mod tests {
 
     #[test]
     fn a_page_has_a_row_and_ends_before_it_is_too_long() {
-        let row = |bytes: usize| to_raw_value(&"x".repeat(bytes - 2)).unwrap();
+        let row = |bytes: usize| "x".repeat(bytes - 2);
         for (rows, expected) in [
             (vec![], 0),
             (vec![row(5 << 20), row(2)], 1),
             (vec![row(2 << 20), row(2 << 20), row(2)], 2),
             (vec![row(10), row(10)], 2),
         ] {
-            assert_eq!(fitting_rows(&rows), expected);
+            let sent = SentRows::of_page(&rows).unwrap();
+            assert_eq!(sent.count, expected);
+            assert_eq!(serde_json::from_slice::<Vec<String>>(&sent.json).unwrap(), rows[..expected]);
+            assert_eq!(SentRows::all(&rows).unwrap().count, rows.len());
         }
     }
 

@@ -11,7 +11,6 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, de::value::StrDeserializer};
-use serde_json::value::RawValue;
 use utoipa::{
     IntoParams, PartialSchema, ToSchema,
     openapi::{AllOfBuilder, ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema},
@@ -31,8 +30,8 @@ use super::{
     HttpState,
     context::{OriginalUri, RequestContext},
     error::ApiError,
-    extract::{JsonBody, QueryParams},
-    list_rows::{list_row, sent_rows},
+    extract::{QueryParams, RawJson},
+    list_rows::SentRows,
     time_query::time_span,
 };
 
@@ -208,13 +207,13 @@ impl<const DEFAULT: u32> Paginator<DEFAULT> {
     /// id.
     pub fn answer<T: Serialize>(&self, found: (Vec<T>, i64), place: impl Fn(&T) -> (Timestamp, &str)) -> Response {
         let (rows, total) = found;
-        let sent = match sent_rows(&rows) {
+        let sent = match SentRows::of_page(&rows) {
             Ok(sent) => sent,
             Err(error) => return ApiError::internal(error).into_response(),
         };
-        let is_cut = sent.len() < rows.len();
-        let next = if is_cut { rows[..sent.len()].last() } else { self.last_of(&rows) };
-        self.respond(&sent, Some(total.cast_unsigned()), next.map(place))
+        let is_cut = sent.count < rows.len();
+        let next = if is_cut { rows[..sent.count].last() } else { self.last_of(&rows) };
+        self.respond(sent, Some(total.cast_unsigned()), next.map(place))
     }
 
     /// Answers the page as [`answer`](Self::answer) does, each row `shown` as what clients see of it.
@@ -255,12 +254,12 @@ impl<const DEFAULT: u32> Paginator<DEFAULT> {
             ListedDocument { row: shown(row), key_name, omitted }
         };
         let rows: Vec<ListedDocument<T>> = rows.into_iter().map(named).collect();
-        let sent = match sent_rows(&rows) {
+        let sent = match SentRows::of_page(&rows) {
             Ok(sent) => sent,
             Err(error) => return ApiError::internal(error).into_response(),
         };
-        let last = places[..sent.len()].last().filter(|_| is_full || sent.len() < rows.len());
-        self.respond(&sent, Some(total.cast_unsigned()), last.map(|(at, id)| (*at, id.as_str())))
+        let last = places[..sent.count].last().filter(|_| is_full || sent.count < rows.len());
+        self.respond(sent, Some(total.cast_unsigned()), last.map(|(at, id)| (*at, id.as_str())))
     }
 
     /// The last row of a full page, which may have another after it.
@@ -276,20 +275,20 @@ impl<const DEFAULT: u32> Paginator<DEFAULT> {
         total: Option<u64>,
         next: Option<(Timestamp, &str)>,
     ) -> Response {
-        match rows.iter().map(list_row).collect::<Result<Vec<_>, _>>() {
-            Ok(sent) => self.respond(&sent, total, next),
+        match SentRows::all(rows) {
+            Ok(sent) => self.respond(sent, total, next),
             Err(error) => ApiError::internal(error).into_response(),
         }
     }
 
-    fn respond(&self, rows: &[Box<RawValue>], total: Option<u64>, next: Option<(Timestamp, &str)>) -> Response {
+    fn respond(&self, rows: SentRows, total: Option<u64>, next: Option<(Timestamp, &str)>) -> Response {
         let next = next.map(|(at, id)| PageCursor { at, id: id.to_owned() });
-        let mut response = JsonBody(rows).into_response();
+        let mut response = RawJson(rows.json.into()).into_response();
         let headers = response.headers_mut();
         if let Some(total) = total {
             headers.insert(TOTAL_COUNT_HEADER, HeaderValue::from(total));
         }
-        if let Ok(links) = HeaderValue::from_str(&self.links(rows.len(), total, next.as_ref())) {
+        if let Ok(links) = HeaderValue::from_str(&self.links(rows.count, total, next.as_ref())) {
             headers.insert(header::LINK, links);
         }
         response

@@ -1,5 +1,7 @@
 //! A statement's text with parameters, lists and optional sections, and what it is for the values that are bound.
 
+use std::fmt::Write as _;
+
 /// A text, read. See [`crate::statement`] for its form.
 pub(super) struct Template(Vec<Part>);
 
@@ -25,6 +27,17 @@ pub(super) enum Bound {
     Values(usize, usize),
 }
 
+impl Part {
+    /// About how many bytes its text has.
+    fn length(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Parameter(_) => 4,
+            Self::Section { parts, .. } => parts.iter().map(Self::length).sum(),
+        }
+    }
+}
+
 impl Template {
     /// Read `text`, whose fragments a dialect has written.
     pub(super) fn read(text: &str) -> Self {
@@ -33,7 +46,7 @@ impl Template {
 
     /// The text for what is bound; a parameter beyond `bound` has one value, the argument of its own number.
     pub(super) fn render(&self, bound: &[Bound]) -> String {
-        let mut out = String::new();
+        let mut out = String::with_capacity(self.0.iter().map(Part::length).sum());
         write_parts(&self.0, bound, &mut out);
         out
     }
@@ -113,15 +126,23 @@ fn section(text: &str) -> Part {
     Part::Section { wants, parts }
 }
 
+fn push_argument(out: &mut String, number: usize) {
+    // Writing to a string does not fail.
+    let _ = write!(out, "${number}");
+}
+
 fn write_parts(parts: &[Part], bound: &[Bound], out: &mut String) {
     for part in parts {
         match part {
             Part::Text(text) => out.push_str(text),
             Part::Parameter(number) => match bound.get(number - 1) {
-                None => out.push_str(&format!("${number}")),
+                None => push_argument(out, *number),
                 Some(Bound::Values(first, count)) if *count > 0 => {
-                    let values: Vec<String> = (*first..first + count).map(|argument| format!("${argument}")).collect();
-                    out.push_str(&values.join(", "));
+                    push_argument(out, *first);
+                    for argument in first + 1..first + count {
+                        out.push_str(", ");
+                        push_argument(out, argument);
+                    }
                 }
                 Some(_) => out.push_str("NULL"),
             },

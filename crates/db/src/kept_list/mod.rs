@@ -266,9 +266,10 @@ impl Database {
                 (found, rest, bytes) = (Vec::new(), reader.page.clone(), 0);
                 continue;
             }
-            let read = page_rows::unpack::<R>(&packed, rest.oldest_first)?;
+            let left = MAX_PAGE_BYTES.saturating_sub(bytes);
+            let read = page_rows::unpack::<R>(&packed, rest.oldest_first, left)?;
             let is_full = read.len() == rest.limit as usize;
-            let fitting = page_rows::fitting(&read, MAX_PAGE_BYTES.saturating_sub(bytes), found.is_empty());
+            let fitting = page_rows::fitting(&read, left, found.is_empty());
             let is_cut = fitting < read.len();
             let fits = |row: &PageEntry<R>| {
                 row.is_placed && row.row.as_ref().is_ok_and(|listed| (reader.matches)(&listed.row))
