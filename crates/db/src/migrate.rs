@@ -78,6 +78,7 @@ const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (68, "measured_work", include_str!("../../../migrations/0068_measured_work.sql")),
     (69, "portfolio_signals", include_str!("../../../migrations/0069_portfolio_signals.sql")),
     (70, "settlement_fees", include_str!("../../../migrations/0070_settlement_fees.sql")),
+    (71, "profile_points", include_str!("../../../migrations/0071_profile_points.sql")),
 ];
 
 /// Result of a migration.

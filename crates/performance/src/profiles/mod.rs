@@ -41,7 +41,7 @@ pub use self::{
 use self::{
     checks::check_draft,
     model::{ProfileRecord, numbers, words},
-    reports::{MetricsGroup, apply, metrics_group},
+    reports::{MetricsGroup, OpenProfile, metrics_group},
     store::{PlacedProfile, ProfileValues, ScorePlace},
 };
 use crate::{
@@ -133,7 +133,9 @@ impl ProfileService {
             let mut record = store::new_record(me.new_id(), named, Some(owner.into_string()), now);
             let mut rows = RowBatch::default();
             if !draft.initial_metrics.is_empty() {
-                apply(&mut record, &draft.initial_metrics, &serde_json::Value::Null, now);
+                let mut profile = OpenProfile::of(record);
+                profile.take(&draft.initial_metrics, &serde_json::Value::Null, now)?;
+                record = profile.close();
                 store::push_metrics(&mut rows, &[ProfileValues::reported(&record, &draft.initial_metrics, now)]);
             }
             let entry = profile_entry(&draft.agent_id, "created", now).by(&by.principal);

@@ -146,15 +146,12 @@ pub struct ProfileFilter {
 }
 
 /// An entry of the history that the coordinator's row keeps.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct HistoryEntry {
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct HistoryEntry<'a, C> {
     pub timestamp: String,
-    #[serde(default)]
-    pub metrics: BTreeMap<String, Value>,
-    #[serde(default)]
-    pub overall_score: Value,
-    #[serde(default)]
-    pub context: Value,
+    pub metrics: &'a ProfileMetrics,
+    pub overall_score: f64,
+    pub context: &'a C,
 }
 
 /// A profile as it is stored: the coordinator's row, and this service's beside it.

@@ -8,13 +8,17 @@ use std::{
 use am_audit::AuditLog;
 use am_core::{boxed, ids::AgentId};
 use am_db::{
-    Tx,
+    DatabaseError, Tx,
     codec::{JsonText, Timestamp},
     grouped_write::GroupedWrite,
     idempotency::{IdempotencyKey, IdempotentResult},
 };
 use prometheus_client::metrics::counter::Counter;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::{
+    Value, json,
+    value::{RawValue, to_raw_value},
+};
 
 use super::{
     MetricsReceipt, MetricsReport, ProfileService,
@@ -81,19 +85,20 @@ async fn take_in(
 ) -> Result<Vec<Result<MetricsReceipt>>> {
     let agents = sent.iter().map(|one| &one.agent);
     let found = store::find_all(tx.conn().await?, agents).await?;
-    let mut profiles: BTreeMap<AgentId, ProfileRecord> =
-        found.into_iter().map(|record| (record.agent_id.clone(), record)).collect();
+    let mut profiles: BTreeMap<AgentId, OpenProfile> =
+        found.into_iter().map(|record| (record.agent_id.clone(), OpenProfile::of(record))).collect();
     let (mut results, mut entries, mut values, mut changed) = (Vec::new(), Vec::new(), Vec::new(), BTreeSet::new());
     for SentMetrics { caller, agent, report, now } in sent.iter().map(AsRef::as_ref) {
-        let record = match visible_of(tx, caller, agent, profiles.get_mut(agent)).await {
-            Ok(record) => record,
+        let profile = match visible_of(tx, caller, agent, profiles.get_mut(agent)).await {
+            Ok(profile) => profile,
             Err(error) => {
                 results.push(Err(error));
                 continue;
             }
         };
         let metrics = &report.metrics;
-        apply(record, metrics, &json!(report.task_context), *now);
+        profile.take(metrics, &report.task_context, *now)?;
+        let record = &mut profile.record;
         record.reports = Some(record.reports.unwrap_or(0) + 1);
         changed.insert(agent);
         let entry = profile_entry(agent, "metrics_reported", *now).by(&caller.principal).reported();
@@ -111,7 +116,9 @@ async fn take_in(
     }
     let mut rows = audit.rows(&entries);
     store::push_metrics(&mut rows, &values);
-    store::push_changed(&mut rows, changed.iter().filter_map(|agent| profiles.get(*agent)))?;
+    let changed: Vec<ProfileRecord> =
+        changed.into_iter().filter_map(|agent| profiles.remove(agent)).map(OpenProfile::close).collect();
+    store::push_changed(&mut rows, changed.iter())?;
     rows.execute(tx).await?;
     let (taken, count) = (taken.clone(), entries.len() as u64);
     tx.after_commit(move || {
@@ -125,43 +132,73 @@ async fn visible_of<'a>(
     tx: &mut Tx,
     caller: &PerformanceCaller,
     agent: &AgentId,
-    found: Option<&'a mut ProfileRecord>,
-) -> Result<&'a mut ProfileRecord> {
+    found: Option<&'a mut OpenProfile>,
+) -> Result<&'a mut OpenProfile> {
     match found {
-        Some(record) => check_owner(caller, agent, record.agent_owner.as_deref()).map(|()| record),
+        Some(profile) => check_owner(caller, agent, profile.record.agent_owner.as_deref()).map(|()| profile),
         None => Err(no_profile(tx.conn().await?, caller, agent).await),
     }
 }
 
-/// Take reported metrics into a profile.
-pub(super) fn apply(record: &mut ProfileRecord, metrics: &ProfileMetrics, context: &Value, now: Timestamp) {
-    let mut all = numbers(&record.performance_metrics);
-    all.extend(metrics.iter().map(|(name, value)| (name.clone(), *value)));
-    record.overall_score = overall_score(&all).unwrap_or(0.0);
-    record.performance_metrics = json!(all);
-    let stored = record.performance_history.as_deref().and_then(|text| JsonText::from_stored(text).ok());
-    let mut history: Vec<Value> = stored.and_then(|text| text.parse().ok().flatten()).unwrap_or_default();
-    let before = history.last().and_then(|entry| entry.get("metrics")).map(numbers).unwrap_or_default();
-    record.improvement_trends = json!(trends(&before, metrics));
-    history.push(json!(HistoryEntry {
-        timestamp: now.stored().replace(' ', "T"),
-        metrics: metrics.iter().map(|(name, value)| (name.clone(), json!(value))).collect(),
-        overall_score: json!(record.overall_score),
-        context: context.clone(),
-    }));
-    let first = history.len().saturating_sub(MAX_HISTORY);
-    record.performance_history = Some(Value::from(history.split_off(first)).to_string());
-    // What was measured stands before what was reported.
-    let work = record.measured.as_ref();
-    let set = |column: &mut f64, name: &str, is_measured: bool| {
-        if let Some(value) = metrics.get(name).filter(|_| !is_measured) {
-            *column = *value;
-        }
-    };
-    let throughput = work.is_some_and(|work| work.tasks > 0);
-    set(&mut record.throughput, "throughput", throughput);
-    set(&mut record.average_latency, "latency", work.is_some_and(|work| work.latency.count > 0));
-    set(&mut record.cost_per_task, "cost_per_task", work.is_some_and(|work| work.cost_per_task().is_some()));
-    record.last_assessed = Some(now);
-    record.updated_at = now;
+/// A profile whose history is read, to take in reports: once for all that come together.
+pub(super) struct OpenProfile {
+    record: ProfileRecord,
+    history: Vec<Box<RawValue>>,
+    /// Metrics of the last report.
+    last: ProfileMetrics,
+}
+
+impl OpenProfile {
+    /// Read its history. One that can't be read begins anew.
+    pub(super) fn of(record: ProfileRecord) -> Self {
+        let stored = record.performance_history.as_deref().and_then(|text| JsonText::from_stored(text).ok());
+        let history: Vec<Box<RawValue>> = stored.and_then(|text| text.parse().ok().flatten()).unwrap_or_default();
+        let last: Option<Value> = history.last().and_then(|entry| serde_json::from_str(entry.get()).ok());
+        let last = last.as_ref().and_then(|entry| entry.get("metrics")).map(numbers).unwrap_or_default();
+        Self { record, history, last }
+    }
+
+    /// Take in reported metrics.
+    ///
+    /// # Errors
+    /// When the report has no JSON form.
+    pub(super) fn take(&mut self, metrics: &ProfileMetrics, context: &impl Serialize, now: Timestamp) -> Result<()> {
+        let record = &mut self.record;
+        let mut all = numbers(&record.performance_metrics);
+        all.extend(metrics.iter().map(|(name, value)| (name.clone(), *value)));
+        record.overall_score = overall_score(&all).unwrap_or(0.0);
+        record.performance_metrics = json!(all);
+        record.improvement_trends = json!(trends(&self.last, metrics));
+        self.last.clone_from(metrics);
+        let entry = HistoryEntry {
+            timestamp: now.stored().replace(' ', "T"),
+            metrics,
+            overall_score: record.overall_score,
+            context,
+        };
+        let fault = |error: serde_json::Error| DatabaseError::InvalidValue(error.to_string());
+        self.history.push(to_raw_value(&entry).map_err(fault)?);
+        // What was measured stands before what was reported.
+        let work = record.measured.as_ref();
+        let set = |column: &mut f64, name: &str, is_measured: bool| {
+            if let Some(value) = metrics.get(name).filter(|_| !is_measured) {
+                *column = *value;
+            }
+        };
+        let throughput = work.is_some_and(|work| work.tasks > 0);
+        set(&mut record.throughput, "throughput", throughput);
+        set(&mut record.average_latency, "latency", work.is_some_and(|work| work.latency.count > 0));
+        set(&mut record.cost_per_task, "cost_per_task", work.is_some_and(|work| work.cost_per_task().is_some()));
+        record.last_assessed = Some(now);
+        record.updated_at = now;
+        Ok(())
+    }
+
+    /// The record with the last entries of its history.
+    pub(super) fn close(mut self) -> ProfileRecord {
+        let first = self.history.len().saturating_sub(MAX_HISTORY);
+        let kept: Vec<&str> = self.history[first..].iter().map(|entry| entry.get()).collect();
+        self.record.performance_history = Some(format!("[{}]", kept.join(",")));
+        self.record
+    }
 }

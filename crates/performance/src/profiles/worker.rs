@@ -19,7 +19,10 @@ use super::{
     measured::WorkFact,
     model::{ProfileRecord, numbers},
     profile_entry,
-    series::{self, MetricChange, SeriesBucket, SeriesOrder, SeriesResolution, store as series_store},
+    series::{
+        self, MetricChange, SeriesBucket, SeriesOrder, SeriesResolution,
+        store::{self as series_store, RawPoint},
+    },
     store::{self as profile_store, ProfileValues},
 };
 use crate::{agents::use_miner, error::Result};
@@ -35,7 +38,7 @@ const MINER_TYPE: &str = "miner";
 /// Ends of work of one transaction.
 const FEED_BATCH: i64 = 200;
 /// Values of one transaction.
-const POINT_BATCH: i64 = 300;
+const POINT_BATCH: i64 = 1000;
 /// Rows that are deleted in one transaction.
 const DELETE_BATCH: i64 = 1000;
 /// Days whose hours are looked at for changes.
@@ -69,7 +72,8 @@ impl ProfileService {
         }
     }
 
-    /// One round; whether more waits.
+    /// One round; whether a whole batch was there, so that more waits. Where there was less, the next round comes later: under load
+    /// there is always something, and a transaction for each few rows costs what they are worth.
     async fn round(&self, is_clean: bool) -> Result<bool> {
         let adopted = self.adopt().await?;
         let fed = self.take_feed().await?;
@@ -87,6 +91,7 @@ impl ProfileService {
         let found = profile_store::made_by_others(&mut conn, place, FEED_BATCH).await?;
         drop(conn);
         let Some((last, _)) = found.last().cloned() else { return Ok(false) };
+        let is_full = found.len() == FEED_BATCH as usize;
         self.0
             .db
             .write(async move |tx: &mut Tx| {
@@ -109,7 +114,7 @@ impl ProfileService {
                     rows.execute(tx).await?;
                 }
                 series_store::move_place(tx, "coordinator", last).await?;
-                Ok(true)
+                Ok(is_full)
             })
             .await
     }
@@ -143,7 +148,7 @@ impl ProfileService {
             .await?;
         am_core::crash_point!("profiles.after_commit");
         self.0.facts.inc_by(taken as u64);
-        Ok(taken > 0)
+        Ok(taken == FEED_BATCH as usize)
     }
 
     /// Let the end of a job, which names the job, name the miner that did it, and what it asked. Returns false where there is no such
@@ -202,39 +207,30 @@ impl ProfileService {
         Ok(profile_store::new_record(self.new_id(), (agent.clone(), kind), owner, now))
     }
 
-    /// Count values in buckets of minutes, hours and days; tell what has changed where an hour begins.
+    /// Count values in buckets of minutes, hours and days; tell what has changed where an hour begins. Whether as many as one
+    /// transaction counts were there.
     async fn count_points(&self) -> Result<bool> {
         let mut conn = self.0.db.read().await?;
         let place = series_store::place(&mut conn, "points").await?;
-        if series_store::points_after(&mut conn, place, 1).await?.is_empty() {
-            return Ok(false);
-        }
+        // Points do not change, so they are read and added up before the write begins.
+        let points = series_store::points_after(&mut conn, place, POINT_BATCH).await?;
         drop(conn);
+        let Some(last) = points.last().map(|point| point.number) else { return Ok(false) };
+        let is_full = points.len() == POINT_BATCH as usize;
+        let added = buckets_of(points);
         let begun = self
             .0
             .db
             .write(async move |tx: &mut Tx| {
-                let place = series_store::place(tx.conn().await?, "points").await?;
-                let points = series_store::points_after(tx.conn().await?, place, POINT_BATCH).await?;
-                let Some(last) = points.last().map(|point| point.number) else { return Ok(BTreeSet::new()) };
-                let mut buckets: BTreeMap<series_store::BucketKey, SeriesBucket> = BTreeMap::new();
-                for point in &points {
-                    for resolution in SeriesResolution::BUCKETS {
-                        let begins_at = resolution.begin(point.happened_at);
-                        let key = series_store::BucketKey {
-                            agent: point.agent_id.clone(),
-                            metric: point.metric.clone(),
-                            resolution: resolution.stored(),
-                            begins_at,
-                        };
-                        buckets.entry(key).or_insert_with(|| SeriesBucket::empty(begins_at)).add(point.value);
-                    }
+                if series_store::place(tx.conn().await?, "points").await? != place {
+                    // Another process counted them.
+                    return Ok(BTreeSet::new());
                 }
-                let keys: Vec<&series_store::BucketKey> = buckets.keys().collect();
+                let keys: Vec<&series_store::BucketKey> = added.keys().collect();
                 let stored = series_store::stored_buckets(tx.conn().await?, &keys).await?;
                 let stored: BTreeMap<usize, SeriesBucket> = stored.into_iter().collect();
                 let (mut rows, mut begun) = (RowBatch::default(), BTreeSet::new());
-                for (at, (key, new)) in buckets.iter().enumerate() {
+                for (at, (key, new)) in added.iter().enumerate() {
                     let mut bucket = new.clone();
                     match stored.get(&at) {
                         Some(before) => bucket.merge(before),
@@ -253,7 +249,7 @@ impl ProfileService {
         for (agent, metric, hour) in begun {
             self.tell_change(&agent, &metric, hour).await?;
         }
-        Ok(true)
+        Ok(is_full)
     }
 
     /// Tell the last change of a series' hours before this one, if it was not told.
@@ -317,6 +313,24 @@ impl ProfileService {
             }
         }
     }
+}
+
+/// Values as buckets of each resolution.
+fn buckets_of(points: Vec<RawPoint>) -> BTreeMap<series_store::BucketKey, SeriesBucket> {
+    let mut buckets = BTreeMap::new();
+    for point in points {
+        for resolution in SeriesResolution::BUCKETS {
+            let begins_at = resolution.begin(point.happened_at);
+            let key = series_store::BucketKey {
+                agent: point.agent_id.clone(),
+                metric: point.metric.clone(),
+                resolution: resolution.stored(),
+                begins_at,
+            };
+            buckets.entry(key).or_insert_with(|| SeriesBucket::empty(begins_at)).add(point.value);
+        }
+    }
+    buckets
 }
 
 /// Take measured work into a profile's figures.

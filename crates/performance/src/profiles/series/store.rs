@@ -10,6 +10,9 @@ use am_db::{
 
 use super::model::{SeriesBucket, SeriesResolution};
 
+/// Values that a read looks through for those of a series: some seconds of a service under load.
+const MAX_UNCOUNTED: i64 = 20_000;
+
 row! {
     SeriesBucket from "b." {
         begins_at,
@@ -21,16 +24,14 @@ row! {
     }
 }
 
-row! {
-    /// A value as it came.
-    #[derive(Clone, Debug)]
-    pub(in crate::profiles) struct RawPoint {
-        pub number: i64,
-        pub agent_id: AgentId,
-        pub metric: String,
-        pub value: f64,
-        pub happened_at: Timestamp,
-    }
+/// A value as it came.
+#[derive(Clone, Debug)]
+pub(in crate::profiles) struct RawPoint {
+    pub number: i64,
+    pub agent_id: AgentId,
+    pub metric: String,
+    pub value: f64,
+    pub happened_at: Timestamp,
 }
 
 /// Which bucket of which series.
@@ -54,11 +55,26 @@ pub(in crate::profiles) async fn move_place(tx: &mut Tx, name: &str, place: i64)
     Ok(())
 }
 
-/// Values behind a place.
+/// The first values behind a place, in their order. They come as one value: each row by itself would be copied on its way from the
+/// connection's thread.
 pub(in crate::profiles) async fn points_after(conn: &mut Connection, place: i64, limit: i64) -> Result<Vec<RawPoint>> {
-    let found =
-        sql!("SELECT ", RawPoint::COLUMNS, " FROM am_profile_points WHERE number > $1 ORDER BY number LIMIT $2",);
-    found.bind(place).bind(limit).fetch_all(conn).await
+    let found = sql!(
+        "SELECT {arrays {array p.number, p.agent_id, p.metric, {exact p.value}, p.happened_at}}
+         FROM (SELECT number, agent_id, metric, value, happened_at FROM am_profile_points WHERE number > $1 ORDER BY number LIMIT $2)
+             AS p",
+    );
+    let packed: String = found.bind(place).bind(limit).fetch_value(conn).await?;
+    let fault = |error: &dyn std::fmt::Display| DatabaseError::InvalidValue(format!("am_profile_points: {error}"));
+    let cells: Vec<(i64, AgentId, String, &str, &str)> =
+        serde_json::from_str(&packed).map_err(|error| fault(&error))?;
+    let point = |(number, agent_id, metric, value, happened_at): (i64, AgentId, String, &str, &str)| {
+        let value = value.parse().map_err(|error| fault(&error))?;
+        let happened_at = Timestamp::from_stored(happened_at).map_err(|error| fault(&error))?;
+        Ok(RawPoint { number, agent_id, metric, value, happened_at })
+    };
+    let mut points = cells.into_iter().map(point).collect::<Result<Vec<_>>>()?;
+    points.sort_unstable_by_key(|point| point.number);
+    Ok(points)
 }
 
 /// The buckets of these keys that are stored, each with the place of its key.
@@ -141,17 +157,18 @@ pub(in crate::profiles) async fn buckets(
     found.fetch_all(conn).await
 }
 
-/// Values of a series that no bucket counts yet.
+/// Values of a series that no bucket counts yet, of the first [`MAX_UNCOUNTED`] of all series.
 pub(in crate::profiles) async fn uncounted(
     conn: &mut Connection,
     (agent, metric): (&AgentId, &str),
     place: i64,
 ) -> Result<Vec<(Timestamp, f64)>> {
     let found = sql!(
-        "SELECT happened_at, value FROM am_profile_points {by am_profile_points_new}
-         WHERE agent_id = $1 AND metric = $2 AND number > $3 ORDER BY number LIMIT 10000",
+        "SELECT p.happened_at, p.value
+         FROM (SELECT agent_id, metric, happened_at, value FROM am_profile_points WHERE number > $3 ORDER BY number LIMIT $4) AS p
+         WHERE p.agent_id = $1 AND p.metric = $2",
     );
-    found.bind(agent).bind(metric).bind(place).fetch_all(conn).await
+    found.bind(agent).bind(metric).bind(place).bind(MAX_UNCOUNTED).fetch_all(conn).await
 }
 
 /// Values of a series as they came, the oldest first.
@@ -174,7 +191,8 @@ pub(in crate::profiles) async fn metrics_of(conn: &mut Connection, agent: &Agent
     found.bind(agent).bind(limit).fetch_values(conn).await
 }
 
-/// Delete counted points that happened before a time; answers how many.
+/// Delete counted points that happened before a time, of the first ones; answers how many. What was written before that time happened
+/// before it, so none that matters stands behind one that stays.
 pub(in crate::profiles) async fn delete_points(
     tx: &mut Tx,
     before: Timestamp,
@@ -182,8 +200,9 @@ pub(in crate::profiles) async fn delete_points(
     limit: i64,
 ) -> Result<u64> {
     let deleted = sql!(
-        "DELETE FROM am_profile_points WHERE number IN (SELECT p.number FROM am_profile_points p {by am_profile_points_age}
-             WHERE p.happened_at < $1 AND p.number <= $2 LIMIT $3)",
+        "DELETE FROM am_profile_points WHERE number IN (SELECT p.number
+             FROM (SELECT number, happened_at FROM am_profile_points WHERE number <= $2 ORDER BY number LIMIT $3) AS p
+             WHERE p.happened_at < $1)",
     );
     deleted.bind(before).bind(counted).bind(limit).execute(tx.conn().await?).await
 }
