@@ -204,11 +204,11 @@ impl Market {
             }
             story.pending = None;
             if answer.status == StatusCode::CONFLICT {
-                // Time was faster: it has expired, or was paid or decided by itself.
+                // Time was faster: it has expired, or was paid or decided by itself, or will be once its turn has come.
                 let path = format!("{MARKET}/requests/{}", story.request.as_deref().unwrap());
-                let Some(now) = get_once(server, &path).await else { return StoryPause::Unanswered };
-                assert!(is_final(now.text("state")), "{step:?} of {story:?}: {} for {now}", answer.text);
-                return StoryPause::Told;
+                let ended = timeout(PATIENCE, ended_once(server, &path)).await;
+                let ended = ended.unwrap_or_else(|_| panic!("{step:?} of {story:?}: {}", answer.text));
+                return if ended.is_some() { StoryPause::Told } else { StoryPause::Unanswered };
             }
             let document = answer.ok();
             if step == StoryStep::Create {
@@ -248,6 +248,17 @@ async fn get_once(server: &ApiClient, path: &str) -> Option<Value> {
     let response = server.request(Method::GET, path).send().await.ok()?;
     assert!(response.status().is_success(), "{path}: {}", response.status());
     response.json().await.ok()
+}
+
+/// The request at a path once time has ended it; none when the process dies before.
+async fn ended_once(server: &ApiClient, path: &str) -> Option<Value> {
+    loop {
+        let now = get_once(server, path).await?;
+        if is_final(now.text("state")) {
+            return Some(now);
+        }
+        poll_interval().await;
+    }
 }
 
 /// Register the agents, offer a service of each, and give every owner the same funds.
