@@ -31,6 +31,8 @@ pub struct FinishedEpisode {
 /// environments allocates nothing.
 pub struct VectorEnv {
     side: EnvironmentSide,
+    /// The environments of each part.
+    parts: Vec<Range<usize>>,
     /// Length of one observation.
     width: usize,
     present: VectorState,
@@ -129,7 +131,8 @@ impl VectorEnv {
         }
         let (count, width) = (environments.len(), first.description().observations.len());
         let present = VectorState::new(count, width);
-        let mut vector = Self { side: EnvironmentSide::Simulated(environments), width, present };
+        let parts = std::iter::once(0..count).collect();
+        let mut vector = Self { side: EnvironmentSide::Simulated(environments), parts, width, present };
         vector.observe();
         Ok(vector)
     }
@@ -137,8 +140,13 @@ impl VectorEnv {
     /// Environments behind a bridge, one part or several of the same kind. Reset them before their observations are read.
     pub fn bridged(vectors: Vec<BridgeVector>) -> Self {
         let width = vectors[0].description().observations.len();
-        let present = VectorState::new(vectors.iter().map(BridgeVector::count).sum(), width);
-        Self { side: EnvironmentSide::Bridged(vectors), width, present }
+        let mut count = 0;
+        let part = |vector: &BridgeVector| {
+            count += vector.count();
+            count - vector.count()..count
+        };
+        let parts = vectors.iter().map(part).collect();
+        Self { side: EnvironmentSide::Bridged(vectors), parts, width, present: VectorState::new(count, width) }
     }
 
     /// Whether [`VectorEnv::restore`] begins new episodes, because the environments' state is not in the snapshot.
@@ -182,21 +190,12 @@ impl VectorEnv {
     /// Number of environments.
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
-        match &self.side {
-            EnvironmentSide::Simulated(all) => all.len(),
-            EnvironmentSide::Bridged(vectors) => vectors.iter().map(BridgeVector::count).sum(),
-        }
+        self.present.rewards.len()
     }
 
     /// The environments of each part: parts can be stepped by themselves. Simulated environments are one.
-    pub fn parts(&self) -> Vec<Range<usize>> {
-        let EnvironmentSide::Bridged(vectors) = &self.side else { return std::iter::once(0..self.len()).collect() };
-        let mut begin = 0;
-        let part = |vector: &BridgeVector| {
-            let end = begin + vector.count();
-            std::mem::replace(&mut begin, end)..end
-        };
-        vectors.iter().map(part).collect()
+    pub fn parts(&self) -> &[Range<usize>] {
+        &self.parts
     }
 
     /// Description of each environment.
@@ -249,13 +248,17 @@ impl VectorEnv {
     /// [`EnvironmentError::Actions`] for the wrong kind or number of actions, [`EnvironmentError::Action`] for one outside the space; no
     /// environment has been stepped then. Those of a bridge: [`EnvironmentError::Bridge`] and [`EnvironmentError::BridgeGone`].
     pub fn step(&mut self, actions: ActionBatch<'_>) -> Result<(), EnvironmentError> {
+        if self.parts.len() == 1 {
+            self.begin(0, actions)?;
+            return self.finish(0);
+        }
         let per_action = self.check(actions, self.len())?;
-        let parts = self.parts();
-        for (part, environments) in parts.iter().enumerate() {
-            self.begin(part, actions.part(environments, per_action))?;
+        for part in 0..self.parts.len() {
+            let actions = actions.part(&self.parts[part], per_action);
+            self.begin(part, actions)?;
         }
         let mut ended = Vec::new();
-        for part in 0..parts.len() {
+        for part in 0..self.parts.len() {
             self.finish(part)?;
             ended.append(&mut self.present.ended);
         }
@@ -268,9 +271,8 @@ impl VectorEnv {
     /// # Errors
     /// As [`VectorEnv::step`].
     pub fn begin(&mut self, part: usize, actions: ActionBatch<'_>) -> Result<(), EnvironmentError> {
-        let environments = self.parts().swap_remove(part);
-        let per_action = self.check(actions, environments.len())?;
-        let Self { side, present, width } = self;
+        let per_action = self.check(actions, self.parts[part].len())?;
+        let Self { side, present, width, .. } = self;
         match side {
             EnvironmentSide::Simulated(all) => {
                 present.ended.clear();
@@ -301,8 +303,8 @@ impl VectorEnv {
     /// # Errors
     /// Those of a bridge: [`EnvironmentError::Bridge`] and [`EnvironmentError::BridgeGone`].
     pub fn finish(&mut self, part: usize) -> Result<(), EnvironmentError> {
-        let environments = self.parts().swap_remove(part);
-        let Self { side: EnvironmentSide::Bridged(vectors), present, width } = self else { return Ok(()) };
+        let environments = self.parts[part].clone();
+        let Self { side: EnvironmentSide::Bridged(vectors), present, width, .. } = self else { return Ok(()) };
         let rows = environments.start * *width..environments.end * *width;
         let vector = &mut vectors[part];
         vector.finish(&mut BridgeRows {

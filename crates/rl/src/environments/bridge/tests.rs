@@ -173,11 +173,11 @@ async fn parts_are_stepped_in_turn_and_at_once() {
     tokio::spawn(twin.serve(connect(&hub), Some));
     let bridged = source(&cart_pole(500)).connected(access(&hub, 2000, &Arc::default()));
     let work = move || {
-        let whole = VectorEnv::bridged(bridged.vectors(7).unwrap()).parts();
+        let whole = VectorEnv::bridged(bridged.vectors(7).unwrap()).parts().to_vec();
         assert_eq!((whole.len(), &whole[0]), (1, &(0..7)));
         let mut bridged = VectorEnv::bridged(bridged.vectors(9).unwrap());
         bridged.reset(5).unwrap();
-        let parts = bridged.parts();
+        let parts = bridged.parts().to_vec();
         assert_eq!((bridged.len(), &parts[..]), (9, &[0..5, 5..9][..]));
         let drawn = seeds.lock().clone();
         assert_ne!(drawn[0], drawn[1], "the parts differ");

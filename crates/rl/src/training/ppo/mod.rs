@@ -27,6 +27,8 @@ use crate::environments::{ActionBatch, VectorEnv};
 
 /// Epsilon of Adam, as in CleanRL.
 const ADAM_EPSILON: f64 = 1e-5;
+/// Maximum number of states that the critic evaluates at once.
+const VALUED_STATES: usize = 8192;
 
 /// PPO trainer, for environments with discrete actions.
 pub struct PpoTrainer {
@@ -56,20 +58,20 @@ struct PpoRollout {
     observations: Vec<f32>,
     actions: Vec<i64>,
     log_probabilities: Vec<f32>,
+    /// The critic's, once all steps are done.
     values: Vec<f32>,
     rewards: Vec<f32>,
     ends: Vec<bool>,
 }
 
 impl PpoRollout {
-    /// Make room for `count` steps with observations of `width` numbers.
+    /// Make room for `count` steps with observations of `width` numbers, apart from values.
     fn make_room(&mut self, count: usize, width: usize) {
         self.observations.resize(count * width, 0.0);
         self.actions.resize(count, 0);
         self.ends.resize(count, false);
-        [&mut self.log_probabilities, &mut self.values, &mut self.rewards]
-            .into_iter()
-            .for_each(|numbers| numbers.resize(count, 0.0));
+        self.log_probabilities.resize(count, 0.0);
+        self.rewards.resize(count, 0.0);
     }
 }
 
@@ -130,7 +132,7 @@ impl PpoTrainer {
     /// Collect a rollout and return the critic's values of the states after it. The environments' parts are stepped in turn: while one
     /// is stepped elsewhere, actions are chosen for the other.
     fn explore(&mut self, progress: &mut TrainingProgress) -> Result<Vec<f32>, TrainingError> {
-        let parts = self.environments.parts();
+        let parts = self.environments.parts().to_vec();
         self.rollout.make_room(self.settings.rollout * self.environments.len(), self.environments.observation_length());
         for step in 0..self.settings.rollout {
             for (part, environments) in parts.iter().enumerate() {
@@ -143,6 +145,13 @@ impl PpoTrainer {
         for (part, environments) in parts.iter().enumerate() {
             self.end_step(self.settings.rollout - 1, (part, environments), progress)?;
         }
+        // All states at once: the critic does not change meanwhile, and a network costs a few states as much as many.
+        let rows = self.environments.observation_length() * VALUED_STATES;
+        let mut values = Vec::with_capacity(self.rollout.actions.len());
+        for observations in self.rollout.observations.chunks(rows) {
+            values.extend(self.values(observations)?);
+        }
+        self.rollout.values = values;
         let last = self.normalised(self.environments.observations());
         self.values(&last)
     }
@@ -168,8 +177,6 @@ impl PpoTrainer {
         }
         let places = from + environments.start..from + environments.end;
         self.environments.begin(part, ActionBatch::Discrete(&self.rollout.actions[places.clone()]))?;
-        // Meanwhile the environments may be stepped elsewhere.
-        self.rollout.values[places.clone()].copy_from_slice(&tensor_numbers(&self.critic.forward(&input)?.output)?);
         self.rollout.observations[places.start * width..places.end * width].copy_from_slice(&observations);
         Ok(())
     }
