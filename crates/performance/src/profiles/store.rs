@@ -92,15 +92,15 @@ pub(super) fn json(value: &impl Serialize) -> Result<JsonText> {
     JsonText::from_value(value).map_err(|error| DatabaseError::InvalidValue(error.to_string()))
 }
 
-/// The profile of an agent; of several that the coordinator made, the last.
+/// Which of an agent's rows, `p`, is its profile: that of this service's row beside it, `a`; of several that the coordinator made, the
+/// last.
+const PRESENT: &str = " LEFT JOIN am_profiles a ON a.agent_id = p.agent_id
+    WHERE p.id = coalesce(a.id, (SELECT max(y.id) FROM agent_performance_profiles y WHERE y.agent_id = p.agent_id))";
+
+/// The profile of an agent.
 pub(super) async fn find(conn: &mut Connection, agent: &AgentId) -> Result<Option<ProfileRecord>> {
-    let found = sql!(
-        "SELECT ",
-        ProfileRecord::COLUMNS,
-        " FROM agent_performance_profiles p LEFT JOIN am_profiles a ON a.agent_id = p.agent_id WHERE p.agent_id = $1
-             AND p.id = coalesce((SELECT x.id FROM am_profiles x WHERE x.agent_id = $1),
-                 (SELECT max(y.id) FROM agent_performance_profiles y WHERE y.agent_id = $1))",
-    );
+    let found =
+        sql!("SELECT ", ProfileRecord::COLUMNS, " FROM agent_performance_profiles p", PRESENT, " AND p.agent_id = $1",);
     found.bind(agent).fetch_optional(conn).await
 }
 
@@ -112,9 +112,9 @@ pub(super) async fn find_placed(conn: &mut Connection, agent: &AgentId) -> Resul
         ", a.score, (SELECT CAST({array coalesce(sum(k.profiles), 0), coalesce(sum(k.profiles) FILTER (WHERE k.bucket > a.bucket), 0)
                  + (SELECT count(*) FROM am_profiles b WHERE b.agent_type = p.agent_type AND b.bucket = a.bucket AND b.score > a.score)} AS TEXT)
              FROM am_profile_ranks k WHERE k.agent_type = p.agent_type)
-         FROM agent_performance_profiles p LEFT JOIN am_profiles a ON a.agent_id = p.agent_id WHERE p.agent_id = $1
-             AND p.id = coalesce((SELECT x.id FROM am_profiles x WHERE x.agent_id = $1),
-                 (SELECT max(y.id) FROM agent_performance_profiles y WHERE y.agent_id = $1))",
+         FROM agent_performance_profiles p",
+        PRESENT,
+        " AND p.agent_id = $1",
     );
     found.bind(agent).fetch_optional(conn).await
 }
@@ -129,9 +129,8 @@ pub(super) async fn find_all<'a>(
         "SELECT ",
         ProfileRecord::COLUMNS,
         " FROM {records $1 agent_id:text} AS r
-         {then} agent_performance_profiles p ON p.agent_id = r.agent_id LEFT JOIN am_profiles a ON a.agent_id = p.agent_id
-         WHERE p.id = coalesce((SELECT x.id FROM am_profiles x WHERE x.agent_id = r.agent_id),
-             (SELECT max(y.id) FROM agent_performance_profiles y WHERE y.agent_id = r.agent_id))",
+         {then} agent_performance_profiles p ON p.agent_id = r.agent_id",
+        PRESENT,
     );
     let agents = serde_json::to_string(&agents).map_err(|error| DatabaseError::InvalidValue(error.to_string()))?;
     found.bind(agents).fetch_all(conn).await
