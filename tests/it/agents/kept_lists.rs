@@ -221,6 +221,32 @@ async fn pages_of_long_rows_end_early() {
     }
 }
 
+#[tokio::test]
+async fn deep_pages_are_those_of_a_walk() {
+    let (server, _) = with_rows(1800, "'x'").await;
+    lists_agree(&server.database()).await;
+    for question in [
+        format!("{WORKFLOWS}?"),
+        format!("{WORKFLOWS}?is_public=false&"),
+        format!("{WORKFLOWS}?is_public=true&"),
+        format!("{WORKFLOWS}?order=asc&"),
+        format!("{EXECUTIONS}?"),
+        format!("{EXECUTIONS}?order=asc&"),
+        format!("{EXECUTIONS}?status=completed&"),
+    ] {
+        let (walked, total) = walk(&server, &format!("{question}limit=500")).await;
+        let from = walked.len().min(510);
+        let (deep, counted) = walk(&server, &format!("{question}limit=500&offset={from}")).await;
+        assert_eq!((deep, counted), (walked[from..].to_vec(), total), "{question}");
+    }
+    // Where a single part has rows, none is lost to the others.
+    sql(&server.database(), "UPDATE ai_agent_workflows SET is_public = 0").await;
+    lists_agree(&server.database()).await;
+    let (walked, total) = walk(&server, &format!("{WORKFLOWS}?limit=500")).await;
+    assert!(walked.len() > 600, "{}", walked.len());
+    assert_eq!(walk(&server, &format!("{WORKFLOWS}?limit=500&offset=520")).await, (walked[520..].to_vec(), total));
+}
+
 fn first_with_omissions(page: &Answer) -> &Value {
     let rows = page.body.as_array().unwrap_or_else(|| panic!("no list: {}", page.text));
     rows.iter().find(|row| row.get("omitted").is_some()).unwrap_or_else(|| panic!("none: {}", page.text))

@@ -122,6 +122,23 @@ pub struct PageReader<'r, R> {
     pub matches: &'r (dyn Fn(&R) -> bool + Sync),
 }
 
+/// Offset from which a page is better read of the only part of a list that has rows: where several are merged, each row that is left
+/// out costs the merge.
+const DEEP_OFFSET: u32 = 500;
+
+/// The owners and kinds of which a list has rows, among those of `owners`; `None`: the page is not deep enough to ask.
+///
+/// # Errors
+/// Returns a database error when the query fails.
+pub async fn filled_parts(
+    conn: &mut Connection,
+    table: ListedTable,
+    page: &PageRequest,
+    owners: &[&str],
+) -> Result<Option<Vec<(String, String)>>> {
+    if page.offset < DEEP_OFFSET { Ok(None) } else { store::filled_kinds(conn, table, owners).await.map(Some) }
+}
+
 /// Note the owner of a job that was inserted in this transaction under an id by which the coordinator knows its client: the list has
 /// the principal that this id is read as.
 ///

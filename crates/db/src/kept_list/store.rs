@@ -309,6 +309,16 @@ pub(super) async fn set_job_owner(tx: &mut Tx, id: &str, owner: &PrincipalName) 
     set.execute(tx.conn().await?).await.map(drop)
 }
 
+/// Of these owners, each with the kinds of which it has rows in a list.
+pub(super) async fn filled_kinds(
+    conn: &mut Connection,
+    table: ListedTable,
+    owners: &[&str],
+) -> Result<Vec<(String, String)>> {
+    let filled = sql!("SELECT owner_id, kind FROM am_list_counts WHERE list = $1 AND owner_id IN ($2) AND entries > 0");
+    filled.bind(table.name()).bind_all(owners.iter().copied()).fetch_all(conn).await
+}
+
 /// Whether the table of a list and the list itself are there.
 pub(super) async fn has_tables(conn: &mut Connection, table: ListedTable) -> Result<bool> {
     let (of, list) = statements_of(table).tables;

@@ -12,7 +12,7 @@ use am_db::{
     Connection, Database, DatabaseError, FromRow,
     codec::{JsonText, Timestamp},
     foreign_rows::read_page,
-    kept_list::{ListPage, ListedTable, PageReader},
+    kept_list::{ListPage, ListedTable, PageReader, filled_parts},
     packed_row,
     page::PageRequest,
     principal::Principal,
@@ -138,6 +138,10 @@ const SECOND_PART: &str = " UNION ALL SELECT l.id, l.created_at FROM am_executio
 const ROWS_END: &str = " ORDER BY listed_at [?14 DESC], listed_id [?14 DESC] LIMIT $15 OFFSET $16) AS page
     LEFT JOIN agent_executions e ON e.id = page.listed_id LEFT JOIN am_runs r ON r.execution_id = e.id)";
 
+/// The total by counters.
+const COUNTED: &str = "(SELECT CAST(coalesce(sum(entries), 0) AS BIGINT) FROM am_list_counts
+    WHERE list = 'executions' AND owner_id IN ($1, $2) [AND kind = $4] [AND kind IN ($5)]), ";
+
 /// Read a page, newest first, by the list of executions; `None`: it can't be used yet.
 async fn list_kept(
     db: &Database,
@@ -145,19 +149,37 @@ async fn list_kept(
     caller: &Principal,
     filter: &ExecutionFilter,
 ) -> Result<Option<ListPage<Execution>>> {
-    let listed = caller.listed_forms();
+    let mut listed = caller.listed_forms();
+    let owners: Vec<&str> = listed.iter().map(String::as_str).collect();
+    if let Some(filled) = filled_parts(conn, ListedTable::Executions, &filter.page, &owners).await?
+        && let Some((one, _)) = filled.first()
+        && filled.iter().all(|(other, _)| one == other)
+    {
+        listed = vec![one.clone()];
+    }
     let forms = match &*listed {
         [one] => [Some(one), None],
         [one, other] => [Some(one), Some(other)],
         _ => return Ok(None),
     };
+    let is_counted = filter.workflow_id.is_none() && filter.page.created.is_unbounded() && filter.ended.is_unbounded();
     let statement = |page: &PageRequest, place: i64| {
-        let query = if filter.workflow_id.is_none() && page.created.is_unbounded() && filter.ended.is_unbounded() {
-            sql!(
+        let query = match (is_counted, forms[1]) {
+            (true, None) => sql!(
                 "SELECT ",
                 NEWS,
-                "(SELECT CAST(coalesce(sum(entries), 0) AS BIGINT) FROM am_list_counts
-                  WHERE list = 'executions' AND owner_id IN ($1, $2) [AND kind = $4] [AND kind IN ($5)]), ",
+                COUNTED,
+                ROWS_FROM,
+                ExecutionCells::LISTED,
+                FIRST_PART,
+                LISTED,
+                POSITION,
+                ROWS_END,
+            ),
+            (true, Some(_)) => sql!(
+                "SELECT ",
+                NEWS,
+                COUNTED,
                 ROWS_FROM,
                 ExecutionCells::LISTED,
                 FIRST_PART,
@@ -167,9 +189,8 @@ async fn list_kept(
                 LISTED,
                 POSITION,
                 ROWS_END,
-            )
-        } else {
-            sql!(
+            ),
+            (false, _) => sql!(
                 "SELECT ",
                 NEWS,
                 "(SELECT count(*) FROM am_execution_list l WHERE l.client_id IN ($1, $2) ",
@@ -184,7 +205,7 @@ async fn list_kept(
                 LISTED,
                 POSITION,
                 ROWS_END,
-            )
+            ),
         };
         let (one, several) = match &*filter.status {
             [one] => (Some(*one), None),

@@ -10,7 +10,7 @@ use crate::error::Result;
 use am_db::{
     Connection, Database,
     foreign_rows::log_unreadable,
-    kept_list::{ListPage, ListedTable, PageReader},
+    kept_list::{ListPage, ListedTable, PageReader, filled_parts},
     owner::PrincipalName,
     page::PageRequest,
     principal::Principal,
@@ -27,6 +27,8 @@ struct PageParts {
     owners: Vec<(String, bool)>,
 }
 
+/// Whose counters are those of everybody's workflows.
+const ALL_OWNERS: &str = "*";
 /// Maximum number of parts of single owners.
 const MAX_OWNER_PARTS: usize = 4;
 
@@ -54,20 +56,39 @@ impl PageParts {
 
     /// `query`, whose first parameters are these parts; one that is missing matches nothing.
     fn bind(&self, query: Query) -> Query {
-        (0..MAX_OWNER_PARTS).fold(query.bind(self.all_public), |query, at| {
-            let (owner, public) = self.owners.get(at).map(|(owner, public)| (owner, *public)).unzip();
-            query.bind(owner).bind(public)
-        })
+        self.owner_cells().fold(query.bind(self.all_public), |query, (owner, public)| query.bind(owner).bind(public))
     }
 
-    /// Keys of the counters of these parts, as JSON.
-    fn counters(&self) -> String {
-        let kind = |public: bool| if public { "1" } else { "0" };
-        let mut keys: Vec<[&str; 2]> =
-            self.owners.iter().map(|(owner, public)| [owner.as_str(), kind(*public)]).collect();
-        keys.extend(self.all_public.map(|public| ["*", kind(public)]));
-        serde_json::json!(keys).to_string()
+    /// The same for a statement that names the only part alone.
+    fn bind_only(&self, query: Query) -> Query {
+        let query = query.bind_some(self.all_public);
+        self.owner_cells().fold(query, |query, (owner, public)| query.bind_some(owner).bind_some(public))
     }
+
+    fn owner_cells(&self) -> impl Iterator<Item = (Option<&String>, Option<bool>)> {
+        (0..MAX_OWNER_PARTS).map(|at| self.owners.get(at).map(|(owner, public)| (owner, *public)).unzip())
+    }
+
+    /// Keys of the counters of these parts: owner and kind.
+    fn counters(&self) -> Vec<[&str; 2]> {
+        let own = self.owners.iter().map(|(owner, public)| [owner.as_str(), counted_kind(*public)]);
+        own.chain(self.all_public.map(|public| [ALL_OWNERS, counted_kind(public)])).collect()
+    }
+
+    /// Leave out the parts without rows, where the page is deep.
+    async fn leave_out_empty(&mut self, conn: &mut Connection, page: &PageRequest) -> Result<()> {
+        let owners: Vec<&str> = self.counters().into_iter().map(|[owner, _]| owner).collect();
+        let Some(filled) = filled_parts(conn, ListedTable::Workflows, page, &owners).await? else { return Ok(()) };
+        let has = |owner: &str, public| filled.iter().any(|(one, kind)| one == owner && kind == counted_kind(public));
+        self.owners.retain(|(owner, public)| has(owner, *public));
+        self.all_public = self.all_public.filter(|public| has(ALL_OWNERS, *public));
+        Ok(())
+    }
+}
+
+/// Kind of a counter: of public workflows, or of private ones.
+fn counted_kind(public: bool) -> &'static str {
+    if public { "1" } else { "0" }
 }
 
 const TAGGED: &str = " [AND NOT EXISTS (SELECT 1 FROM {records $10 ours:text pythons:text} AS tag
@@ -91,8 +112,20 @@ const PARTS: [&str; 1 + MAX_OWNER_PARTS] = [
     " UNION ALL SELECT l.id, l.created_at FROM am_workflow_list l WHERE l.owner_id = $8 AND l.is_public = $9 ",
 ];
 
-/// The statement of a page, with these pieces for the total.
+/// The only part: all public workflows, or those of one owner.
+const PUBLIC_PART: &str =
+    "}} FROM (SELECT l.id AS listed_id, l.created_at AS listed_at FROM am_workflow_list l WHERE l.is_public = $1 ";
+const OWNER_PART: &str = "}} FROM (SELECT l.id AS listed_id, l.created_at AS listed_at FROM am_workflow_list l WHERE l.owner_id = $2 AND l.is_public = $3 ";
+/// The total by counters.
+const COUNTED: &str =
+    "(SELECT CAST(coalesce(sum(c.entries), 0) AS BIGINT) FROM {records $21 owner:text kind:text} AS part
+         JOIN am_list_counts c ON c.list = 'workflows' AND c.owner_id = part.owner AND c.kind = part.kind), ";
+
+/// The statement of a page, with these pieces for the total; of one part, whose rows are counted.
 macro_rules! page_statement {
+    (only $part:expr) => {
+        sql!("SELECT ", NEWS, COUNTED, ROWS_FROM, WorkflowRow::LISTED, $part, POSITION, ROWS_END)
+    };
     ($($total:expr),+ $(,)?) => {
         sql!(
             "SELECT ",
@@ -132,27 +165,28 @@ async fn list_kept(
     reader: &Principal,
     filter: &WorkflowFilter,
 ) -> Result<Option<ListPage<Workflow>>> {
-    let Some(parts) = PageParts::new(reader, filter) else { return Ok(None) };
+    let Some(mut parts) = PageParts::new(reader, filter) else { return Ok(None) };
     let tags = tags_as_json(filter)?;
-    let counters = parts.counters();
+    let is_counted = tags.is_none() && filter.page.created.is_unbounded();
+    if is_counted {
+        parts.leave_out_empty(conn, &filter.page).await?;
+    }
+    let counters = serde_json::json!(parts.counters()).to_string();
     let statement = |page: &PageRequest, place: i64| {
-        let is_counted = tags.is_none() && page.created.is_unbounded();
-        let query = if is_counted {
-            page_statement!(
-                "(SELECT CAST(coalesce(sum(c.entries), 0) AS BIGINT) FROM {records $21 owner:text kind:text} AS part
-                     JOIN am_list_counts c ON c.list = 'workflows' AND c.owner_id = part.owner AND c.kind = part.kind), ",
-            )
-        } else {
-            page_statement!(
+        let query = match (is_counted, parts.all_public, &*parts.owners) {
+            (true, Some(_), []) => parts.bind_only(page_statement!(only PUBLIC_PART)),
+            (true, None, [_]) => parts.bind_only(page_statement!(only OWNER_PART)),
+            (true, ..) => parts.bind(page_statement!(COUNTED)),
+            (false, ..) => parts.bind(page_statement!(
                 "(SELECT count(*) FROM am_workflow_list l WHERE (l.is_public = $1 OR (l.owner_id = $2 AND l.is_public = $3)
                      OR (l.owner_id = $4 AND l.is_public = $5) OR (l.owner_id = $6 AND l.is_public = $7)
                      OR (l.owner_id = $8 AND l.is_public = $9))",
                 TAGGED,
                 MADE,
                 "), ",
-            )
+            )),
         };
-        let query = parts.bind(query).bind_some(tags.as_deref()).bind_span(page.created).bind_positions(page);
+        let query = query.bind_some(tags.as_deref()).bind_span(page.created).bind_positions(page);
         let query = query.bind_flag(!page.oldest_first).bind(i64::from(page.limit)).bind(i64::from(page.offset));
         let query = query.bind(place);
         if is_counted { query.bind(counters.as_str()) } else { query }
