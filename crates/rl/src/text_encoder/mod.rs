@@ -48,6 +48,8 @@ struct EncodeRequest {
 /// The present thread, if there is one.
 #[derive(Default)]
 struct EncoderThread {
+    /// How many were started before it, and it.
+    number: u64,
     queue: Option<SyncSender<EncodeRequest>>,
     handle: Option<JoinHandle<()>>,
 }
@@ -88,31 +90,34 @@ impl TextEncoder {
         for _ in 0..MAX_ATTEMPTS {
             let (reply, answer) = sync_channel(1);
             let texts = texts.iter().map(|text| (*text).to_owned()).collect();
-            // Where the thread has just ended, of its idleness or of a panic, the next attempt starts another.
-            if self.queue()?.send(EncodeRequest { texts, reply }).is_ok()
+            let (number, queue) = self.queue()?;
+            if queue.send(EncodeRequest { texts, reply }).is_ok()
                 && let Ok(answer) = answer.recv()
             {
                 return answer;
             }
+            // It has taken its last request, of its idleness, a failure or a panic: the next attempt starts another.
+            self.0.forget(number);
         }
         Err(EncoderError::Pass("its thread ended".to_owned()))
     }
 
-    /// The queue of a thread that runs.
-    fn queue(&self) -> Result<SyncSender<EncodeRequest>, EncoderError> {
+    /// The queue of a thread that runs, and the thread's number.
+    fn queue(&self) -> Result<(u64, SyncSender<EncodeRequest>), EncoderError> {
         let mut thread = self.0.thread.lock();
         if let (Some(queue), Some(handle)) = (&thread.queue, &thread.handle)
             && !handle.is_finished()
         {
-            return Ok(queue.clone());
+            return Ok((thread.number, queue.clone()));
         }
         let (queue, requests) = sync_channel(MAX_QUEUED_REQUESTS);
         let (directory, idle, loads) = (self.0.directory.clone(), self.0.idle, self.0.loads.clone());
         let run = move || encode_until_idle(&directory, &requests, idle, &loads);
         let handle = thread::Builder::new().name("text_encoder".to_owned()).spawn(run);
         let handle = handle.map_err(|error| EncoderError::Load(error.to_string()))?;
-        *thread = EncoderThread { queue: Some(queue.clone()), handle: Some(handle) };
-        Ok(queue)
+        let number = thread.number + 1;
+        *thread = EncoderThread { number, queue: Some(queue.clone()), handle: Some(handle) };
+        Ok((number, queue))
     }
 
     /// End the thread and return when it has ended. A later text starts another.
@@ -123,7 +128,18 @@ impl TextEncoder {
 
 impl EncoderInner {
     fn stop(&self) {
-        let EncoderThread { queue, handle } = std::mem::take(&mut *self.thread.lock());
+        let number = self.thread.lock().number;
+        self.forget(number);
+    }
+
+    /// End the thread of this number, if it is still the present one, and wait until it has ended.
+    fn forget(&self, number: u64) {
+        let mut thread = self.thread.lock();
+        if thread.number != number {
+            return;
+        }
+        let (queue, handle) = (thread.queue.take(), thread.handle.take());
+        drop(thread);
         drop(queue);
         if handle.is_some_and(|handle| handle.join().is_err()) {
             tracing::error!("the sentence encoder's thread panicked");
@@ -218,8 +234,10 @@ mod tests {
             std::fs::write(place.path().join(name), "not this").unwrap();
         }
         let encoder = TextEncoder::open(place.path(), Duration::from_secs(60), Counter::default()).unwrap();
-        for _ in 0..2 {
-            assert!(matches!(encoder.encode(&["a text"]), Err(EncoderError::Load(_))));
+        // Again and again, since a thread that has failed takes a moment to end.
+        for _ in 0..200 {
+            let answer = encoder.encode(&["a text"]);
+            assert!(matches!(answer, Err(EncoderError::Load(_))), "{answer:?}");
         }
     }
 }
