@@ -29,7 +29,8 @@ impl AuditLog {
         Ok(begun.await?)
     }
 
-    /// Number of entries that consumer `reader` has not processed yet.
+    /// Number of entries that consumer `reader` has not processed yet. It processes these at a time and leaves to the next what is
+    /// written meanwhile: a busy log always has something new, and a transaction for each few entries would cost others their turn.
     ///
     /// # Errors
     /// Returns a database error when a query fails.

@@ -232,16 +232,14 @@ impl AuditLog {
     #[boxed]
     async fn tell_ends(&self) -> Result<()> {
         let is_wanted = KINDS.into_iter().any(|kind| self.0.webhooks.wanted(kind));
-        // What is written meanwhile waits for the next time, as in every consumer.
-        let mut left = self.behind(CONSUMER_NAME).await?;
-        if !is_wanted && left < SKIP_AFTER {
+        let behind = self.behind(CONSUMER_NAME).await?;
+        if !is_wanted && behind < SKIP_AFTER {
             return Ok(());
         }
-        while left > 0 {
+        let most = if is_wanted { READ_BATCH } else { u64::MAX };
+        for _ in 0..behind.div_ceil(most) {
             let audit = self.clone();
-            let most = if is_wanted { READ_BATCH } else { u64::MAX };
             self.0.db.write(async move |tx: &mut Tx| audit.tell_batch(tx, is_wanted, most).await).await?;
-            left = left.saturating_sub(most);
         }
         Ok(())
     }

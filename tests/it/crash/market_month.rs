@@ -344,16 +344,8 @@ async fn check_requests(server: &ApiClient, told: &[Story]) -> ExpectedBooks {
     let mut books = ExpectedBooks { wealth: vec![FUNDS * UNITS as i64; OWNERS], fees: 0 };
     for story in told {
         let path = format!("{MARKET}/requests/{}", story.request.as_deref().unwrap());
-        let ended = timeout(PATIENCE, async {
-            loop {
-                let document = server.get(&path).await.ok();
-                if is_final(document.text("state")) {
-                    return document;
-                }
-                poll_interval().await;
-            }
-        });
-        let document = ended.await.expect("time did not end the request");
+        let ended = timeout(PATIENCE, ended_once(server, &path)).await;
+        let document = ended.expect("time did not end the request").expect("the process died");
         assert!(!is_final(&story.state) || document["state"] == story.state, "{story:?}: {document}");
         assert_eq!(document["state"], story.end(), "{story:?}: {document}");
         let (paid, refunded) = (units(&document, "paid"), units(&document, "refunded"));

@@ -130,11 +130,11 @@ const DEEP_OFFSET: u32 = 500;
 ///
 /// # Errors
 /// Returns a database error when the query fails.
-pub async fn filled_parts(
+pub async fn filled_parts<'a>(
     conn: &mut Connection,
     table: ListedTable,
     page: &PageRequest,
-    owners: &[&str],
+    owners: impl Iterator<Item = &'a str>,
 ) -> Result<Option<Vec<(String, String)>>> {
     if page.offset < DEEP_OFFSET { Ok(None) } else { store::filled_kinds(conn, table, owners).await.map(Some) }
 }

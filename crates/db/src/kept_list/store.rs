@@ -310,13 +310,13 @@ pub(super) async fn set_job_owner(tx: &mut Tx, id: &str, owner: &PrincipalName) 
 }
 
 /// Of these owners, each with the kinds of which it has rows in a list.
-pub(super) async fn filled_kinds(
+pub(super) async fn filled_kinds<'a>(
     conn: &mut Connection,
     table: ListedTable,
-    owners: &[&str],
+    owners: impl Iterator<Item = &'a str>,
 ) -> Result<Vec<(String, String)>> {
     let filled = sql!("SELECT owner_id, kind FROM am_list_counts WHERE list = $1 AND owner_id IN ($2) AND entries > 0");
-    filled.bind(table.name()).bind_all(owners.iter().copied()).fetch_all(conn).await
+    filled.bind(table.name()).bind_all(owners).fetch_all(conn).await
 }
 
 /// Whether the table of a list and the list itself are there.

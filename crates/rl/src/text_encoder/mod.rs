@@ -126,23 +126,34 @@ impl TextEncoder {
     }
 }
 
-impl EncoderInner {
-    fn stop(&self) {
-        let number = self.thread.lock().number;
-        self.forget(number);
+impl EncoderThread {
+    /// Take the thread from its place, in which its number stays.
+    fn take(&mut self) -> Self {
+        Self { number: self.number, queue: self.queue.take(), handle: self.handle.take() }
     }
 
-    /// End the thread of this number, if it is still the present one, and wait until it has ended.
-    fn forget(&self, number: u64) {
-        let mut thread = self.thread.lock();
-        if thread.number != number {
-            return;
-        }
-        let (queue, handle) = (thread.queue.take(), thread.handle.take());
-        drop(thread);
-        drop(queue);
-        if handle.is_some_and(|handle| handle.join().is_err()) {
+    /// Wait until it has ended, once nobody can ask any more.
+    fn join(self) {
+        drop(self.queue);
+        if self.handle.is_some_and(|handle| handle.join().is_err()) {
             tracing::error!("the sentence encoder's thread panicked");
+        }
+    }
+}
+
+impl EncoderInner {
+    fn stop(&self) {
+        let thread = self.thread.lock().take();
+        thread.join();
+    }
+
+    /// End the thread of this number, if it is still the present one.
+    fn forget(&self, number: u64) {
+        let mut present = self.thread.lock();
+        if present.number == number {
+            let thread = present.take();
+            drop(present);
+            thread.join();
         }
     }
 }

@@ -107,13 +107,10 @@ impl TrustService {
     }
 
     async fn follow(&self, most: u64) -> Result<()> {
-        // What is written meanwhile waits for the next time: a busy log always has something new, and a transaction for each few
-        // entries would cost others their turn.
-        let mut left = self.audit.behind(CONSUMER_NAME).await?.min(most);
-        while left > 0 {
+        let behind = self.audit.behind(CONSUMER_NAME).await?.min(most);
+        for _ in 0..behind.div_ceil(READ_BATCH) {
             let trust = self.clone();
             self.db.write(async move |tx: &mut Tx| trust.step(tx).await).await?;
-            left = left.saturating_sub(READ_BATCH);
         }
         Ok(())
     }

@@ -142,6 +142,13 @@ const ROWS_END: &str = " ORDER BY listed_at [?14 DESC], listed_id [?14 DESC] LIM
 const COUNTED: &str = "(SELECT CAST(coalesce(sum(entries), 0) AS BIGINT) FROM am_list_counts
     WHERE list = 'executions' AND owner_id IN ($1, $2) [AND kind = $4] [AND kind IN ($5)]), ";
 
+/// The statement of a page: pieces for the total, and parts of the list.
+macro_rules! page_statement {
+    ($($total:expr),+; $($part:expr),+) => {
+        sql!("SELECT ", NEWS, $($total,)+ ROWS_FROM, ExecutionCells::LISTED, $($part, LISTED, POSITION,)+ ROWS_END)
+    };
+}
+
 /// Read a page, newest first, by the list of executions; `None`: it can't be used yet.
 async fn list_kept(
     db: &Database,
@@ -150,8 +157,8 @@ async fn list_kept(
     filter: &ExecutionFilter,
 ) -> Result<Option<ListPage<Execution>>> {
     let mut listed = caller.listed_forms();
-    let owners: Vec<&str> = listed.iter().map(String::as_str).collect();
-    if let Some(filled) = filled_parts(conn, ListedTable::Executions, &filter.page, &owners).await?
+    let owners = listed.iter().map(String::as_str);
+    if let Some(filled) = filled_parts(conn, ListedTable::Executions, &filter.page, owners).await?
         && let Some((one, _)) = filled.first()
         && filled.iter().all(|(other, _)| one == other)
     {
@@ -165,46 +172,11 @@ async fn list_kept(
     let is_counted = filter.workflow_id.is_none() && filter.page.created.is_unbounded() && filter.ended.is_unbounded();
     let statement = |page: &PageRequest, place: i64| {
         let query = match (is_counted, forms[1]) {
-            (true, None) => sql!(
-                "SELECT ",
-                NEWS,
-                COUNTED,
-                ROWS_FROM,
-                ExecutionCells::LISTED,
-                FIRST_PART,
-                LISTED,
-                POSITION,
-                ROWS_END,
-            ),
-            (true, Some(_)) => sql!(
-                "SELECT ",
-                NEWS,
-                COUNTED,
-                ROWS_FROM,
-                ExecutionCells::LISTED,
-                FIRST_PART,
-                LISTED,
-                POSITION,
-                SECOND_PART,
-                LISTED,
-                POSITION,
-                ROWS_END,
-            ),
-            (false, _) => sql!(
-                "SELECT ",
-                NEWS,
-                "(SELECT count(*) FROM am_execution_list l WHERE l.client_id IN ($1, $2) ",
-                LISTED,
-                "), ",
-                ROWS_FROM,
-                ExecutionCells::LISTED,
-                FIRST_PART,
-                LISTED,
-                POSITION,
-                SECOND_PART,
-                LISTED,
-                POSITION,
-                ROWS_END,
+            (true, None) => page_statement!(COUNTED; FIRST_PART),
+            (true, Some(_)) => page_statement!(COUNTED; FIRST_PART, SECOND_PART),
+            (false, _) => page_statement!(
+                "(SELECT count(*) FROM am_execution_list l WHERE l.client_id IN ($1, $2) ", LISTED, "), ";
+                FIRST_PART, SECOND_PART
             ),
         };
         let (one, several) = match &*filter.status {

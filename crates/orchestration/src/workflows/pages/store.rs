@@ -69,16 +69,17 @@ impl PageParts {
         (0..MAX_OWNER_PARTS).map(|at| self.owners.get(at).map(|(owner, public)| (owner, *public)).unzip())
     }
 
-    /// Keys of the counters of these parts: owner and kind.
-    fn counters(&self) -> Vec<[&str; 2]> {
+    /// Keys of the counters of these parts, as JSON: owner and kind.
+    fn counters(&self) -> String {
         let own = self.owners.iter().map(|(owner, public)| [owner.as_str(), counted_kind(*public)]);
-        own.chain(self.all_public.map(|public| [ALL_OWNERS, counted_kind(public)])).collect()
+        let all = self.all_public.map(|public| [ALL_OWNERS, counted_kind(public)]);
+        serde_json::json!(own.chain(all).collect::<Vec<_>>()).to_string()
     }
 
     /// Leave out the parts without rows, where the page is deep.
     async fn leave_out_empty(&mut self, conn: &mut Connection, page: &PageRequest) -> Result<()> {
-        let owners: Vec<&str> = self.counters().into_iter().map(|[owner, _]| owner).collect();
-        let Some(filled) = filled_parts(conn, ListedTable::Workflows, page, &owners).await? else { return Ok(()) };
+        let owners = self.owners.iter().map(|(owner, _)| owner.as_str()).chain(self.all_public.map(|_| ALL_OWNERS));
+        let Some(filled) = filled_parts(conn, ListedTable::Workflows, page, owners).await? else { return Ok(()) };
         let has = |owner: &str, public| filled.iter().any(|(one, kind)| one == owner && kind == counted_kind(public));
         self.owners.retain(|(owner, public)| has(owner, *public));
         self.all_public = self.all_public.filter(|public| has(ALL_OWNERS, *public));
@@ -112,50 +113,19 @@ const PARTS: [&str; 1 + MAX_OWNER_PARTS] = [
     " UNION ALL SELECT l.id, l.created_at FROM am_workflow_list l WHERE l.owner_id = $8 AND l.is_public = $9 ",
 ];
 
-/// The only part: all public workflows, or those of one owner.
-const PUBLIC_PART: &str =
-    "}} FROM (SELECT l.id AS listed_id, l.created_at AS listed_at FROM am_workflow_list l WHERE l.is_public = $1 ";
+/// The part of one owner where it is the only one; that of all public workflows is the first of [`PARTS`] then, too.
 const OWNER_PART: &str = "}} FROM (SELECT l.id AS listed_id, l.created_at AS listed_at FROM am_workflow_list l WHERE l.owner_id = $2 AND l.is_public = $3 ";
 /// The total by counters.
 const COUNTED: &str =
     "(SELECT CAST(coalesce(sum(c.entries), 0) AS BIGINT) FROM {records $21 owner:text kind:text} AS part
          JOIN am_list_counts c ON c.list = 'workflows' AND c.owner_id = part.owner AND c.kind = part.kind), ";
 
-/// The statement of a page, with these pieces for the total; of one part, whose rows are counted.
+/// The statement of a page: pieces for the total, and parts of the list; where none are named, all of them.
 macro_rules! page_statement {
-    (only $part:expr) => {
-        sql!("SELECT ", NEWS, COUNTED, ROWS_FROM, WorkflowRow::LISTED, $part, POSITION, ROWS_END)
+    ($($total:expr),+; $($part:expr),+) => {
+        sql!("SELECT ", NEWS, $($total,)+ ROWS_FROM, WorkflowRow::LISTED, $($part, TAGGED, MADE, POSITION,)+ ROWS_END)
     };
-    ($($total:expr),+ $(,)?) => {
-        sql!(
-            "SELECT ",
-            NEWS,
-            $($total,)+
-            ROWS_FROM,
-            WorkflowRow::LISTED,
-            PARTS[0],
-            TAGGED,
-            MADE,
-            POSITION,
-            PARTS[1],
-            TAGGED,
-            MADE,
-            POSITION,
-            PARTS[2],
-            TAGGED,
-            MADE,
-            POSITION,
-            PARTS[3],
-            TAGGED,
-            MADE,
-            POSITION,
-            PARTS[4],
-            TAGGED,
-            MADE,
-            POSITION,
-            ROWS_END,
-        )
-    };
+    ($($total:expr),+) => { page_statement!($($total),+; PARTS[0], PARTS[1], PARTS[2], PARTS[3], PARTS[4]) };
 }
 
 /// Read a page, newest first, by the list of workflows; `None`: it can't be used yet.
@@ -171,11 +141,11 @@ async fn list_kept(
     if is_counted {
         parts.leave_out_empty(conn, &filter.page).await?;
     }
-    let counters = serde_json::json!(parts.counters()).to_string();
+    let counters = parts.counters();
     let statement = |page: &PageRequest, place: i64| {
         let query = match (is_counted, parts.all_public, &*parts.owners) {
-            (true, Some(_), []) => parts.bind_only(page_statement!(only PUBLIC_PART)),
-            (true, None, [_]) => parts.bind_only(page_statement!(only OWNER_PART)),
+            (true, Some(_), []) => parts.bind_only(page_statement!(COUNTED; PARTS[0])),
+            (true, None, [_]) => parts.bind_only(page_statement!(COUNTED; OWNER_PART)),
             (true, ..) => parts.bind(page_statement!(COUNTED)),
             (false, ..) => parts.bind(page_statement!(
                 "(SELECT count(*) FROM am_workflow_list l WHERE (l.is_public = $1 OR (l.owner_id = $2 AND l.is_public = $3)
@@ -183,7 +153,7 @@ async fn list_kept(
                      OR (l.owner_id = $8 AND l.is_public = $9))",
                 TAGGED,
                 MADE,
-                "), ",
+                "), "
             )),
         };
         let query = query.bind_some(tags.as_deref()).bind_span(page.created).bind_positions(page);
