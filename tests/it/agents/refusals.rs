@@ -1,6 +1,6 @@
 //! All or nothing: whatever a request asks for, when it is refused it leaves no row, no number and no event behind.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng, seq::IndexedRandom as _};
 use reqwest::Method;
@@ -44,10 +44,15 @@ const BACKGROUND: [&str; 22] = [
     "am_profile_work",
 ];
 
-/// A digest of each table's rows. Of the audit log only changes count: it may tell of a refusal.
+/// The rows of each table, as text.
+type TableTexts = Arc<BTreeMap<String, String>>;
+
+/// The rows of each table. Of the audit log only changes count: it may tell of a refusal.
 pub struct TableDigests {
     conn: SqliteConnection,
     queries: Vec<(String, String)>,
+    /// What was read last, and the version of the database before it.
+    last: Option<(i64, TableTexts)>,
 }
 
 impl TableDigests {
@@ -74,20 +79,27 @@ impl TableDigests {
                 format!("SELECT coalesce(group_concat({row}, char(10)), '') FROM \"{table}\"{which}"),
             ));
         }
-        Self { conn, queries }
+        Self { conn, queries, last: None }
     }
 
-    pub async fn read(&mut self) -> BTreeMap<String, String> {
+    /// The tables; as they were read before where nobody has committed since.
+    pub async fn read(&mut self) -> TableTexts {
+        let version: i64 = sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut self.conn).await.unwrap();
+        if let Some((_, tables)) = self.last.as_ref().filter(|(seen, _)| *seen == version) {
+            return tables.clone();
+        }
         let mut tables = BTreeMap::new();
         for (table, query) in &self.queries {
             let row = sqlx::query(AssertSqlSafe(query.clone())).fetch_one(&mut self.conn).await.unwrap();
             tables.insert(table.clone(), row.get::<String, _>(0));
         }
+        let tables = Arc::new(tables);
+        self.last = Some((version, tables.clone()));
         tables
     }
 
     /// The tables once nothing moves any more: what was accepted goes on for a moment.
-    pub async fn settled(&mut self) -> BTreeMap<String, String> {
+    pub async fn settled(&mut self) -> TableTexts {
         let (mut before, mut quiet) = (self.read().await, 0);
         while quiet < 3 {
             poll_interval().await;
