@@ -45,7 +45,7 @@ const OWN_PATHS: [&str; 5] = [
 ];
 
 /// Names of all operations.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct KnownNames {
     /// By path template and method.
     operations: HashMap<String, HashMap<String, Arc<OperationNames>>>,

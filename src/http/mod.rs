@@ -110,7 +110,7 @@ pub struct HttpStateParts {
     pub turns: request_turns::RequestTurns,
     /// Readiness of the service.
     pub readiness: Readiness,
-    /// OpenAPI document as sent; set when the routes are built.
+    /// OpenAPI document as sent; set when the routes are built, unless it was set before.
     pub openapi: OnceLock<Bytes>,
     /// Names of members and parameters that operations know; set with the document.
     pub known_names: OnceLock<known_names::KnownNames>,

@@ -81,7 +81,9 @@ where
 {
     let (router, document) = with_system(api).split_for_parts();
     // A document that can't be written stays absent, and its route says so.
-    if let Ok(document) = openapi::complete_document(document) {
+    if shared.openapi.get().is_none()
+        && let Ok(document) = openapi::complete_document(document)
+    {
         shared.known_names.get_or_init(|| KnownNames::from_document(&document));
         shared.openapi.get_or_init(|| Bytes::from(document.to_string()));
     }

@@ -21,8 +21,9 @@ use utoipa::{
 
 pub use headers::{IfMatchHeader, IfNoneMatchHeader, LastEventIdHeader};
 pub use page::{file, page};
-pub use registry::collisions;
-pub(crate) use registry::{marked, routes};
+pub(crate) use registry::routes;
+#[cfg(test)]
+pub(crate) use registry::{collisions, marked};
 
 use super::error::{ErrorBody, FieldError};
 
@@ -49,6 +50,7 @@ impl ToSchema for BinaryFile {}
 /// # Errors
 /// When the document can't be written as JSON.
 pub fn complete_document(mut document: OpenApi) -> Result<Value, serde_json::Error> {
+    #[cfg(test)]
     registry::unmark(&mut document);
     document.info = info();
     let components = document.components.get_or_insert_with(Components::new);
