@@ -8,6 +8,10 @@
     reason = "what goes wrong in a test's helper fails the test, and is told there"
 )]
 
+/// As the service has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod access;
 mod agent_keys;
 mod agents;

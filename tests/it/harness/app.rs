@@ -15,15 +15,16 @@ use std::{
 
 use agent_management::{
     app::{App, HostResources},
-    http::{connections::ConnectionLimits, listener::serve_connections},
+    http::{connections::ConnectionLimits, known_names::KnownNames, listener::serve_connections},
     routes,
 };
 use am_core::{
     ambient::{Clock, IdGenerator},
     config::{Config, ConfigError, ConfigSources},
 };
+use am_db::{Database, DatabaseSettings};
 use axum::{
-    body::{Body, HttpBody as _},
+    body::{Body, Bytes, HttpBody as _},
     extract::{ConnectInfo, Request},
     http::{HeaderValue, header},
     response::Response,
@@ -32,6 +33,7 @@ use chrono::TimeDelta;
 use tokio::{
     net::TcpListener,
     runtime::{Handle, Runtime},
+    sync::OnceCell,
     time::timeout,
 };
 use tower::{ServiceExt as _, util::BoxCloneSyncService};
@@ -44,6 +46,12 @@ const CALLER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Ad
 
 /// Seed of the next application's ids; two that share a database must not draw the same.
 static NEXT_SEED: AtomicU64 = AtomicU64::new(1);
+
+/// What each application serves that is built from the routes alone: the OpenAPI document, and the names that it has.
+static DOCUMENT: OnceLock<(Bytes, KnownNames)> = OnceLock::new();
+
+/// A migrated database without rows, which an application without a database begins with.
+static EMPTY_DATABASE: OnceCell<Vec<u8>> = OnceCell::const_new();
 
 /// While there is one subscriber alone, what it is asked for depends on the thread that comes first: another test's.
 static SECOND_SUBSCRIBER: OnceLock<tracing::Dispatch> = OnceLock::new();
@@ -169,8 +177,16 @@ async fn serve(config: Config, clock: TestClock) -> (App, BoxCloneSyncService<Re
         ids: IdGenerator::seeded(NEXT_SEED.fetch_add(1, SeqCst)),
         executables: PathBuf::from(env!("CARGO_BIN_EXE_agent-management")).parent().unwrap().to_owned(),
     };
+    if !config.database.exists() {
+        std::fs::write(&config.database, EMPTY_DATABASE.get_or_init(migrated_database).await).unwrap();
+    }
     let app = App::start_with(config, host).await.unwrap();
+    if let Some((document, names)) = DOCUMENT.get().cloned() {
+        app.shared.openapi.set(document).unwrap();
+        app.shared.known_names.set(names).unwrap();
+    }
     let service = routes::build_router(routes::route_groups(), app.clone(), &app.shared).unwrap();
+    DOCUMENT.get_or_init(|| (app.shared.openapi.get().unwrap().clone(), app.shared.known_names.get().unwrap().clone()));
     let service = BoxCloneSyncService::new(service);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -178,6 +194,16 @@ async fn serve(config: Config, clock: TestClock) -> (App, BoxCloneSyncService<Re
     app.deployments.serves_at(port);
     tokio::spawn(serve_connections(listener, service.clone(), limits, app.supervisor.stopping().clone()));
     (app, service, port)
+}
+
+async fn migrated_database() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("empty.db");
+    let settings = DatabaseSettings { readers: 1, busy_timeout: PATIENCE };
+    let db = Database::open(&file, &settings).await.unwrap();
+    am_db::migrate(&db, &Clock::system()).await.unwrap();
+    db.close().await;
+    std::fs::read(file).unwrap()
 }
 
 /// What an application has logged.
