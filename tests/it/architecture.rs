@@ -236,7 +236,7 @@ const BOOKKEEPING: [(&str, usize, &str); 43] = [
     ("communication/messages/mod.rs", 1, "that what was fetched came"),
     ("communication/messages/send_queue.rs", 3, "all three write what message_writer.rs makes, and that tells the log"),
     ("communication/delivery/event_recorder.rs", 2, "that messages came, and who has a socket"),
-    ("audit/sealing.rs", 3, "seals what is written"),
+    ("audit/sealing.rs", 4, "seals what is written"),
     (
         "audit/continuity.rs",
         2,

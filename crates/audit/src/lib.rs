@@ -104,8 +104,10 @@ struct AuditLogInner {
     origin: String,
     /// Interval between two heads.
     every: Duration,
-    /// Row number up to which the coordinator's table was searched for new entries.
+    /// Row number up to which the coordinator's table has no entries without a leaf.
     seen: AtomicI64,
+    /// How many times others' commits were seen ([`Database::others_commits`]) when that was found out; 0: it was not.
+    seen_commits: AtomicU64,
     /// Notified when an entry that requires investigation was written.
     nudge: Notify,
     custody: KeyCustody,
@@ -148,6 +150,7 @@ impl AuditLog {
             origin: settings.origin,
             every: settings.every,
             seen: AtomicI64::new(0),
+            seen_commits: AtomicU64::new(0),
             nudge: Notify::new(),
             custody: KeyCustody::default(),
             macs,
@@ -174,6 +177,7 @@ impl AuditLog {
             origin: inner.origin.clone(),
             every: inner.every,
             seen: AtomicI64::new(0),
+            seen_commits: AtomicU64::new(0),
             nudge: Notify::new(),
             looked_at: AtomicU64::new(0),
             alarms: LogAlarms::default(),

@@ -52,11 +52,26 @@ impl AuditLog {
         self.tell().await
     }
 
+    /// Add leaves for rows that others wrote. This process writes its rows with their leaves, so that there is nothing to look for
+    /// where nobody else has committed.
     async fn seal_coordinators(&self) -> Result<()> {
-        let mut conn = self.0.db.read().await?;
-        let last = store::last_row(&mut conn).await?;
+        let last = store::last_row(&mut *self.0.db.read().await?).await?;
         // Row numbers restart when the database was compacted or rows at its end were deleted.
         let mut seen = Some(self.0.seen.load(Ordering::Relaxed)).filter(|seen| *seen <= last).unwrap_or(0);
+        if seen == last {
+            return Ok(());
+        }
+        // Inside a transaction, so that no row comes between the two.
+        let db = self.0.db.clone();
+        let marked = self.0.db.write(async move |tx: &mut Tx| {
+            Ok::<_, am_db::DatabaseError>((store::last_row(tx.conn().await?).await?, db.others_commits()))
+        });
+        let (last, commits) = marked.await?;
+        if seen > 0 && self.0.seen_commits.load(Ordering::Relaxed) == commits {
+            self.0.seen.store(last, Ordering::Relaxed);
+            return Ok(());
+        }
+        let mut conn = self.0.db.read().await?;
         while seen < last {
             let found = store::find_unsealed(&mut conn, seen, SCAN_BATCH).await?;
             if found.rows.is_empty() {
@@ -80,6 +95,7 @@ impl AuditLog {
             }
             conn = self.0.db.read().await?;
         }
+        self.0.seen_commits.store(commits, Ordering::Relaxed);
         Ok(())
     }
 

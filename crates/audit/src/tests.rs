@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
 use super::*;
 use am_db::{DatabaseError as DbError, DatabaseSettings as DbSettings, migrate, sql_value::SqlValue};
@@ -56,11 +56,10 @@ impl AuditTestLog {
         self.db.write(async move |tx: &mut Tx| audit.append(tx, entries).await).await.unwrap();
     }
 
+    /// Execute statements as another process does.
     pub(super) async fn run(&self, sql: impl Into<String>) {
-        let sql = AssertSqlSafe(sql.into());
-        let work =
-            async move |tx: &mut Tx| Ok::<_, DbError>(sqlx::raw_sql(sql).execute(tx.conn().await?).await.map(drop)?);
-        self.db.write(work).await.unwrap();
+        let mut other = SqliteConnection::connect(self.dir.path().join("t.db").to_str().unwrap()).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(sql.into())).execute(&mut other).await.unwrap();
     }
 
     pub(super) async fn export(&self) -> String {
@@ -352,6 +351,33 @@ async fn what_the_coordinator_writes_is_sealed_and_marked() {
     log.run("INSERT INTO agent_audit_logs SELECT 'audit_copy', event_type, timestamp, workflow_id, execution_id, step_id, user_id, security_level, ip_address, user_agent, event_data, previous_state, new_state, risk_score, requires_investigation, investigation_notes, cryptographic_hash, signature_valid, created_at FROM agent_audit_logs WHERE execution_id = 'exec_0' LIMIT 1").await;
     log.audit.seal().await.unwrap();
     assert_eq!(log.audit.get(&"audit_copy".into()).await.unwrap().source, EntrySource::Coordinator);
+}
+
+#[tokio::test]
+async fn rows_are_looked_at_where_others_have_committed() {
+    let log = open().await;
+    log.sealed(2).await;
+    let row = |id: &str| {
+        format!(
+            "INSERT INTO agent_audit_logs (id, event_type, timestamp, security_level, event_data, risk_score, requires_investigation, created_at)
+             VALUES ('{id}', 'ACCESS_DENIED', '2026-05-12 14:29:30.123456', 'INTERNAL', '{{}}', 1, 0, '2026-05-12 14:29:30.123456')"
+        )
+    };
+    let sealed = async |id: &str| {
+        log.append(1).await;
+        log.audit.seal().await.unwrap();
+        log.audit.get(&id.into()).await.unwrap().log_sequence.is_some()
+    };
+    log.run(row("audit_of_another")).await;
+    assert!(sealed("audit_of_another").await);
+    // A row that this process writes without a leaf, as it never does: nobody looks for it.
+    let own = AssertSqlSafe(row("audit_of_ours"));
+    let work = async move |tx: &mut Tx| Ok::<_, DbError>(sqlx::query(own).execute(tx.conn().await?).await.map(drop)?);
+    log.db.write(work).await.unwrap();
+    assert!(!sealed("audit_of_ours").await);
+    log.run(row("audit_after_ours")).await;
+    assert!(sealed("audit_after_ours").await);
+    assert!(!sealed("audit_of_ours").await);
 }
 
 #[tokio::test]
