@@ -64,6 +64,8 @@ use am_db::{Database, codec::Timestamp};
 
 /// Interval at which files of executions that ended long ago are removed.
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(3600);
+/// Delay of the first test of the host, which takes a process some hundred milliseconds of the processor.
+const FIRST_TEST_DELAY: Duration = Duration::from_secs(1);
 
 /// The sandboxes of this process. Cheap to clone.
 #[derive(Clone)]
@@ -124,11 +126,12 @@ impl SandboxService {
         self.0.metrics.register(registry);
     }
 
-    /// Test what this host enforces, then remove files of executions that ended long ago at intervals, until `stop` is
-    /// cancelled.
+    /// Test what this host enforces, once the start is over or a command needs it, and remove files of executions that ended long
+    /// ago at intervals, until `stop` is cancelled.
     #[boxed]
     pub async fn work(self, stop: CancellationToken) {
         let tests = async {
+            tokio::time::sleep(FIRST_TEST_DELAY).await;
             loop {
                 self.capabilities().await;
                 match self.0.trials.next() {
