@@ -7,6 +7,7 @@ use super::{
     EncryptionService,
     error::{EncryptionError, Result},
     model::{KeyRotationReport, MasterKeyUsage},
+    randomness::prepare_randomness,
     store,
 };
 use am_audit::{AuditEntry, EventType, SecurityLevel};
@@ -42,6 +43,7 @@ impl EncryptionService {
             Ok::<_, EncryptionError>(retired)
         };
         let retired = self.0.db.write(retire).await?;
+        prepare_randomness().await;
         let mut rotated = KeyRotationReport { master_id, retired, rewrapped: 0 };
         loop {
             let done = self.rewrap_batch().await?;

@@ -14,6 +14,7 @@ mod master_keys;
 mod message_signature;
 mod model;
 mod plan;
+mod randomness;
 mod shared_content;
 mod store;
 
@@ -34,6 +35,7 @@ pub use self::{
         EnvelopeBinding, KeyKind, KeyRotationReport, MasterKeyUsage, MessageEncryption, NewAgentKey, SharedContent,
     },
     plan::{DrawnDataKey, EncryptionPlan, KeyDirectory},
+    randomness::prepare_randomness,
     shared_content::{HPKE_SHARED_SUITE, HYBRID_SHARED_SUITE, SharedDraft, SharedEnvelope, WrappedContentKey},
 };
 

@@ -12,7 +12,10 @@ use super::{
     metrics::MessageMetrics,
     model::SendReceipt,
 };
-use crate::error::{CommunicationError, Result};
+use crate::{
+    encryption::prepare_randomness,
+    error::{CommunicationError, Result},
+};
 use am_db::{
     Database, Tx,
     idempotency::{IdempotencyKey, IdempotentResult},
@@ -169,6 +172,7 @@ impl BatchWriter {
 
     /// Encrypt what takes long before the transaction, so that nobody waits for it with the write lock.
     async fn prepare(&self, letters: &Arc<[OutgoingMessage]>) -> PreparedBatch {
+        prepare_randomness().await;
         if !are_prepared(letters) {
             return PreparedBatch::default();
         }

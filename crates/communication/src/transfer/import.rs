@@ -13,6 +13,7 @@ use crate::{
     channels::{self, ChannelKey, ChannelRef, MessageChannel, NewChannel},
     encryption::{
         CiphertextBinding, EncryptedContent, EncryptionRequest, EncryptionScope, MessageEncryption, envelope_key,
+        prepare_randomness,
     },
     error::{CommunicationError, Result},
     message_log::{ImportOrigin, StoredMessage, add_message_row, find_imported, find_messages, last_id},
@@ -123,6 +124,7 @@ impl TransferService {
         if let Some(done) = self.db.answered(&self.clock, once.as_ref()).await? {
             return Ok(done);
         }
+        prepare_randomness().await;
         let mut total = ImportReport { imported: 0, skipped: 0 };
         let ImportedFile { source, lines } = file;
         for piece in pieces(lines) {
