@@ -2,14 +2,24 @@
 
 use std::path::{Path, PathBuf};
 
+use am_core::ambient::Clock;
+use am_db::{Database, DatabaseSettings};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 
-use crate::harness::{Answer, ApiClient};
+use crate::harness::{Answer, ApiClient, PATIENCE};
 
 /// The canonical prefix of the agents group.
 pub const AGENTS: &str = "/api/v1/agents";
+
+/// A database of all tables, without rows.
+pub async fn migrated_database(file: &Path) -> Database {
+    let settings = DatabaseSettings { readers: 1, busy_timeout: PATIENCE };
+    let db = Database::open(file, &settings).await.unwrap();
+    am_db::migrate(&db, &Clock::system()).await.unwrap();
+    db
+}
 
 /// A JSON document that is looked into.
 pub trait JsonDocument {

@@ -4,12 +4,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    time::Duration,
 };
 
-use am_core::ambient::Clock;
-use am_db::{Database, DatabaseSettings, dialect::Dialect, statement_list::statements};
+use am_db::{dialect::Dialect, statement_list::statements};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
+
+use crate::kit::migrated_database;
 
 /// Rows of each table.
 const ROWS: i64 = 1_000_000;
@@ -176,10 +176,7 @@ const BOUNDED: &[(&str, &str)] = &[
 
 /// A database with the service's tables, which are empty and said to be large.
 async fn large_database(path: &Path) -> SqliteConnection {
-    let settings = DatabaseSettings { readers: 1, busy_timeout: Duration::from_secs(5) };
-    let db = Database::open(path, &settings).await.unwrap();
-    am_db::migrate(&db, &Clock::system()).await.unwrap();
-    drop(db);
+    drop(migrated_database(path).await);
     let mut conn = SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
     sqlx::raw_sql("ANALYZE; DELETE FROM sqlite_stat1").execute(&mut conn).await.unwrap();
     let indexes = "SELECT t.name, i.name, i.\"unique\", i.partial,

@@ -7,16 +7,15 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
 };
 
-use am_core::ambient::Clock;
 use am_db::{
-    Database, DatabaseSettings,
     dialect::Dialect,
     statement_list::{Listed, statements},
 };
 use sqlx::AssertSqlSafe;
+
+use crate::kit::migrated_database;
 
 /// Statements that only SQLite takes: those that ask for a row's place among all ever written, which PostgreSQL does not keep.
 const MAX_SQLITE_ONLY: usize = 19;
@@ -65,9 +64,7 @@ fn all() -> Vec<&'static Listed> {
 #[tokio::test]
 async fn every_statement_is_prepared_by_sqlite() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = DatabaseSettings { readers: 1, busy_timeout: Duration::from_secs(5) };
-    let db = Database::open(&folder.path().join("t.db"), &settings).await.unwrap();
-    am_db::migrate(&db, &Clock::system()).await.unwrap();
+    let db = migrated_database(&folder.path().join("t.db")).await;
     let mut faults = Vec::new();
     let mut conn = db.read().await.unwrap();
     for listed in all() {

@@ -1,18 +1,16 @@
 //! Times of events, which are taken before the write lock.
 
-use std::time::Duration;
-
 use am_core::ambient::Clock;
-use am_db::{Database, DatabaseSettings, Tx, codec::Timestamp, migrate};
+use am_db::{Tx, codec::Timestamp};
 use am_events::{StreamEvent, append_events, read_events};
 use serde_json::json;
+
+use crate::kit::migrated_database;
 
 #[tokio::test]
 async fn times_within_a_stream_do_not_run_back() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = DatabaseSettings { readers: 1, busy_timeout: Duration::from_secs(5) };
-    let db = Database::open(&dir.path().join("t.db"), &settings).await.unwrap();
-    migrate(&db, &Clock::system()).await.unwrap();
+    let db = migrated_database(&dir.path().join("t.db")).await;
     let begun = Clock::system().now();
     let at = move |ms: i64| Timestamp(begun + chrono::Duration::milliseconds(ms));
     let event = move |seq: i64, ms: i64| StreamEvent { seq, kind: "x".to_owned(), at: at(ms), data: json!({}) };

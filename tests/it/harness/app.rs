@@ -22,7 +22,6 @@ use am_core::{
     ambient::{Clock, IdGenerator},
     config::{Config, ConfigError, ConfigSources},
 };
-use am_db::{Database, DatabaseSettings};
 use axum::{
     body::{Body, Bytes, HttpBody as _},
     extract::{ConnectInfo, Request},
@@ -40,6 +39,7 @@ use tower::{ServiceExt as _, util::BoxCloneSyncService};
 use tracing_subscriber::EnvFilter;
 
 use super::{Answer, ApiClient, PATIENCE, Setup, last_lines, until_logged};
+use crate::kit::migrated_database;
 
 /// The caller's address that the router sees.
 const CALLER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 40_000);
@@ -178,7 +178,7 @@ async fn serve(config: Config, clock: TestClock) -> (App, BoxCloneSyncService<Re
         executables: PathBuf::from(env!("CARGO_BIN_EXE_agent-management")).parent().unwrap().to_owned(),
     };
     if !config.database.exists() {
-        std::fs::write(&config.database, EMPTY_DATABASE.get_or_init(migrated_database).await).unwrap();
+        std::fs::write(&config.database, EMPTY_DATABASE.get_or_init(empty_database).await).unwrap();
     }
     let app = App::start_with(config, host).await.unwrap();
     if let Some((document, names)) = DOCUMENT.get().cloned() {
@@ -196,13 +196,10 @@ async fn serve(config: Config, clock: TestClock) -> (App, BoxCloneSyncService<Re
     (app, service, port)
 }
 
-async fn migrated_database() -> Vec<u8> {
+async fn empty_database() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("empty.db");
-    let settings = DatabaseSettings { readers: 1, busy_timeout: PATIENCE };
-    let db = Database::open(&file, &settings).await.unwrap();
-    am_db::migrate(&db, &Clock::system()).await.unwrap();
-    db.close().await;
+    migrated_database(&file).await.close().await;
     std::fs::read(file).unwrap()
 }
 

@@ -35,9 +35,10 @@ pub use self::{
         EnvelopeBinding, KeyKind, KeyRotationReport, MasterKeyUsage, MessageEncryption, NewAgentKey, SharedContent,
     },
     plan::{DrawnDataKey, EncryptionPlan, KeyDirectory},
-    randomness::prepare_randomness,
     shared_content::{HPKE_SHARED_SUITE, HYBRID_SHARED_SUITE, SharedDraft, SharedEnvelope, WrappedContentKey},
 };
+
+pub(crate) use self::randomness::prepare_randomness;
 
 use self::master_keys::{AtRestCiphertext, DataKey, MasterKeys, WrappedDataKey};
 use am_audit::AuditLog;
